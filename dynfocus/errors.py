@@ -1,0 +1,40 @@
+"""Named errors, each in three parts: what was given, what is needed, what to do."""
+
+
+class DynFocusError(Exception):
+    """A mistake that a user can mend; its message says what was given, what is needed and what to do."""
+
+    def __init__(self, given: str, needed: str, do: str) -> None:
+        super().__init__(f"{given}. Needed: {needed}. {do}")
+        self.given, self.needed, self.do = given, needed, do
+
+    def __reduce__(self):  # exceptions cross the process borders of data loader workers
+        return type(self), (self.given, self.needed, self.do)
+
+
+class ConfigError(DynFocusError):
+    """A setting that cannot be used, alone or beside another."""
+
+
+class CheckpointError(DynFocusError):
+    """Weights that are absent, incomplete or of another shape than the model."""
+
+
+class DataError(DynFocusError):
+    """An annotation row or file that does not fit its format."""
+
+
+class VideoError(DynFocusError):
+    """A video or image that cannot be read, or holds no frame."""
+
+
+class PromptError(DynFocusError):
+    """A prompt that does not fit: too long, or its placeholders do not match the visual tokens."""
+
+
+class FeatureError(DynFocusError):
+    """Features that are not finite numbers, or not of the expected shape."""
+
+
+class DiskError(DynFocusError):
+    """A file that cannot be written, such as for want of room."""

@@ -1,0 +1,95 @@
+"""What lives on disk as JSON: questions about videos and the model's predictions (no torch here)."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from dynfocus.errors import DataError
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about one video, with its answer and the frames it needs.
+
+    Attributes:
+        text: what is asked.
+        answer: the whole answer, such as ``star red``.
+        word: the word of the answer that decides whether it is right, such as ``red``.
+        kind: ``detail``, ``correspondence`` or ``temporal``.
+        type: the finer type, such as ``color`` or ``count``.
+        key: what the question is about, such as ``star``.
+        events: the frame indices of each relevant event; empty where every frame matters.
+    """
+
+    text: str
+    answer: str
+    word: str
+    kind: str
+    type: str
+    key: str
+    events: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered question: what `dynfocus test` writes into predictions.jsonl.
+
+    Attributes:
+        id: the annotation row's id.
+        arm: how frames were kept: ``learned``, ``uniform``, ``random``, ``oracle`` or ``blind`` (no video).
+        question, answer, truth: the texts.
+        kind, type: as in `Question`.
+        correct: 1.0 if the deciding word was found, else 0.0.
+        kept: frame indices that were kept, in time order.
+        hit: share of the relevant events with a kept frame; None where no event is relevant.
+        visual_tokens: tokens the video cost.
+    """
+
+    id: str
+    arm: str
+    question: str
+    answer: str
+    truth: str
+    kind: str
+    type: str
+    correct: float
+    kept: tuple[int, ...]
+    hit: float | None
+    visual_tokens: int
+
+
+Record = TypeVar("Record")
+
+
+def write_jsonl(path: Path, records: Iterable) -> None:
+    """Write dataclass records to ``path``, one JSON object a line, whole or not at all."""
+    write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Read ``path`` as records of ``kind``; raises DataError naming the line that does not fit."""
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        try:
+            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+            yield kind(**fields)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: {error}",
+                f"one JSON object with the fields of {kind.__name__}",
+                "Mend or delete that line.",
+            ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, so that no reader ever sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
