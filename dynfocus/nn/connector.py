@@ -1,0 +1,88 @@
+"""Figure 2: the sketch of a video and a question become few tokens."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dynfocus.errors import FeatureError
+from dynfocus.nn.encode import Cones, Rods, projector, weave
+from dynfocus.nn.selectors import build_selector
+from dynfocus.settings import ConnectorSettings, kept
+from dynfocus.types import FrameSketch, VideoTokens
+
+
+class Connector(nn.Module):
+    """Sketch + question -> the tokens the language model reads, and the Focus that made them.
+
+    Args:
+        settings: sizes and switches of DPE and CCE.
+        width, text_width, out: d of the vision encoder, d' of the instruction encoder, D of the language model.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.select = build_selector(settings, width)
+        self.cones = Cones(settings, width, out)
+        self.rods = Rods(width, text_width, out)
+
+    def forward(
+        self,
+        sketch: FrameSketch,
+        question: Float[Tensor, "B R e"],
+        question_mask: Bool[Tensor, "B R"],
+        rows: Int[Tensor, " B"],
+        step: int = 0,
+        relevant: Bool[Tensor, "B T"] | None = None,
+    ) -> VideoTokens:
+        """Shapes: B videos of T frames -> [B,S,D]; ``rows`` and ``step`` key the noise, see `Batch`."""
+        check(sketch)
+        focus = self.select(sketch, self.keep(sketch), rows, step, relevant)
+        cones = self.cones(focus)
+        rods = self.rods(sketch, question, question_mask)
+        return weave(cones, rods, focus, sketch, self.settings)
+
+    def keep(self, sketch: FrameSketch) -> Int[Tensor, " B"]:
+        """K' of each video."""
+        counts = [kept(int(frames), self.settings) for frames in sketch.frames]
+        return torch.tensor(counts, device=sketch.mask.device)
+
+
+class AveragePooling(nn.Module):
+    """The baseline of no selection: every frame gives its P averaged patches through one projector.
+
+    It takes the same call as `Connector`; the question and the noise key are not read.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
+        super().__init__()
+        self.fine = projector(width, out)
+
+    def forward(
+        self,
+        sketch: FrameSketch,
+        question: Float[Tensor, "B R e"],
+        question_mask: Bool[Tensor, "B R"],
+        rows: Int[Tensor, " B"],
+        step: int = 0,
+        relevant: Bool[Tensor, "B T"] | None = None,
+    ) -> VideoTokens:
+        check(sketch)
+        pooled = sketch.pooled.shape[2]
+        return VideoTokens(self.fine(sketch.pooled).flatten(1, 2), sketch.mask.repeat_interleave(pooled, 1))
+
+
+def check(sketch: FrameSketch) -> None:
+    """Refuse a sketch that holds numbers that are not finite; raises FeatureError."""
+    if not (sketch.pooled.isfinite().all() & sketch.grains.isfinite().all()):
+        raise FeatureError(
+            "a sketch with NaN or infinite numbers",
+            "finite numbers",
+            "Compute it again: delete the cached sketch, and check the vision encoder's weights and precision.",
+        )
+
+
+def build_connector(settings: ConnectorSettings, width: int, text_width: int, out: int) -> nn.Module:
+    """The connector or the baseline that ``settings.encoder`` names."""
+    kind = AveragePooling if settings.encoder == "average_pooling" else Connector
+    return kind(settings, width, text_width, out)

@@ -1,0 +1,102 @@
+"""Other ways to choose frames, behind the same call as DPE, at the same number of tokens."""
+
+from importlib import import_module
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dynfocus.errors import ConfigError
+from dynfocus.nn.select import EventPrototypeSelector, at_frames, keyed_noise, top_k
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import Focus, FrameSketch
+
+
+class FrameSelector(nn.Module):
+    """Base of selectors that rank single frames: say `rank`, and the K' best frames are kept as they are.
+
+    Write your own by subclassing, and name it in ``connector.selector`` as ``my_module.MySelector``.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def rank(
+        self, sketch: FrameSketch, keep: Int[Tensor, " B"], rows: Int[Tensor, " B"], relevant: Bool[Tensor, "B T"] | None
+    ) -> Float[Tensor, "B T"]:
+        """A score for every frame; the K' highest are kept."""
+        raise NotImplementedError(f"{type(self).__name__}.rank")
+
+    def forward(
+        self,
+        sketch: FrameSketch,
+        keep: Int[Tensor, " B"],
+        rows: Int[Tensor, " B"],
+        step: int,
+        relevant: Bool[Tensor, "B T"] | None = None,
+    ) -> Focus:
+        frames, used = top_k(self.rank(sketch, keep, rows, relevant), sketch.mask, keep)
+        patches = None if sketch.patches is None else at_frames(sketch.patches, frames)
+        return Focus(frames, used, at_frames(sketch.pooled, frames), at_frames(sketch.grains, frames), patches)
+
+
+class UniformSelector(FrameSelector):
+    """Frames at equal distances over the whole video."""
+
+    def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
+        time = torch.arange(sketch.mask.shape[1], device=keep.device)
+        part = sketch.frames[:, None] / keep[:, None]
+        middles = ((torch.arange(int(keep.max()), device=keep.device) + 0.5) * part).long()
+        middles = torch.where(torch.arange(middles.shape[1], device=keep.device) < keep[:, None], middles, -1)
+        return (time == middles[..., None]).any(1).float()
+
+
+class RandomSelector(FrameSelector):
+    """Frames at random, the same ones for a video whenever it is asked about."""
+
+    def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
+        return keyed_noise(sketch.mask, 1, rows, step=0)[:, 0]
+
+
+class OracleSelector(FrameSelector):
+    """The frames a question needs first, one of each event before a second of any, then uniform ones."""
+
+    def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
+        if relevant is None:
+            raise ConfigError(
+                "selector oracle on data without relevant frames",
+                "rows that say which frames each question needs",
+                "Use the embedded world, or another selector.",
+            )
+        starts = relevant & ~torch.nn.functional.pad(relevant, (1, 0))[:, :-1]
+        uniform = UniformSelector(self.settings, 0).rank(sketch, keep, rows, None)
+        return 4.0 * starts + 2.0 * relevant + uniform
+
+
+SELECTORS: dict[str, type[nn.Module]] = {
+    "dpe": EventPrototypeSelector,
+    "uniform": UniformSelector,
+    "random": RandomSelector,
+    "oracle": OracleSelector,
+}
+
+
+def build_selector(settings: ConnectorSettings, width: int) -> nn.Module:
+    """The selector that ``settings.selector`` names, for sketches of this width.
+
+    Raises:
+        ConfigError: if there is no selector of that name or at that dotted path.
+    """
+    name = settings.selector
+    if name in SELECTORS:
+        return SELECTORS[name](settings, width)
+    module, _, cls = name.rpartition(".")
+    try:
+        return getattr(import_module(module), cls)(settings, width)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"selector {name!r} ({error})",
+            f"one of {', '.join(SELECTORS)}, or the dotted path of a class",
+            "Correct connector.selector; a path such as my_module.MySelector must be importable from here.",
+        ) from error

@@ -1,0 +1,109 @@
+"""The connector's settings, under the paper's symbols (no torch: `plan` reads them too)."""
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from math import isqrt
+from typing import Literal
+
+from dynfocus.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ConnectorSettings:
+    """Everything DPE and CCE can be told; the defaults are the paper's.
+
+    Attributes:
+        patches: N, patch tokens a frame, a square number; fixed by the vision encoder.
+        pooled: P, pooled patches a frame, a square number whose root divides that of N.
+        events: L, event prototypes a video.
+        keep: K/L, the share of the prototypes that is kept.
+        neighbours: C of Eq. 1 over time.
+        spatial_prototypes: prototypes of each spatial clustering layer; their sum is G.
+        spatial_neighbours: C of Eq. 1 in each spatial layer.
+        neighbourhood: how Eq. 3 reads N(l): the members of the cluster, or the C nearest.
+        sigma: standard deviation of the noise of Eq. 5.
+        samples: n, noise samples of Eq. 6.
+        redundant_tokens: |U_b=0|, 0 or 2 tokens for each frame that is not kept.
+        kept_tokens: |U_b=1|, by the paper's numbers at its own sizes: 0 none, 2 the rods alone, 40 cones and
+            rods, 256 every patch and the rods.
+        selector: which frames are kept: a name in `dynfocus.nn.selectors.SELECTORS`, or the dotted path of a class
+            of your own, such as ``my_module.MySelector``.
+        encoder: ``dynfocus``, or ``average_pooling``: the baseline that gives P averaged tokens for every frame.
+        sketch_dtype: the precision sketches are rounded to before anything reads them.
+    """
+
+    patches: int = 256
+    pooled: int = 16
+    events: int = 25
+    keep: float = 0.8
+    neighbours: int = 5
+    spatial_prototypes: tuple[int, ...] = (16, 6)
+    spatial_neighbours: tuple[int, ...] = (8, 3)
+    neighbourhood: Literal["cluster", "nearest"] = "cluster"
+    sigma: float = 0.1
+    samples: int = 500
+    redundant_tokens: Literal[0, 2] = 2
+    kept_tokens: Literal[0, 2, 40, 256] = 40
+    selector: str = "dpe"
+    encoder: Literal["dynfocus", "average_pooling"] = "dynfocus"
+    sketch_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spatial_prototypes", tuple(self.spatial_prototypes))  # JSON knows lists only
+        object.__setattr__(self, "spatial_neighbours", tuple(self.spatial_neighbours))
+        for name in ("patches", "pooled"):
+            count = getattr(self, name)
+            if count < 1 or isqrt(count) ** 2 != count:
+                raise ConfigError(f"{name} = {count}", "a square number", f"Set {name} to 1, 4, 9, 16 ...")
+        if isqrt(self.patches) % isqrt(self.pooled):
+            raise ConfigError(
+                f"a grid of {isqrt(self.patches)} x {isqrt(self.patches)} patches pooled to {self.pooled}",
+                "a pooled grid whose side divides the patch grid's",
+                "Set pooled to another square number.",
+            )
+        if not 0 < self.keep <= 1:
+            raise ConfigError(f"keep = {self.keep}", "a share K/L in (0, 1]", "Set keep, such as 0.8.")
+        if self.sigma < 0:
+            raise ConfigError(f"sigma = {self.sigma}", "a standard deviation of at least 0", "Set sigma, such as 0.1.")
+        for name in ("events", "neighbours", "samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
+        layers = (self.patches, *self.spatial_prototypes)
+        if any(after > before or after < 1 for before, after in zip(layers, layers[1:], strict=False)):
+            raise ConfigError(
+                f"spatial_prototypes = {self.spatial_prototypes} on {self.patches} patches",
+                "layers that each hold at least 1 and no more than the layer before",
+                "Lower spatial_prototypes.",
+            )
+        if len(self.spatial_neighbours) != len(self.spatial_prototypes):
+            raise ConfigError(
+                f"{len(self.spatial_neighbours)} spatial_neighbours for {len(self.spatial_prototypes)} layers",
+                "one number of neighbours for each spatial layer",
+                "Make both lists equally long.",
+            )
+
+    @property
+    def grains(self) -> int:
+        """G, the multi-grained prototypes of one frame."""
+        return sum(self.spatial_prototypes)
+
+    @property
+    def cones(self) -> int:
+        """Cone tokens of one kept frame."""
+        return {0: 0, 2: 0, 40: self.pooled + self.grains, 256: self.patches}[self.kept_tokens]
+
+    @property
+    def kept_rods(self) -> int:
+        """Rod tokens of one kept frame."""
+        return 0 if self.kept_tokens == 0 else 2
+
+
+def prototypes(frames: int, settings: ConnectorSettings) -> int:
+    """L' = min(L, T): the event prototypes of a video of ``frames`` frames."""
+    return min(settings.events, frames)
+
+
+def kept(frames: int, settings: ConnectorSettings) -> int:
+    """K' = ceil(K/L * L'), with the ratio taken as an exact decimal (0.28 * 25 is 7, not 7.000000000000001)."""
+    exact = Decimal(str(settings.keep)) * prototypes(frames, settings)
+    return int(exact.to_integral_value(ROUND_CEILING))
