@@ -5,20 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dynfocus.errors import PromptError
+from dynfocus.records import Turn
 
 IMAGE = "<image>"
 IGNORED = -100
 
 Place = Literal["before", "after"]
 Turns = Literal["first", "every"]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One question and its answer; an answer of None is left open for the model to write."""
-
-    question: str
-    answer: str | None
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,39 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One question and its answer; an answer of None is left open for the model to write."""
+
+    question: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One annotation row of any data set: a conversation about one video, one image, or about no picture at all.
+
+    Attributes:
+        id: the row's own name; not unique over merged files.
+        index: the row's number in its data set, which is.
+        media: path of the video or image; None for a text-only row.
+        turns: the conversation.
+        questions: what is known of each turn's question, where the data set knows it.
+    """
+
+    id: str
+    index: int
+    media: str | None
+    turns: tuple[Turn, ...]
+    questions: tuple[Question, ...] = ()
+
+
+@dataclass(frozen=True)
 class Prediction:
     """One answered question: what `dynfocus test` writes into predictions.jsonl.
 
     Attributes:
         id: the annotation row's id.
+        video: the path of its video, relative to the data set.
         arm: how frames were kept: ``learned``, ``uniform``, ``random``, ``oracle`` or ``blind`` (no video).
         question, answer, truth: the texts.
         kind, type: as in `Question`.
@@ -49,6 +77,7 @@ class Prediction:
     """
 
     id: str
+    video: str
     arm: str
     question: str
     answer: str

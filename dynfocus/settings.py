@@ -98,6 +98,33 @@ class ConnectorSettings:
         return 0 if self.kept_tokens == 0 else 2
 
 
+@dataclass(frozen=True)
+class FrameRule:
+    """Which frames are taken from a video and how they are resized.
+
+    Attributes:
+        size: height and width of the frames, in pixels. The whole frame is squeezed to a square, as InstructBLIP's
+            processor does, so nothing at the borders is lost.
+        frames: at most this many, from the middles of equal shares of those that ``fps`` takes; None for all.
+        fps: frames per second, each the first at or after its time; None for every frame of the file.
+        interpolation: ``bicubic`` (antialiased) or ``box``, the mean over each target pixel's area.
+    """
+
+    size: int = 224
+    frames: int | None = None
+    fps: float | None = 1.0
+    interpolation: Literal["bicubic", "box"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("size", self.size, 1), ("frames", self.frames, 1)):
+            if value is not None and value < least:
+                raise ConfigError(f"frame rule with {name}={value}", "at least 1", f"Change {name}.")
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise ConfigError(f"frame rule with fps={self.fps}", "a number above 0, or null", "Change fps.")
+        if self.interpolation not in ("bicubic", "box"):
+            raise ConfigError(f"interpolation={self.interpolation}", "bicubic or box", "Change interpolation.")
+
+
 def prototypes(frames: int, settings: ConnectorSettings) -> int:
     """L' = min(L, T): the event prototypes of a video of ``frames`` frames."""
     return min(settings.events, frames)

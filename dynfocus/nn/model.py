@@ -1,6 +1,6 @@
 """DynFocus as a transformers model: encode, connect, place, and let the language model answer."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +32,10 @@ PROJECTORS = ("connector.cones.fine.", "connector.rods.coarse.", "connector.fine
 
 
 class DynFocusConfig(PreTrainedConfig):
-    """Sizes of the three towers, the connector's settings and the id of ``<image>``."""
+    """Sizes of the three towers, the connector's settings, the id of ``<image>``, and how videos and questions are read.
+
+    ``reading`` holds the frame rule and the processor's options, so that a saved model needs nothing beside it.
+    """
 
     model_type = "dynfocus"
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
@@ -47,6 +50,7 @@ class DynFocusConfig(PreTrainedConfig):
     image_mean: list[float] | None = None
     image_std: list[float] | None = None
     image_token_id: int = -1
+    reading: dict | None = None
 
     @property
     def settings(self) -> ConnectorSettings:
@@ -79,6 +83,26 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         # Our own layers keep torch's initialisation; the towers are models of their own and bring theirs.
         if isinstance(module, nn.Linear | nn.LayerNorm):
             module.reset_parameters()
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: ConnectorSettings | None = None) -> "DynFocusModel":
+        """A trained model from its folder, with its own connector settings or with others of the same sizes.
+
+        Raises:
+            CheckpointError: if the folder lacks weights that the settings ask for.
+        """
+        config = DynFocusConfig.from_pretrained(backbones.existing(folder), local_files_only=True)
+        if settings is not None:
+            config.connector = asdict(settings)
+        try:
+            model, found = cls.from_pretrained(
+                folder, config=config, local_files_only=True, output_loading_info=True
+            )
+        except RuntimeError as error:
+            raise _misfit(folder, str(error).splitlines()[-1]) from error
+        if found["missing_keys"]:
+            raise _misfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
+        return model
 
     @classmethod
     def from_towers(cls, encoders: Path, language_model: Path, settings: ConnectorSettings) -> "DynFocusModel":
@@ -132,11 +156,19 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         embeds = self.language_model.get_input_embeddings()(words)
         return place(embeds, batch.input_ids == self.config.image_token_id, video, batch.slot_row), video
 
+    def without_video(self, batch: Batch) -> Batch:
+        """The same rows asked blind: the visual tokens stay in place, but nothing attends to them."""
+        seen = batch.attention_mask * (batch.input_ids != self.config.image_token_id)
+        return replace(batch, attention_mask=seen)
+
     def forward(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, ""], VideoTokens]:
         """The mean cross-entropy over all target tokens, and the visual tokens; ``step`` keys the noise."""
         embeds, video = self.embed(batch, step)
-        hidden = self.language_model(inputs_embeds=embeds, attention_mask=batch.attention_mask).logits
-        loss = nn.functional.cross_entropy(hidden[:, :-1].flatten(0, 1).float(), batch.labels[:, 1:].flatten())
+        positions = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self.language_model(
+            inputs_embeds=embeds, attention_mask=batch.attention_mask, position_ids=positions
+        ).logits
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch.labels[:, 1:].flatten())
         return loss, video
 
     @torch.no_grad()
@@ -199,6 +231,14 @@ def place(
     # A row without video still touches the tokens, by zero, so that every process computes the same modules.
     embeds = embeds + 0.0 * video.tokens.sum()
     return embeds.masked_scatter(slots[..., None], video.tokens[used].to(embeds.dtype))
+
+
+def _misfit(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the model in {folder}, which does not fit the settings ({what})",
+        "weights of the same towers and connector",
+        "Use the settings the model was trained with: its run's config.yaml holds them.",
+    )
 
 
 AutoConfig.register("dynfocus", DynFocusConfig)

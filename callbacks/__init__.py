@@ -1,0 +1,1 @@
+"""Observers of training: they watch, log and write, and change nothing."""

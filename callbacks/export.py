@@ -1,0 +1,46 @@
+"""What a stage leaves for the next: the projectors after stage 1, the whole model after the others."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning import Callback, LightningModule, Trainer
+
+from dynfocus.records import write_text
+
+FIT_CARD = "fit.json"
+
+
+class Export(Callback):
+    """When training has ended, write its result and a small card (seconds over all resumed parts, steps).
+
+    Args:
+        what: ``projectors`` (projectors.safetensors, what stage 1 hands over) or ``model`` (a transformers folder).
+        dirpath: where to; the run's own folder if not given.
+    """
+
+    def __init__(self, what: Literal["projectors", "model"], dirpath: Path | None = None) -> None:
+        self.what, self.dirpath = what, dirpath
+        self.before, self.started = 0.0, time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = state_dict["seconds"]
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.interrupted:
+            return
+        folder = Path(self.dirpath or trainer.default_root_dir)
+        pl_module.export(self.what, folder)
+        card = {"seconds": round(self.seconds, 1), "steps": trainer.global_step}
+        write_text(folder / FIT_CARD, json.dumps(card) + "\n")

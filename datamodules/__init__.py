@@ -1,0 +1,1 @@
+"""Lightning's view of data: rows of annotation files, their sketches, and batches."""

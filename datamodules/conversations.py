@@ -1,0 +1,159 @@
+"""Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.sketches import SketchCache, read_frames
+from dynfocus.processor import Example, Processor
+from dynfocus.prompts import Turns
+from dynfocus.readers.conversations import read_conversations
+from dynfocus.records import Row
+from dynfocus.settings import ConnectorSettings, FrameRule
+from dynfocus.stages import STAGES, StageName
+
+Split = Literal["train", "val", "test"]
+
+
+class ConversationDataset(Dataset):
+    """Rows of one annotation file with what they show."""
+
+    def __init__(self, rows: list[Row], root: Path, rule: FrameRule, cache: SketchCache | None) -> None:
+        self.rows, self.root, self.rule, self.cache = rows, root, rule, cache
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def media(self, row: Row) -> Path | None:
+        return None if row.media is None else self.root / row.media
+
+    def __getitem__(self, index: int) -> Example:
+        row = self.rows[index]
+        if self.cache is not None:
+            return Example(row, sketch=self.cache.read(self.media(row)))
+        return Example(row, frames=read_frames(self.media(row), self.rule))
+
+
+class ResumableOrder(Sampler[int]):
+    """A random order of each epoch, keyed by (seed, epoch), that goes on where a resumed run had stopped."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.epoch, self.done = size, seed, 0, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.size, generator=generator).tolist()
+        start, self.done = self.done, 0
+        return iter(order[start:])
+
+
+class ConversationDataModule(LightningDataModule):
+    """Feeds conversations about images, videos and nothing at all to the model.
+
+    Args:
+        root: folder of the data set; its rows name media relative to it.
+        encoders: folder of the vision encoder and the instruction tokenizer.
+        language_model: folder of the language model's tokenizer.
+        connector: the connector's settings.
+        stage: which stage is trained: it says which prompt is used.
+        files: the annotation file of each split, relative to ``root``; a split without file is skipped.
+        frame_rule: how frames are taken from a video.
+        batch_size: rows in a training batch.
+        eval_batch_size: rows in a validation or test batch.
+        sketch_cache: folder where each video's sketch is kept; without one the encoder runs in every step.
+        slots: ``first`` or ``every`` turn of a conversation shows the video.
+        system_prompt: whether the conversation opens with the template's long sentence.
+        num_workers: loader processes.
+        seed: keys the order of rows.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        encoders: Path,
+        language_model: Path,
+        connector: ConnectorSettings = ConnectorSettings(),  # noqa: B008 (frozen)
+        stage: StageName = "stage2",
+        files: dict[str, str] | None = None,
+        frame_rule: FrameRule = FrameRule(),  # noqa: B008 (frozen)
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        sketch_cache: Path | None = None,
+        slots: Turns = "every",
+        system_prompt: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root, self.encoders, self.language_model = Path(root), Path(encoders), Path(language_model)
+        self.connector, self.stage, self.files, self.rule = connector, stage, files or {}, frame_rule
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.sketch_cache, self.slots, self.system_prompt = sketch_cache, slots, system_prompt
+        self.num_workers, self.seed = num_workers, seed
+        self.data: dict[str, ConversationDataset] = {}
+
+    @cached_property
+    def cache(self) -> SketchCache | None:
+        """The sketches on disk, where they are kept."""
+        if self.sketch_cache is None:
+            return None
+        return SketchCache(self.sketch_cache, self.encoders, self.connector, self.rule)
+
+    def splits(self, stage: str) -> tuple[Split, ...]:
+        """The splits that a run of ``fit``, ``validate``, ``test`` or ``predict`` reads."""
+        wanted: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        return tuple(split for split in wanted.get(stage, ("test",)) if split in self.files)
+
+    def setup(self, stage: str) -> None:
+        for split in self.splits(stage):
+            rows = read_conversations(self.root / self.files[split])
+            self.data[split] = ConversationDataset(rows, self.root, self.rule, self.cache)
+        if self.cache is not None:
+            used = [self.data[split] for split in self.splits(stage)]
+            self.cache.fill(data.media(row) for data in used for row in data.rows)
+
+    def processor(self, prompt: str, answers: bool) -> Processor:
+        """What makes batches, with answers to learn from or open questions."""
+        return Processor.from_folders(
+            self.encoders,
+            self.language_model,
+            self.connector,
+            prompt=prompt,
+            system_prompt=self.system_prompt,
+            slots=self.slots,
+            answers=answers,
+            seed=self.seed,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        data = self.data["train"]
+        order = ResumableOrder(len(data), self.seed)
+        if self.trainer is not None:
+            order.epoch = self.trainer.current_epoch
+            order.done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size
+        return self._loader(data, self.batch_size, self.processor(STAGES[self.stage].prompt, True), sampler=order, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self._asking("val") if self.stage != "stage1" and "val" in self.data else []
+
+    def test_dataloader(self) -> DataLoader:
+        return self._asking("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        return self._asking("test")
+
+    def _asking(self, split: Split) -> DataLoader:
+        return self._loader(self.data[split], self.eval_batch_size, self.processor("vicuna_v1", False))
+
+    def _loader(self, data: Dataset, batch_size: int, processor: Processor, **options: object) -> DataLoader:
+        return DataLoader(
+            data, batch_size, collate_fn=processor, num_workers=self.num_workers, **options  # type: ignore[arg-type]
+        )

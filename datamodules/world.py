@@ -1,0 +1,38 @@
+"""The embedded world as a LightningDataModule: it renders itself where it is not there yet."""
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.conversations import ConversationDataModule, Split
+from dynfocus.world.dataset import write_world
+
+class WorldDataModule(ConversationDataModule):
+    """The embedded world; stage 1 reads captions of images and videos, stage 2 conversations, image QA and text.
+
+    Args:
+        root: folder of the data set; written on first use.
+        videos: training videos.
+        world_seed: the world's seed; its splits are disjoint.
+        val: validation videos.
+        test: test videos.
+        kwargs: as in `ConversationDataModule`; the annotation files are the world's own.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        videos: int = 1600,
+        world_seed: int = 0,
+        val: int = 100,
+        test: int = 200,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, files={"val": "val.json", "test": "test.json"}, **kwargs)
+        self.files["train"] = "stage1.json" if self.stage == "stage1" else "stage2.json"
+        self.size = {"videos": videos, "seed": world_seed, "val": val, "test": test}
+
+    def prepare_data(self) -> None:
+        write_world(self.root, **self.size)
+
+    def splits(self, stage: str) -> tuple[Split, ...]:
+        return ("train",) if stage == "fit" and self.stage == "stage1" else super().splits(stage)

@@ -1,0 +1,1 @@
+"""DynFocus: dynamic event focus between a vision encoder and a language model, for video question answering."""

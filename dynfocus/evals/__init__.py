@@ -1,0 +1,1 @@
+"""Scores and tables over predictions (no torch)."""

@@ -1,0 +1,135 @@
+"""Rows and what they show -> Batch: prompts expanded by the visual tokens each video will cost."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dynfocus.budget import budget
+from dynfocus.errors import PromptError
+from dynfocus.nn.backbones import language_config, load_tokenizer
+from dynfocus.prompts import IGNORED, TEMPLATES, Encoded, Place, Turns, encode, expand
+from dynfocus.records import Row, Turn
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import Batch, FrameSketch, stack_sketches
+
+
+@dataclass
+class Example:
+    """One row and what it shows: its sketch, or else its frames."""
+
+    row: Row
+    sketch: FrameSketch | None = None
+    frames: torch.Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return int(self.sketch.frames) if self.sketch is not None else len(self.frames)  # type: ignore[arg-type]
+
+
+@dataclass
+class Processor:
+    """Makes batches of mixed text, image and video rows with any numbers of frames.
+
+    Attributes:
+        tokenizer: the language model's; it knows ``<image>``.
+        instruction_tokenizer: the instruction encoder's.
+        settings: the connector's, which say what each video costs.
+        context: the language model's longest prompt.
+        prompt: name of the template in `dynfocus.prompts.TEMPLATES`.
+        system_prompt: whether the conversation opens with the template's long sentence.
+        slots: whether the first turn alone or every turn shows the video again.
+        answers: true to give the answers (training), false to leave the last one open (asking).
+        seed: keys on which side of the question a training row's video stands.
+        longest_instruction: tokens the instruction encoder reads at most.
+    """
+
+    tokenizer: Any
+    instruction_tokenizer: Any
+    settings: ConnectorSettings
+    context: int
+    prompt: str = "vicuna_v1"
+    system_prompt: bool = True
+    slots: Turns = "every"
+    answers: bool = False
+    seed: int = 0
+    longest_instruction: int = 256
+
+    @classmethod
+    def from_folders(cls, encoders: Path, language_model: Path, settings: ConnectorSettings, **options: Any) -> "Processor":
+        """The tokenizers of an InstructBLIP folder and of a language model's; ``options`` are the other attributes."""
+        return cls(
+            load_tokenizer(language_model),
+            load_tokenizer(Path(encoders) / "qformer_tokenizer"),
+            settings,
+            language_config(language_model).get_text_config().max_position_embeddings,
+            **options,
+        )
+
+    def __call__(self, examples: list[Example]) -> Batch:
+        coded, slot_video, slot_row, questions = [], [], [], []
+        for n, example in enumerate(examples):
+            row, visual = example.row, example.row.media is not None
+            coded.append(self._encode(row, visual, example.length))
+            asked = [turn.question for turn in row.turns]
+            asked = asked if visual and self.slots == "every" else [" ".join(asked)]
+            slot_video += [n] * len(asked)
+            slot_row += [n if visual else -1] * len(asked)
+            questions += asked
+        ids, mask, labels = _pad_left(coded, self.tokenizer.pad_token_id)
+        instruction = self.instruction_tokenizer(
+            questions, padding=True, truncation=True, max_length=self.longest_instruction, return_tensors="pt"
+        )
+        sketches = [example.sketch for example in examples if example.sketch is not None]
+        return Batch(
+            input_ids=ids,
+            attention_mask=mask,
+            labels=labels,
+            question_ids=instruction["input_ids"],
+            question_mask=instruction["attention_mask"].bool(),
+            slot_video=torch.tensor(slot_video),
+            slot_row=torch.tensor(slot_row),
+            video_rows=torch.tensor([example.row.index for example in examples]),
+            sketch=stack_sketches(sketches) if sketches else None,
+            frames=tuple(example.frames for example in examples if example.frames is not None),
+            relevant=_relevant(examples),
+            records=tuple(example.row for example in examples),
+        )
+
+    def _encode(self, row: Row, visual: bool, frames: int) -> Encoded:
+        turns = row.turns if self.answers else (*row.turns[:-1], Turn(row.turns[-1].question, None))
+        after = self.answers and visual and np.random.default_rng((self.seed, row.index)).random() < 0.5
+        template = TEMPLATES[self.prompt] if self.system_prompt else replace(TEMPLATES[self.prompt], opening="")
+        place: Place = "after" if after else "before"
+        encoded = encode(self.tokenizer, turns, template, visual, place, self.slots)
+        tokens = budget(frames, self.settings).visual_tokens
+        times = 0 if not visual else len(turns) if self.slots == "every" else 1
+        encoded = expand(encoded, self.tokenizer.convert_tokens_to_ids("<image>"), [tokens] * times)
+        if len(encoded.input_ids) > self.context:
+            raise PromptError(
+                f"row {row.id!r} of {len(encoded.input_ids)} tokens, {tokens * times} of them visual",
+                f"at most {self.context}, the language model's context",
+                "Lower connector.events or connector.keep, or the frames taken from each video.",
+            )
+        return encoded
+
+
+def _pad_left(coded: list[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    longest = max(len(one.input_ids) for one in coded)
+    room = [longest - len(one.input_ids) for one in coded]
+    ids = [[pad] * r + one.input_ids for r, one in zip(room, coded, strict=True)]
+    mask = [[0] * r + [1] * len(one.input_ids) for r, one in zip(room, coded, strict=True)]
+    labels = [[IGNORED] * r + one.labels for r, one in zip(room, coded, strict=True)]
+    return torch.tensor(ids), torch.tensor(mask), torch.tensor(labels)
+
+
+def _relevant(examples: list[Example]) -> torch.Tensor:
+    out = torch.zeros(len(examples), max(example.length for example in examples), dtype=torch.bool)
+    for n, example in enumerate(examples):
+        if example.row.media is not None:
+            for question in example.row.questions:
+                for event in question.events:
+                    out[n, list(event)] = True
+    return out

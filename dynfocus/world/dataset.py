@@ -1,0 +1,270 @@
+"""Writes the embedded world as a data set: H.264 videos, images, and conversations in LLaVA's JSON."""
+
+import errno
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import av
+from PIL import Image
+from tqdm import tqdm
+
+from dynfocus.errors import ConfigError, DataError, DiskError
+from dynfocus.world.card import card
+from dynfocus.world.pixels import Pixels, render
+from dynfocus.world.rows import SPLITS, split_rows, split_seed, stage1_rows, stage2_rows
+from dynfocus.world.videos import sample_image, sample_video
+
+CONTENT = 1  # another number whenever the same settings give other rows or pixels
+SETTINGS = "world.json"
+# veryfast: as small and as true as the default preset here, in less than half the time.
+ENCODER = {"crf": "10", "preset": "veryfast", "threads": "1"}
+# What 1 video or image takes on disk, generously, and the rows of one video.
+BYTES = {"video": 150_000, "image": 20_000, "rows": 16_000}
+
+
+@dataclass(frozen=True)
+class World:
+    """The settings that a written world follows from.
+
+    Attributes:
+        seed: worlds of different seeds share no video.
+        videos, val, test: videos in each split.
+        images: still images, all for training.
+        stage1, stage2: rows of captions and of conversations; one epoch over them is one stage.
+        content: the version of the rules that turn settings into rows and pixels.
+    """
+
+    seed: int
+    videos: int
+    val: int
+    test: int
+    images: int
+    stage1: int
+    stage2: int
+    content: int = CONTENT
+
+
+@dataclass(frozen=True)
+class _Job:
+    medium: Literal["video", "image"]
+    seed: int
+    index: int
+    path: str
+
+
+def write_world(
+    root: Path | str,
+    videos: int = 1600,
+    seed: int = 0,
+    *,
+    val: int = 100,
+    test: int = 200,
+    images: int | None = None,
+    stage1: int | None = None,
+    stage2: int | None = None,
+    workers: int = 2,
+    progress: bool = True,
+) -> Path:
+    """Write the world into the folder ``root``, whole or not at all; a world already there is kept if it is this one.
+
+    Args:
+        root: the folder to make; its parent holds a hidden sibling while the world is written.
+        videos: training videos.
+        seed: worlds of different seeds share no video.
+        val, test: videos of the two other splits.
+        images: still images; one for every second video unless given.
+        stage1: caption rows, half about images and half about videos; 6 for each video unless given.
+        stage2: conversation rows, 80 % about videos, 12 % about images, 8 % text only; 6.25 a video unless given.
+        workers: processes that render; 0 renders in this one. They are spawned: a script that calls this needs
+            ``if __name__ == "__main__":``.
+        progress: whether to show a bar.
+
+    Returns:
+        ``root`` as given.
+
+    Raises:
+        ConfigError: if a number is out of range, or ``root`` holds another world or anything else.
+        DataError: if ``root`` holds this world, but not all of its files.
+        DiskError: if there is no room.
+    """
+    given, root = Path(root), Path(root).resolve()
+    world = World(
+        seed=seed,
+        videos=videos,
+        val=val,
+        test=test,
+        images=max(1, videos // 2) if images is None else images,
+        stage1=6 * videos if stage1 is None else stage1,
+        stage2=round(6.25 * videos) if stage2 is None else stage2,
+    )
+    _check(world, workers)
+    if _present(root, world):
+        return given
+    _check_room(root, world)
+    part = root.with_name(f".{root.name}.{os.getpid()}")
+    with _room(root):
+        try:
+            (part / "videos").mkdir(parents=True)
+            (part / "images").mkdir()
+            _write_media(part, list(_jobs(world)), workers, progress)
+            _write_rows(part, world)
+            _publish(part, root, world)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return given
+
+
+def _check(world: World, workers: int) -> None:
+    least = {field.name: 1 for field in fields(World)} | {"seed": 0, "stage1": 0, "stage2": 0}
+    for name, value in (asdict(world) | {"workers": workers}).items():
+        if value < least.get(name, 0):
+            raise ConfigError(f"{name}={value}", f"a whole number of at least {least.get(name, 0)}", f"Change {name}.")
+
+
+def _present(root: Path, world: World) -> bool:
+    """Whether ``root`` already is this world; raises if it is anything else than that or nothing."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not (root / SETTINGS).is_file():
+        raise ConfigError(f"{root} exists and is no world", "a folder that is absent or empty", "Give another folder.")
+    try:
+        there, wanted = dict(json.loads((root / SETTINGS).read_text())), asdict(world)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{root / SETTINGS} is damaged ({error})", "the settings this world was made with", "Delete that folder."
+        ) from error
+    different = [f"{key}={there.get(key)}" for key in wanted if there.get(key) != wanted[key]]
+    if different:
+        raise ConfigError(
+            f"{root} holds a world with {', '.join(different)}",
+            ", ".join(f"{key}={value}" for key, value in wanted.items() if there.get(key) != value),
+            "Delete that folder, or write this world into another one.",
+        )
+    missing = [job.path for job in _jobs(world) if not (root / job.path).is_file()]
+    if missing:
+        raise DataError(
+            f"{root} lacks {len(missing)} of its files, such as {missing[0]}",
+            "all files that were written there",
+            "Delete that folder and write the world again.",
+        )
+    return True
+
+
+def _publish(part: Path, root: Path, world: World) -> None:
+    try:
+        part.replace(root)
+    except OSError:
+        # another process may have put the same world there meanwhile
+        if not _present(root, world):
+            raise
+
+
+def _check_room(root: Path, world: World) -> None:
+    parent = next(folder for folder in root.absolute().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    count = world.videos + world.val + world.test
+    needed = count * (BYTES["video"] + BYTES["rows"]) + world.images * BYTES["image"]
+    if free < needed:
+        raise DiskError(
+            f"{free / 1e6:.0f} MB free in {parent}",
+            f"about {needed / 1e6:.0f} MB for {count} videos and {world.images} images",
+            "Make room, write elsewhere, or ask for fewer videos.",
+        )
+
+
+@contextmanager
+def _room(root: Path) -> Iterator[None]:
+    """Turn the system's word for a full or closed disk into a DiskError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise DiskError(
+            f"{root} cannot be written ({error.strerror})",
+            "a writable folder on a disk with room",
+            "Nothing was kept: make room or give another folder, and call again.",
+        ) from error
+
+
+def _jobs(world: World) -> Iterator[_Job]:
+    for split in SPLITS:
+        for index in range(world.videos if split == "train" else getattr(world, split)):
+            yield _Job("video", split_seed(world.seed, split), index, f"videos/{split}_{index:06d}.mp4")
+    for index in range(world.images):
+        yield _Job("image", split_seed(world.seed, "image"), index, f"images/train_{index:06d}.png")
+
+
+def _write_media(root: Path, jobs: list[_Job], workers: int, progress: bool) -> None:
+    with tqdm(total=len(jobs), desc="world", unit="file", disable=not progress) as bar:
+        if workers == 0:
+            for job in jobs:
+                bar.update(_render(root, [job]))
+            return
+        # Threads of the parent (torch, a decoder) make forked children hang: spawn.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
+        try:
+            for done in as_completed([pool.submit(_render, root, jobs[i : i + 16]) for i in range(0, len(jobs), 16)]):
+                bar.update(done.result())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _render(root: Path, jobs: list[_Job]) -> int:
+    for job in jobs:
+        if job.medium == "video":
+            (root / job.path).write_bytes(encode_video(render(sample_video(job.seed, job.index))))
+        else:
+            (root / job.path).write_bytes(_encode_image(render(sample_image(job.seed, job.index))[0]))
+    return len(jobs)
+
+
+def _doubled(frame: Pixels) -> Pixels:
+    # Every pixel becomes 2 x 2, so that colour at half the resolution, as yuv420p keeps it, loses nothing.
+    return frame.repeat(2, 0).repeat(2, 1)
+
+
+def encode_video(frames: Pixels) -> bytes:
+    """Encode RGB frames ``[T, H, W, 3]``, doubled, as an mp4 of one frame a second: H.264, closed GOP, yuv420p."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=1, options=ENCODER)
+        stream.height, stream.width, stream.pix_fmt = 2 * frames.shape[1], 2 * frames.shape[2], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(_doubled(frame), "rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _encode_image(frame: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(_doubled(frame)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _write_rows(root: Path, world: World) -> None:
+    rows = {
+        "stage1": stage1_rows(world.seed, world.videos, world.images, world.stage1),
+        "stage2": stage2_rows(world.seed, world.videos, world.images, world.stage2),
+        "val": split_rows(world.seed, "val", world.val),
+        "test": split_rows(world.seed, "test", world.test),
+    }
+    for name, some in rows.items():
+        lines = ",\n".join(json.dumps(row) for row in some)
+        (root / f"{name}.json").write_text(f"[\n{lines}\n]\n" if some else "[]\n")
+    (root / "README.md").write_text(card(asdict(world), {name: len(some) for name, some in rows.items()}))
+    (root / SETTINGS).write_text(json.dumps(asdict(world), indent=2) + "\n")
