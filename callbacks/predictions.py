@@ -1,4 +1,4 @@
-"""What a test leaves: predictions.jsonl and metrics.json."""
+"""What a test leaves: predictions.jsonl and metrics.json; a prediction leaves the first alone."""
 
 import json
 import subprocess
@@ -34,8 +34,22 @@ class Predictions(Callback):
     ) -> None:
         self.predictions += outputs
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.predictions = []
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        self.predictions += [Prediction(**fields) for fields in outputs]
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        write_jsonl(self.folder(trainer) / "predictions.jsonl", self.predictions)
+
+    def folder(self, trainer: Trainer) -> Path:
+        return Path(self.dirpath or trainer.default_root_dir)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = Path(self.dirpath or trainer.default_root_dir)
+        folder = self.folder(trainer)
         seconds = time.monotonic() - self.started
         if (folder / FIT_CARD).exists():
             seconds += json.loads((folder / FIT_CARD).read_text())["seconds"]

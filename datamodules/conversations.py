@@ -1,9 +1,9 @@
 """Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -40,19 +40,38 @@ class ConversationDataset(Dataset):
 
 
 class ResumableOrder(Sampler[int]):
-    """A random order of each epoch, keyed by (seed, epoch), that goes on where a resumed run had stopped."""
+    """A random order of each epoch, keyed by (seed, epoch), that goes on where a resumed run had stopped.
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch, self.done = size, seed, 0, 0
+    Args:
+        size: rows of the data set.
+        batch_size: rows in a batch; a last, smaller batch is left out.
+        seed: keys the orders.
+        learned: says how many batches the run has learned from so far, asked when an epoch begins.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, learned: Callable[[], int]) -> None:
+        self.size, self.batch_size, self.seed, self.learned = size, batch_size, seed, learned
 
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.size, generator=generator).tolist()
-        start, self.done = self.done, 0
-        return iter(order[start:])
+        epoch, done = divmod(self.learned(), max(1, self.size // self.batch_size))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return iter(torch.randperm(self.size, generator=generator).tolist()[done * self.batch_size :])
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose sampler knows where to go on; Lightning asks for these two to believe it.
+
+    It keeps no count of its own: batches are fetched ahead, so only the trainer knows how many were learned from.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
 class ConversationDataModule(LightningDataModule):
@@ -135,11 +154,13 @@ class ConversationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         data = self.data["train"]
-        order = ResumableOrder(len(data), self.seed)
-        if self.trainer is not None:
-            order.epoch = self.trainer.current_epoch
-            order.done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size
-        return self._loader(data, self.batch_size, self.processor(STAGES[self.stage].prompt, True), sampler=order, drop_last=True)
+        order = ResumableOrder(len(data), self.batch_size, self.seed, self.learned)
+        processor = self.processor(STAGES[self.stage].prompt, answers=True)
+        return self._loader(data, self.batch_size, processor, sampler=order, drop_last=True)
+
+    def learned(self) -> int:
+        """Batches the run has learned from, those before it was interrupted among them."""
+        return 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
 
     def val_dataloader(self) -> DataLoader | list:
         return self._asking("val") if self.stage != "stage1" and "val" in self.data else []
@@ -153,7 +174,6 @@ class ConversationDataModule(LightningDataModule):
     def _asking(self, split: Split) -> DataLoader:
         return self._loader(self.data[split], self.eval_batch_size, self.processor("vicuna_v1", False))
 
-    def _loader(self, data: Dataset, batch_size: int, processor: Processor, **options: object) -> DataLoader:
-        return DataLoader(
-            data, batch_size, collate_fn=processor, num_workers=self.num_workers, **options  # type: ignore[arg-type]
-        )
+    def _loader(self, data: Dataset, batch_size: int, processor: Processor, **options: Any) -> DataLoader:
+        options |= {"batch_size": batch_size, "collate_fn": processor, "num_workers": self.num_workers}
+        return ResumableLoader(dataset=data, **options)

@@ -1,9 +1,10 @@
-"""The one entry point: `dynfocus fit|validate|test|predict|world|towers|ask|plan|table`."""
+"""The one entry point: LightningCLI's verbs over the configs, and verbs of our own as plain typed functions."""
 
-import json
+import argparse
 import os
 import sys
-from collections.abc import Callable
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 
 from dynfocus.errors import DynFocusError
@@ -13,18 +14,16 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 
 def main(args: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 a mistake said in one sentence, 130 stopped by Ctrl-C."""
-    args = sys.argv[1:] if args is None else args
+    verb = (sys.argv[1:] if args is None else args)[:1]
     sys.path.insert(0, os.getcwd())  # a selector of one's own lies where one works
     try:
-        if args and args[0] in LIGHTNING:
+        if verb and verb[0] in LIGHTNING:
             from dynfocus.experiment import run
 
             run(args)
         else:
-            from jsonargparse import auto_cli
-
-            verbs: dict[str, Callable] = {f.__name__: f for f in (world, towers, ask, plan, table)}
-            auto_cli(verbs, args=args, prog="dynfocus", as_positional=True)
+            options = vars(parser().parse_args(args))
+            options.pop("run")(**options)
     except DynFocusError as error:
         print(f"dynfocus: {error}", file=sys.stderr)
         return 1
@@ -34,73 +33,51 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def world(out: Path, videos: int = 1600, seed: int = 0, val: int = 100, test: int = 200) -> None:
-    """Write the embedded world as a data set: videos, images and annotation files.
+def parser() -> argparse.ArgumentParser:
+    """The verbs that are not LightningCLI's."""
+    root = argparse.ArgumentParser("dynfocus", description="Train, test and ask DynFocus.")
+    verbs = root.add_subparsers(required=True, metavar="VERB")
+    for name in LIGHTNING:
+        verbs.add_parser(name, help=f"{name} with --config FILE ...: see `dynfocus {name} --help`", add_help=False)
 
-    Args:
-        out: folder to write; it may hold the same world already.
-        videos: training videos.
-        seed: of the world.
-        val: validation videos.
-        test: test videos.
-    """
-    from dynfocus.world.dataset import write_world
+    ask_ = verbs.add_parser("ask", help="ask a trained model about any video or image")
+    ask_.add_argument("video", type=Path, help="any video or image file")
+    ask_.add_argument("question")
+    ask_.add_argument("--model", type=Path, default=Path("runs/world/stage2/model"), help="a trained model's folder")
+    ask_.set_defaults(run=ask)
 
-    print(write_world(out, videos=videos, seed=seed, val=val, test=test))
+    plan_ = verbs.add_parser("plan", help="count what a video costs, before anything runs")
+    plan_.add_argument("--frames", type=int, required=True, help="T, frames of the video")
+    plan_.add_argument("--events", type=int, default=25, help="L, event prototypes")
+    plan_.add_argument("--keep", type=float, default=0.8, help="K/L, the share of them that is kept")
+    plan_.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+    plan_.set_defaults(run=plan)
 
+    world_ = verbs.add_parser("world", help="write the embedded world as a data set")
+    world_.add_argument("out", type=Path, help="folder to write; it may hold the same world already")
+    for name, default in {"videos": 1600, "seed": 0, "val": 100, "test": 200}.items():
+        world_.add_argument(f"--{name}", type=int, default=default)
+    world_.set_defaults(run=world)
 
-def towers(data: Path, out: Path, seed: int = 0) -> None:
-    """Train the embedded world's tiny towers on its frames and texts.
+    towers_ = verbs.add_parser("towers", help="train the embedded world's tiny towers")
+    towers_.add_argument("data", type=Path, help="the world, as `dynfocus world` writes it")
+    towers_.add_argument("out", type=Path, help="folder for the towers; finished ones are kept")
+    towers_.add_argument("--seed", type=int, default=0)
+    towers_.set_defaults(run=towers)
 
-    Args:
-        data: the world, as `dynfocus world` writes it.
-        out: folder for the towers; finished ones are kept.
-        seed: of the training.
-    """
-    from dynfocus.towers import train_towers
+    table_ = verbs.add_parser("table", help="print the table of a tested run")
+    table_.add_argument("folder", type=Path, help="the run's, such as runs/world/stage2")
+    table_.set_defaults(run=table)
 
-    train_towers(data, out, seed=seed)
-
-
-def plan(frames: int, events: int = 25, keep: float = 0.8, as_json: bool = False) -> None:
-    """Count what a video costs, before anything runs.
-
-    Args:
-        frames: T, frames of the video.
-        events: L, event prototypes.
-        keep: K/L, the share of them that is kept.
-        as_json: print one JSON object (also as --json).
-    """
-    from dataclasses import asdict
-
-    from dynfocus.budget import budget
-    from dynfocus.settings import ConnectorSettings
-
-    cost = budget(frames, ConnectorSettings(events=events, keep=keep))
-    numbers = asdict(cost) | {"visual_tokens": cost.visual_tokens}
-    print(json.dumps(numbers) if as_json else "\n".join(f"{name:14} {value}" for name, value in numbers.items()))
+    seeds_ = verbs.add_parser("seeds", help="repeat the embedded world's result, and its baseline, over seeds")
+    seeds_.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
+    seeds_.set_defaults(run=seeds)
+    return root
 
 
-def table(run: Path) -> None:
-    """Print the table of a tested run.
-
-    Args:
-        run: its folder, such as runs/world/stage2.
-    """
-    from dynfocus.evals.table import read_metrics
-    from dynfocus.evals.table import table as drawn
-
-    print(drawn(read_metrics(run)))
-
-
-def ask(video: Path, question: str, model: Path = Path("runs/world/stage2/model")) -> None:
-    """Ask a trained model about any video or image; prints the answer, the kept frames and the tokens.
-
-    Args:
-        video: any video or image file.
-        question: what to ask.
-        model: a model folder, as stage 2 leaves it.
-    """
+def ask(video: Path, question: str, model: Path) -> None:
+    """Print a trained model's answer, the kept frames with their time stamps, and the tokens."""
+    quiet()
     from dynfocus.answering import Answerer
 
     reply = Answerer(model).ask(video, question)
@@ -108,6 +85,54 @@ def ask(video: Path, question: str, model: Path = Path("runs/world/stage2/model"
     print(f"answer:        {reply.answer}")
     print(f"kept frames:   {kept} of {reply.frames}")
     print(f"visual tokens: {reply.visual_tokens}")
+
+
+def plan(frames: int, events: int, keep: float, as_json: bool) -> None:
+    """Print what a video of that many frames costs; no torch is imported."""
+    from dynfocus.budget import budget
+    from dynfocus.settings import ConnectorSettings
+
+    cost = budget(frames, ConnectorSettings(events=events, keep=keep))
+    numbers = asdict(cost) | {"visual_tokens": cost.visual_tokens}
+    print(dumps(numbers) if as_json else "\n".join(f"{name:14} {value}" for name, value in numbers.items()))
+
+
+def world(out: Path, videos: int, seed: int, val: int, test: int) -> None:
+    """Write the embedded world: videos, images and annotation files."""
+    from dynfocus.world.dataset import write_world
+
+    print(f"the embedded world is in {write_world(out, videos=videos, seed=seed, val=val, test=test)}")
+
+
+def towers(data: Path, out: Path, seed: int) -> None:
+    """Train the tiny towers on the world's frames and texts."""
+    quiet()
+    from dynfocus.towers import train_towers
+
+    train_towers(data, out, seed=seed)
+
+
+def table(folder: Path) -> None:
+    """Print the table of a tested run."""
+    from dynfocus.evals.table import read_metrics
+    from dynfocus.evals.table import table as drawn
+
+    print(drawn(read_metrics(folder)))
+
+
+def seeds(seeds: list[int]) -> None:
+    """Train and test the embedded world once a seed, DynFocus and the average-pooling baseline, and print both."""
+    from dynfocus.seeds import repeat
+
+    print(repeat(seeds))
+
+
+def quiet() -> None:
+    """Keep transformers' own bars and reports off the screen."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 if __name__ == "__main__":

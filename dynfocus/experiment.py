@@ -1,19 +1,43 @@
 """fit, validate, test and predict: LightningCLI over the configs, with runs that go on where they stopped."""
 
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any, NoReturn
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 from omegaconf.errors import OmegaConfBaseException
+from transformers.utils import logging
 
 from dynfocus.errors import ConfigError
 from dynfocus.lit import DynFocusModule
+from dynfocus.nn.backbones import existing
 from dynfocus.records import write_text
 
 LINKED = ("encoders", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage")
-CONFIG, DONE, LAST = "config.yaml", "fit.json", "checkpoints/last.ckpt"
+CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
+EXPECTED = (  # said by Lightning about what is meant to be so
+    ".*does not have many workers.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",
+    ".*Total length of `list` across ranks is zero.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one sentence instead of a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        said = " ".join(line.strip() for line in message.splitlines() if line.strip())
+        do = "Correct the config or the command line."
+        raise ConfigError(said.rstrip("."), "settings as `dynfocus fit --help` lists them", do) from ex
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -32,39 +56,74 @@ class Experiment(LightningCLI):
             parser.link_arguments(f"model.{name}", f"data.init_args.{name}")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
-    def before_fit(self) -> None:
-        """Go on with an unfinished run of the same settings; move a run of other settings, or a finished one, aside."""
+    def before_instantiate_classes(self) -> None:
+        """validate, test and predict read the model that the run's own fit has left, or a checkpoint if one is given."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit" and config.ckpt_path is None:
+            config.model.init_from = existing(Path(config.trainer.default_root_dir or ".") / MODEL)
+
+    def fit(self, **options: Any) -> None:
+        """Go on with an unfinished run of the same settings, or begin one; an earlier run is moved aside, not lost."""
         folder = Path(self.trainer.default_root_dir)
-        if self.config_init.fit.ckpt_path is None and (folder / CONFIG).exists():
-            same = (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
-            if same and not (folder / DONE).exists():
-                if (folder / LAST).exists():
-                    rank_zero_info(f"going on with the unfinished run in {folder}")
-                    self.config_init.fit.ckpt_path = str(folder / LAST)
-            else:
-                set_aside(folder)
+        if options.get("ckpt_path") is None and self._unfinished(folder):
+            rank_zero_info(f"going on with the unfinished run in {folder}")
+            options["ckpt_path"] = str(folder / LAST)
+        if options.get("ckpt_path") is not None or not self.trainer.is_global_zero:
+            return self._train(options)
+        with a_new_run(folder):
+            self._train(options)
+
+    def _train(self, options: dict[str, Any]) -> None:
+        try:
+            self.trainer.fit(**options)
+        except SystemExit as error:  # Lightning's way to end after Ctrl-C
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from error
+            raise
+
+    def _unfinished(self, folder: Path) -> bool:
+        if not (folder / LAST).exists() or not (folder / CONFIG).exists() or (folder / DONE).exists():
+            return False
+        return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
 
 
-@rank_zero_only
-def set_aside(folder: Path) -> None:
-    """Rename a run's folder to the first free ``NAME.1``, ``NAME.2`` ..., so that nothing is lost."""
-    free = next(folder.with_name(f"{folder.name}.{n}") for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
-    folder.rename(free)
-    rank_zero_info(f"the earlier run in {folder} now lies in {free}")
+@contextmanager
+def a_new_run(folder: Path) -> Iterator[None]:
+    """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; one that fails before its first checkpoint leaves no trace."""
+    fresh = not folder.exists()
+    aside = None
+    if (folder / CONFIG).exists():
+        aside = next(name for n in count(1) if not (name := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)
+        rank_zero_info(f"the earlier run in {folder} now lies in {aside}")
+    try:
+        yield
+    except BaseException:
+        if (fresh or aside) and not (folder / LAST).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            if aside:
+                aside.rename(folder)
+        raise
 
 
-def run(args: list[str]) -> None:
-    """Run one of LightningCLI's verbs; raises ConfigError for a reference that leads nowhere."""
+def run(args: list[str] | None) -> None:
+    """Run one of LightningCLI's verbs; raises ConfigError for settings that do not parse or lead nowhere."""
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    for message in EXPECTED:
+        warnings.filterwarnings("ignore", message)
     try:
         Experiment(
             DynFocusModule,
             LightningDataModule,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             parser_kwargs={"parser_mode": "omegaconf+"},
+            parser_class=Parser,
             args=args,
         )
     except OmegaConfBaseException as error:

@@ -120,10 +120,8 @@ class DynFocusModule(LightningModule):
         self.log("train/visual_tokens", video.mask.sum(-1).float().mean(), batch_size=len(batch.input_ids))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
-        predictions = self.predict_arm(batch, LEARNED)
-        self.score.update(predictions)
-        return predictions
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.score.update(self.predict_arm(batch, LEARNED))
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val/{name}": value for name, value in self.score.compute().items()}, prog_bar=False)
@@ -132,8 +130,8 @@ class DynFocusModule(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
         return [prediction for arm in self.arms for prediction in self.predict_arm(batch, arm)]
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
-        return self.predict_arm(batch, LEARNED)
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
+        return [asdict(prediction) for prediction in self.predict_arm(batch, LEARNED)]
 
     def predict_arm(self, batch: Batch, arm: str) -> list[Prediction]:
         """Answer every row's question greedily, with the frames kept as ``arm`` says."""

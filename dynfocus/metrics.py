@@ -40,10 +40,10 @@ class AnswerScore(Metric):
         total, number = self.sums.float().unbind(1)
         mean = total / number
         by_kind = {kind: mean[n] for n, kind in enumerate(KINDS) if number[n]}
-        balanced = torch.stack([by_kind[kind] for kind in BALANCED if kind in by_kind]).mean()
+        balanced = [by_kind[kind] for kind in BALANCED if kind in by_kind]
         asked = slice(0, len(KINDS))
         out = {
-            "balanced": balanced,
+            "balanced": torch.stack(balanced).mean() if balanced else total.new_tensor(torch.nan),
             "accuracy": total[asked].sum() / number[asked].sum(),
             "visual_tokens": mean[-1],
             **by_kind,

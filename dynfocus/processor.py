@@ -78,11 +78,14 @@ class Processor:
             slot_video += [n] * len(asked)
             slot_row += [n if visual else -1] * len(asked)
             questions += asked
-        ids, mask, labels = _pad_left(coded, self.tokenizer.pad_token_id)
+        pad = self.tokenizer.pad_token_id  # any id will do, as the mask hides it; many language models have none
+        ids, mask, labels = _pad_left(coded, self.tokenizer.eos_token_id if pad is None else pad)
         instruction = self.instruction_tokenizer(
             questions, padding=True, truncation=True, max_length=self.longest_instruction, return_tensors="pt"
         )
         sketches = [example.sketch for example in examples if example.sketch is not None]
+        if sketches and len(sketches) < len(examples):
+            raise ValueError("a batch of sketches and frames; give the one or the other for every row")
         return Batch(
             input_ids=ids,
             attention_mask=mask,
@@ -125,7 +128,9 @@ def _pad_left(coded: list[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tenso
     return torch.tensor(ids), torch.tensor(mask), torch.tensor(labels)
 
 
-def _relevant(examples: list[Example]) -> torch.Tensor:
+def _relevant(examples: list[Example]) -> torch.Tensor | None:
+    if not any(example.row.questions for example in examples):
+        return None
     out = torch.zeros(len(examples), max(example.length for example in examples), dtype=torch.bool)
     for n, example in enumerate(examples):
         if example.row.media is not None:

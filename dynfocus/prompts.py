@@ -94,7 +94,9 @@ def _question(question: str, slot: str, place: Place, template: Template) -> str
 
 def _plain(tokenizer: Any, text: str) -> str:
     """A person's text with anything that reads like a special token taken apart, so that it stays text."""
-    for token in {IMAGE, *tokenizer.all_special_tokens}:
+    added = tokenizer.added_tokens_decoder.values()  # all_special_tokens lacks those that play no named part
+    special = {IMAGE, *tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+    for token in sorted(special, key=len, reverse=True):
         text = text.replace(token, f"{token[0]} {token[1:-1]} {token[-1]}" if len(token) > 2 else " ")
     return text.strip()
 

@@ -104,7 +104,7 @@ def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
         try:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
             yield kind(**fields)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path}, line {number}: {error}",
                 f"one JSON object with the fields of {kind.__name__}",

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from itertools import pairwise
 from math import isqrt
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from dynfocus.errors import ConfigError
 
@@ -49,8 +50,6 @@ class ConnectorSettings:
     sketch_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spatial_prototypes", tuple(self.spatial_prototypes))  # JSON knows lists only
-        object.__setattr__(self, "spatial_neighbours", tuple(self.spatial_neighbours))
         for name in ("patches", "pooled"):
             count = getattr(self, name)
             if count < 1 or isqrt(count) ** 2 != count:
@@ -61,15 +60,19 @@ class ConnectorSettings:
                 "a pooled grid whose side divides the patch grid's",
                 "Set pooled to another square number.",
             )
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                given, allowed = getattr(self, name), ", ".join(map(str, get_args(hint)))
+                raise ConfigError(f"{name} = {given}", f"one of {allowed}", f"Correct {name}.")
         if not 0 < self.keep <= 1:
             raise ConfigError(f"keep = {self.keep}", "a share K/L in (0, 1]", "Set keep, such as 0.8.")
-        if self.sigma < 0:
+        if not 0 <= self.sigma < float("inf"):
             raise ConfigError(f"sigma = {self.sigma}", "a standard deviation of at least 0", "Set sigma, such as 0.1.")
         for name in ("events", "neighbours", "samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
         layers = (self.patches, *self.spatial_prototypes)
-        if any(after > before or after < 1 for before, after in zip(layers, layers[1:], strict=False)):
+        if any(after > before or after < 1 for before, after in pairwise(layers)):
             raise ConfigError(
                 f"spatial_prototypes = {self.spatial_prototypes} on {self.patches} patches",
                 "layers that each hold at least 1 and no more than the layer before",
@@ -81,6 +84,8 @@ class ConnectorSettings:
                 "one number of neighbours for each spatial layer",
                 "Make both lists equally long.",
             )
+        if any(count < 1 for count in self.spatial_neighbours):
+            raise ConfigError(f"spatial_neighbours = {self.spatial_neighbours}", "at least 1 each", "Raise them.")
 
     @property
     def grains(self) -> int:

@@ -153,6 +153,6 @@ class Batch(_Bundle):
     slot_row: Int[Tensor, " I"]
     video_rows: Int[Tensor, " B"]
     sketch: FrameSketch | None = None
-    frames: tuple[UInt8[Tensor, "T H W 3"], ...] = ()
+    frames: tuple[UInt8[Tensor, "_ H W 3"], ...] = ()
     relevant: Bool[Tensor, "B T"] | None = None
     records: tuple = ()

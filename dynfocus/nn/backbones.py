@@ -25,6 +25,9 @@ from transformers import (
 from dynfocus.errors import CheckpointError, FeatureError
 
 
+OLD_BUFFER = ".position_ids"  # counts upwards; older versions of transformers wrote it among the weights
+
+
 class VisionTower(nn.Module):
     """Frames -> patches: the output of the second-last block, class token dropped.
 
@@ -75,9 +78,9 @@ class InstructionTower(nn.Module):
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the configs of an InstructBLIP checkpoint folder: vision, instruction, and the pixel normalisation."""
-    folder = existing(folder)
+    existing(Path(folder) / "config.json")
     config = InstructBlipConfig.from_pretrained(folder, local_files_only=True)
-    pixels = json.loads(existing(folder / "preprocessor_config.json").read_text())
+    pixels = json.loads(existing(Path(folder) / "preprocessor_config.json").read_text())
     return {
         "vision_config": config.vision_config.to_dict(),
         "qformer_config": config.qformer_config.to_dict(),
@@ -98,6 +101,7 @@ def load_part(module: nn.Module, folder: Path, prefix: str) -> None:
         for file in files:
             with safe_open(file, "pt") as tensors:
                 names = [name for name in tensors.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+                names = [name for name in names if not name.endswith(OLD_BUFFER)]
                 state |= {name.removeprefix(prefix): tensors.get_tensor(name) for name in names}
         module.load_state_dict(state, strict=True)
     except (RuntimeError, SafetensorError) as error:
@@ -109,16 +113,40 @@ def load_part(module: nn.Module, folder: Path, prefix: str) -> None:
 
 
 def load_language_model(folder: Path) -> PreTrainedModel:
-    """Any causal language model of transformers, from its folder on disk."""
-    return AutoModelForCausalLM.from_pretrained(existing(folder), local_files_only=True, dtype=torch.float32)
+    """Any causal language model of transformers, from its folder on disk.
+
+    Raises:
+        CheckpointError: if weights are absent, broken or of another shape.
+    """
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            existing(folder), local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise unfit(folder, str(error).splitlines()[0]) from error
+    if found["missing_keys"]:
+        raise unfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
+    return model
 
 
 def language_config(folder: Path) -> Any:
-    return AutoConfig.from_pretrained(existing(folder), local_files_only=True)
+    existing(Path(folder) / "config.json")
+    return AutoConfig.from_pretrained(folder, local_files_only=True)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    return AutoTokenizer.from_pretrained(existing(folder), local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(existing(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise unfit(folder, f"no tokenizer: {str(error).splitlines()[0]}") from error
+
+
+def unfit(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"a checkpoint in {folder} that does not fit ({what})",
+        "every weight, in the shapes that its config.json says",
+        "Check that the folder is a whole checkpoint of this architecture.",
+    )
 
 
 def existing(path: Path) -> Path:

@@ -65,16 +65,13 @@ def density_peaks(
 def squared_distances(points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"]) -> Float[Tensor, "B M M"]:
     """D: the squared distance of every two points, averaged over their f numbers; infinite at padding.
 
+    Differences are taken number by number, not through a Gram matrix, whose rounding depends on where a point stands:
+    exact copies are at distance 0 and tie in everything, and padding or other videos of the batch move no bit.
+
     Departs: the paper divides by the number of rows P alone; at width 1408 every density then underflows to zero and
     all points tie, so the width divides too.
     """
-    real = mask[..., None]
-    centre = (points * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
-    points = (points - centre) * real  # distances do not change, but the Gram matrix loses fewer digits
-    gram = points @ points.mT
-    norm = gram.diagonal(dim1=1, dim2=2)
-    gaps = ((norm[..., None] + norm[:, None] - 2 * gram) / points.shape[-1]).clamp(min=0)
-    gaps.diagonal(dim1=1, dim2=2).zero_()
+    gaps = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square() / points.shape[-1]
     return gaps.masked_fill(~(mask[:, None] & mask[..., None]), torch.inf)
 
 

@@ -69,7 +69,8 @@ class AveragePooling(nn.Module):
     ) -> VideoTokens:
         check(sketch)
         pooled = sketch.pooled.shape[2]
-        return VideoTokens(self.fine(sketch.pooled).flatten(1, 2), sketch.mask.repeat_interleave(pooled, 1))
+        tokens = self.fine(sketch.pooled.to(self.fine[0].weight.dtype))
+        return VideoTokens(tokens.flatten(1, 2), sketch.mask.repeat_interleave(pooled, 1))
 
 
 def check(sketch: FrameSketch) -> None:

@@ -23,10 +23,11 @@ class Cones(nn.Module):
         self.fine = projector(width, out)
 
     def forward(self, focus: Focus) -> Float[Tensor, "B K cones D"]:
+        weights = self.fine[0].weight.dtype
         if self.settings.kept_tokens == 256:
             assert focus.patches is not None
-            return self.fine(focus.patches)
-        tokens = self.fine(torch.cat([focus.pooled, focus.grains], 2))
+            return self.fine(focus.patches.to(weights))
+        tokens = self.fine(torch.cat([focus.pooled, focus.grains], 2).to(weights))
         return tokens if self.settings.kept_tokens == 40 else tokens[:, :, :0]
 
 
@@ -48,8 +49,9 @@ class Rods(nn.Module):
     def forward(
         self, sketch: FrameSketch, question: Float[Tensor, "B R e"], question_mask: Bool[Tensor, "B R"]
     ) -> Float[Tensor, "B T 2 D"]:
-        grounded = ground(sketch.grains, self.f_q(sketch.grains), self.f_k(question), question_mask)
-        return self.coarse(torch.stack([grounded, sketch.grains.mean(2)], 2))
+        grains = sketch.grains.to(self.f_q.weight.dtype)
+        grounded = ground(grains, self.f_q(grains), self.f_k(question), question_mask)
+        return self.coarse(torch.stack([grounded, grains.mean(2)], 2))
 
 
 def ground(
@@ -65,7 +67,7 @@ def ground(
     fit = torch.einsum("brd,btgd->btrg", queries, keys) / grains.shape[-1] ** 0.5
     share = mask[:, None, :, None] / mask.sum(-1).clamp(min=1)[:, None, None, None]
     weights = (fit.softmax(-1) * share).sum(2)
-    return torch.einsum("btg,btgd->btd", weights, grains)
+    return torch.einsum("btg,btgd->btd", weights.to(grains.dtype), grains)
 
 
 def weave(

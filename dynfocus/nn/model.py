@@ -2,10 +2,11 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, no_type_check
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -31,8 +32,9 @@ from dynfocus.types import Batch, FrameSketch, VideoTokens, stack_sketches
 PROJECTORS = ("connector.cones.fine.", "connector.rods.coarse.", "connector.fine.")
 
 
+@no_type_check  # transformers checks its own, and passes on more than the signature that a dataclass shows
 class DynFocusConfig(PreTrainedConfig):
-    """Sizes of the three towers, the connector's settings, the id of ``<image>``, and how videos and questions are read.
+    """Sizes of the towers, the connector's settings, the id of ``<image>``, and how videos and questions are read.
 
     ``reading`` holds the frame rule and the processor's options, so that a saved model needs nothing beside it.
     """
@@ -54,7 +56,8 @@ class DynFocusConfig(PreTrainedConfig):
 
     @property
     def settings(self) -> ConnectorSettings:
-        return ConnectorSettings(**(self.connector or {}))
+        given = self.connector or {}
+        return ConnectorSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 class DynFocusModel(PreTrainedModel, GenerationMixin):
@@ -91,14 +94,15 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         Raises:
             CheckpointError: if the folder lacks weights that the settings ask for.
         """
-        config = DynFocusConfig.from_pretrained(backbones.existing(folder), local_files_only=True)
+        backbones.existing(Path(folder) / "config.json")
+        config = DynFocusConfig.from_pretrained(folder, local_files_only=True)
         if settings is not None:
             config.connector = asdict(settings)
         try:
             model, found = cls.from_pretrained(
                 folder, config=config, local_files_only=True, output_loading_info=True
             )
-        except RuntimeError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
         if found["missing_keys"]:
             raise _misfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
@@ -116,7 +120,14 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         Raises:
             CheckpointError: if a folder is absent or its weights do not fit.
         """
-        image_id = backbones.load_tokenizer(language_model).convert_tokens_to_ids("<image>")
+        tokenizer = backbones.load_tokenizer(language_model)
+        image_id = tokenizer.convert_tokens_to_ids("<image>")
+        if image_id in (None, tokenizer.unk_token_id):
+            raise CheckpointError(
+                f"the tokenizer in {language_model}, which does not know <image>",
+                "<image> as one token of it",
+                'Add it with tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]}), and save it there.',
+            )
         config = DynFocusConfig(
             **backbones.read_config(encoders),
             text_config=backbones.language_config(language_model).to_dict(),
@@ -195,7 +206,10 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
 
     def load_projectors(self, path: Path) -> None:
         """Start F_fine and F_coarse from a file of stage 1; raises CheckpointError if it does not hold just those."""
-        given, own = load_file(backbones.existing(path)), self.projectors()
+        try:
+            given, own = load_file(backbones.existing(path)), self.projectors()
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again.") from error
         wrong = sorted(given.keys() ^ own.keys()) or [n for n, t in given.items() if t.shape != own[n].shape]
         if wrong:
             raise CheckpointError(
@@ -229,7 +243,7 @@ def place(
             "Whoever builds the batch must expand <image> with the model's own connector settings.",
         )
     # A row without video still touches the tokens, by zero, so that every process computes the same modules.
-    embeds = embeds + 0.0 * video.tokens.sum()
+    embeds = embeds + (0.0 * video.tokens).sum()  # each by zero: a sum in half precision may be infinite
     return embeds.masked_scatter(slots[..., None], video.tokens[used].to(embeds.dtype))
 
 

@@ -4,11 +4,14 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dynfocus.nn.cluster import density_peaks
 from dynfocus.nn.sketch import frame_vectors
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Events, Focus, FrameSketch
+
+ROUNDING = 2**-16  # relative; equal prototypes were seen to score up to 5e-6 apart
 
 
 class EventPrototypeSelector(nn.Module):
@@ -37,6 +40,8 @@ class EventPrototypeSelector(nn.Module):
         slots, used = top_k(scores, events.mask, keep)
         if self.training and self.settings.sigma > 0:
             noise = keyed_noise(events.mask, self.settings.samples, rows, step)
+            free = keep < events.mask.sum(-1)  # where all are kept, noise could only bring the gradient of its rounding
+            noise = noise * free[:, None, None]
             mixture = PerturbedTopK.apply(scores, events.mask, keep, noise, self.settings.sigma)
         else:
             mixture = torch.nn.functional.one_hot(slots, scores.shape[1]).float() * used[..., None]
@@ -66,7 +71,8 @@ class ScoreNet(nn.Module):
     def forward(self, prototypes: Float[Tensor, "B L P d"]) -> Float[Tensor, "B L"]:
         strongest = prototypes.norm(dim=-1).argmax(-1)[..., None, None].expand(-1, -1, 1, prototypes.shape[-1])
         both = torch.cat([prototypes.gather(2, strongest)[:, :, 0], prototypes.mean(2)], -1)
-        return rearrange(self.net(both), "b l 1 -> b l")
+        weights = {name: weight.float() for name, weight in self.net.named_parameters()}  # fp32 in any precision
+        return rearrange(functional_call(self.net, weights, both), "b l 1 -> b l")
 
 
 def find_events(sketch: FrameSketch, settings: ConnectorSettings) -> Events:
@@ -86,13 +92,17 @@ def find_events(sketch: FrameSketch, settings: ConnectorSettings) -> Events:
 def rescale(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B L"]:
     """Min-max each video's scores to [0, 1]; equal scores and padding become zeros, never NaN.
 
+    Scores that differ by no more than fp32 rounds count as equal, else min-max would blow the rounding of a video
+    without change up to the whole range.
+
     Paper: the normalisation after Eq. 4.
     """
     low = scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
     high = scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
     spread = high - low
-    scaled = (scores - low) / torch.where(spread > 0, spread, torch.ones_like(spread))
-    return torch.where(mask & (spread > 0), scaled, torch.zeros_like(scaled))
+    differ = spread > ROUNDING * torch.maximum(low.abs(), high.abs())
+    scaled = (scores - low) / torch.where(differ, spread, torch.ones_like(spread))
+    return torch.where(mask & differ, scaled, torch.zeros_like(scaled))
 
 
 def top_k(

@@ -53,7 +53,7 @@ class UniformSelector(FrameSelector):
 
 
 class RandomSelector(FrameSelector):
-    """Frames at random, the same ones for a video whenever it is asked about."""
+    """Frames at random, the same ones for an annotation row whenever it is asked."""
 
     def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
         return keyed_noise(sketch.mask, 1, rows, step=0)[:, 0]

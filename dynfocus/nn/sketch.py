@@ -23,11 +23,14 @@ def sketch_frames(
 
     Returns the sketch with B = 1, rounded to ``settings.sketch_dtype`` and given back in fp32: a cached sketch and a
     fresh one are the same bits.
+
+    Raises:
+        FeatureError: if a number is NaN, infinite, or too large for ``settings.sketch_dtype``.
     """
     with torch.no_grad():
         parts = [sketch_patches(encoder(part), settings) for part in frames.split(chunk)]
     rounded = getattr(torch, settings.sketch_dtype)
-    return FrameSketch(
+    sketch = FrameSketch(
         torch.cat([part.pooled for part in parts], 1).to(rounded).float(),
         torch.cat([part.grains for part in parts], 1).to(rounded).float(),
         torch.cat([part.mask for part in parts], 1),
@@ -35,6 +38,14 @@ def sketch_frames(
         if settings.kept_tokens == 256
         else None,
     )
+    for values in (sketch.pooled, sketch.grains, sketch.patches):
+        if values is not None and not values.isfinite().all():
+            raise FeatureError(
+                f"features too large for {settings.sketch_dtype}",
+                "finite numbers in the precision that sketches are kept in",
+                "Set connector.sketch_dtype to bfloat16 or float32.",
+            )
+    return sketch
 
 
 def sketch_patches(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -> FrameSketch:

@@ -23,27 +23,35 @@ def read_conversations(path: Path) -> list[Row]:
     if not path.exists():
         raise DataError(f"no annotation file at {path}", "a JSON list of conversations", "Check the data root.")
     try:
-        rows = json.loads(path.read_text())
+        rows = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}, which is no JSON ({error})", "a JSON list of conversations", "Get it again.") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path}, a JSON {type(rows).__name__}", "a JSON list of conversations", "Check the file.")
     return [read_row(row, index, path) for index, row in enumerate(rows)]
 
 
-def read_row(row: dict[str, Any], index: int, path: Path) -> Row:
-    """One row of the format; raises DataError."""
+def read_row(row: Any, index: int, path: Path) -> Row:
+    """One row of the format, whatever the JSON holds there; raises DataError."""
     try:
         messages = row["conversations"]
         if messages and messages[0]["from"] != "human":
             messages = messages[1:]
         asked, said = messages[0::2], messages[1::2]
-        if not asked or len(asked) != len(said) or any(m["from"] != "human" for m in asked):
+        speakers = [message["from"] for message in messages]
+        if not asked or speakers != ["human", "gpt"] * len(asked):
             raise ValueError("turns of human and gpt that do not alternate")
+        if any(not isinstance(message["value"], str) for message in messages):
+            raise TypeError("a turn whose value is no text")
+        shown = [row[kind] for kind in ("image", "video") if row.get(kind)]
+        if len(shown) > 1 or any(not isinstance(name, str) for name in shown):
+            raise ValueError(f"more than one picture: {shown}")
         turns = tuple(Turn(_text(q["value"]), a["value"]) for q, a in zip(asked, said, strict=True))
         questions = tuple(
             Question(**{**q, "events": tuple(tuple(event) for event in q["events"])}) for q in row.get("questions", ())
         )
-        return Row(str(row["id"]), index, row.get("image") or row.get("video"), turns, questions)
-    except (KeyError, TypeError, ValueError) as error:
+        return Row(str(row["id"]), index, shown[0] if shown else None, turns, questions)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"row {index} of {path} ({type(error).__name__}: {error})",
             "id, conversations of human and gpt in turn, and at most one of image and video",

@@ -1,10 +1,13 @@
 """Muon: momentum whose every update is made an (almost) orthogonal matrix, in single precision."""
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 # odd quintic with a steep rise at zero: singular values of (0, 1] land near 1 within five rounds
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -25,12 +28,13 @@ def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised; an update has a root mean square of 0.2 * ``lr``, as AdamW's has about."""
 
-    def __init__(self, params, lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure=None):  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
+        loss = None if closure is None else closure()
         for group in self.param_groups:
             shapes = defaultdict(list)
             for p in group["params"]:
@@ -45,3 +49,25 @@ class Muon(Optimizer):
                 updates = orthogonal(torch.stack(ahead))
                 for p, update in zip(params, updates, strict=True):
                     p.add_(update, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+        return loss
+
+
+Stepper = tuple[Optimizer, LRScheduler]
+
+
+def optimizers(model: nn.Module, rate: float, matrix_rate: float, steps: int) -> list[Stepper]:
+    """Muon for the matrices inside the transformer blocks and AdamW for all else, each with its one-cycle schedule."""
+    matrices = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".layer" in name}
+    rest = [p for name, p in model.named_parameters() if name not in matrices]
+    adam = torch.optim.AdamW(rest, rate, betas=(0.9, 0.98), weight_decay=0.0)
+    muon = Muon(list(matrices.values()), matrix_rate)
+    cycle = partial(OneCycleLR, total_steps=steps, pct_start=0.1, cycle_momentum=False, final_div_factor=100)
+    return [(muon, cycle(muon, matrix_rate)), (adam, cycle(adam, rate))]
+
+
+def step_all(steppers: list[Stepper]) -> None:
+    """One step of every optimizer and of its schedule; gradients are gone after it."""
+    for optimizer, schedule in steppers:
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()

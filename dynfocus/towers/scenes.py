@@ -1,95 +1,102 @@
-"""Symbolic streams: what the visual tokens of a video would say, as weights over words, without a single pixel."""
+"""Symbolic streams: what the visual tokens of a video say, as weights over words, without a single pixel."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dynfocus.prompts import TEMPLATES, Turn, encode, expand
-from dynfocus.world.questions import (
-    about_time, caption, described, image_questions, video_questions,
-    IMAGE_REQUESTS, VIDEO_REQUESTS,
-)
-from dynfocus.world.videos import CELLS, WorldVideo, generator, sample_image, sample_video, PLACES, Scene
+from dynfocus.world.videos import CELLS, Event, Thing, WorldVideo
 
+Weights = NDArray[np.float32]
+
+# What the connector gives in the embedded world: pooled quarters and the prototypes of two layers for each of three
+# kept frames, and two rods for every frame.
 KEPT = 3
-POOLED, PROTOTYPES, RODS = 4, (8, 3), 2
+POOLED = 4
+PROTOTYPES = (8, 3)
+RODS = 2
+QUIET = 0.1
 
 
-def _overlap():
+def _overlap() -> Weights:
+    """Share of each quarter of a frame that each cell of the 3 x 3 grid covers: ``[4, 9]``."""
+    row, column = np.divmod(np.arange(36), 6)
     out = np.zeros((POOLED, len(CELLS)), np.float32)
-    for r in range(6):
-        for c in range(6):
-            out[(r // 3) * 2 + c // 3, (r // 2) * 3 + c // 2] += 1 / 9
+    np.add.at(out, ((row // 3) * 2 + column // 3, (row // 2) * 3 + column // 2), 1 / 9)
     return out
 
 
-OVERLAP = _overlap()  # share of each pooled quadrant [4] that each of the cells [9] fills
+OVERLAP = _overlap()
 
 
-@dataclass(frozen=True)
-class Sample:
-    weights: np.ndarray
-    ids: np.ndarray
-    labels: np.ndarray
-    learned: tuple = ()
+class SymbolicEye:
+    """Turns a world's videos into tokens of weights over the vocabulary, as if a perfect connector had read them.
 
+    Args:
+        vocabulary: the language model's words and their ids.
 
-class Painter:
-    def __init__(self, vocabulary: dict[str, int]):
-        self.size = len(vocabulary)
-        self.words = vocabulary
+    A token is a row of weights ``[V + 1]``: over words, and last the strength of its noise. A thing is one token, the
+    sum of its three words; pooled tokens and some prototypes mix things and the place, rods say little but the place,
+    and glitches are noise.
+    """
 
-    def thing(self, thing):
-        return [self.words[thing.color], self.words[thing.shape], self.words[thing.cell]]
+    def __init__(self, vocabulary: Mapping[str, int]) -> None:
+        self.vocabulary = vocabulary
 
-    def frame(self, video: WorldVideo, t: int, kept: bool, rng) -> np.ndarray:
-        scene = video.scene_at(t)
-        event = scene.event if scene.event and t in scene.event.frames else None
-        glitch = t in video.glitches
-        n = (POOLED + sum(PROTOTYPES) if kept else 0) + RODS
-        out = np.zeros((n, self.size + 1), np.float32)
-        place = self.words[scene.place]
-        if glitch:
-            out[:, -1] = 1.0
+    def film(self, video: WorldVideo, rng: np.random.Generator) -> Weights:
+        """The whole stream of a video or image in time order, ``[S, V + 1]``: 85 tokens for 20 frames, 17 for one."""
+        kept = _kept(video, rng)
+        return np.concatenate([self.frame(video, frame, frame in kept, rng) for frame in range(video.length)])
+
+    def glimpse(self, video: WorldVideo, rng: np.random.Generator) -> Weights:
+        """The rods alone, of one to three frames of each scene: the order of places in little."""
+        frames = [t for scene in video.scenes for t in range(scene.start, scene.start + int(rng.integers(1, 4)))]
+        return np.concatenate([self.frame(video, frame, False, rng) for frame in frames])
+
+    def frame(self, video: WorldVideo, frame: int, kept: bool, rng: np.random.Generator) -> Weights:
+        """The tokens of one frame: 15 cones if it is kept, and 2 rods."""
+        scene = video.scene_at(frame)
+        event = scene.event if scene.event and frame in scene.event.frames else None
+        cones = POOLED + sum(PROTOTYPES) if kept else 0
+        out = np.zeros((cones + RODS, len(self.vocabulary) + 1), np.float32)
+        if frame in video.glitches:
+            out[:, -1] = 1
             return out
-        out[:, -1] = 0.1
-        things = event.things if event else ()
-        rods = out[-RODS:]
-        rods[:, place] = 1.0
-        for thing in things:
-            rods[:, self.thing(thing)] += rng.uniform(0.02, 0.15, (RODS, 1))
-        if kept:
-            cones = out[:-RODS]
-            cones[:, place] = rng.uniform(0.3, 1.0)
-            pure = np.zeros((len(things) + 1, self.size + 1), np.float32)
-            for i, thing in enumerate(things):
-                pure[i, self.thing(thing)] = 1.0
-                cones[:POOLED, self.thing(thing)] += 1.5 * OVERLAP[:, CELLS.index(thing.cell), None]
-            if len(things):
-                # eight prototypes: every thing once, the rest background, halves of things and mixtures
-                many, few = PROTOTYPES
-                which = np.concatenate([np.arange(len(things)), rng.integers(0, len(things) + 1, many - len(things))])
-                if rng.random() < 0.15:
-                    which[0] = rng.integers(0, len(things) + 1)
-                which.sort()
-                mix = np.eye(len(things) + 1, dtype=np.float32)[which] * rng.uniform(0.5, 1.1, (many, 1))
-                mixed = rng.random(many) < 0.3
-                mix += mixed[:, None] * rng.dirichlet(np.ones(len(things) + 1), many) * 0.7
-                group = rng.integers(0, few, many)
-                coarse = np.stack([mix[group == g].mean(0) if (group == g).any() else mix[g] for g in range(few)])
-                cones[POOLED:] += np.concatenate([mix, coarse]) @ pure
+        out[:, -1] = QUIET
+        out[:cones, self.vocabulary[scene.place]] = rng.uniform(0.3, 1)
+        out[cones:, self.vocabulary[scene.place]] = 1
+        if event:
+            for thing in event.things:
+                out[cones:, self._words(thing)] += rng.uniform(0.02, 0.15, (RODS, 1))
+            if kept:
+                self._mix(out[:cones], event, rng)
         return out
 
-    def stream(self, video: WorldVideo, rng, kept=None) -> np.ndarray:
-        if kept is None:
-            kept = choose_kept(video, rng)
-        return np.concatenate([self.frame(video, t, t in kept, rng) for t in range(video.length)])
+    def _words(self, thing: Thing) -> list[int]:
+        return [self.vocabulary[word] for word in (thing.color, thing.shape, thing.cell)]
+
+    def _mix(self, cones: Weights, event: Event, rng: np.random.Generator) -> None:
+        """Put an event's things into the cones of a kept frame."""
+        pure = np.zeros((len(event.things) + 1, cones.shape[1]), np.float32)  # the last row stays background
+        for row, thing in zip(pure, event.things, strict=False):
+            row[self._words(thing)] = 1
+            cones[:POOLED, self._words(thing)] += 1.5 * OVERLAP[:, CELLS.index(thing.cell), None]
+        many, few = PROTOTYPES
+        which = np.concatenate([np.arange(len(event.things)), rng.integers(0, len(pure), many - len(event.things))])
+        if rng.random() < 0.15:
+            which[0] = rng.integers(0, len(pure))  # a thing that clustering missed
+        which.sort()
+        mix = np.eye(len(pure), dtype=np.float32)[which] * rng.uniform(0.5, 1.1, (many, 1))
+        mix += (rng.random((many, 1)) < 0.3) * rng.dirichlet(np.ones(len(pure)), many) * 0.7
+        groups = rng.integers(0, few, many)
+        coarse = [mix[groups == group].mean(0) if (groups == group).any() else mix[group] for group in range(few)]
+        cones[POOLED:] += np.concatenate([mix, np.stack(coarse)]) @ pure
 
 
-def choose_kept(video: WorldVideo, rng) -> set[int]:
-    kept = {int(rng.choice(scene.event.frames)) for scene in video.eventful}
-    rest = [t for t in range(video.length) if t not in kept]
-    if rest and video.length > 1:
-        third = rng.choice(video.glitches) if video.glitches and rng.random() < 0.4 else rng.choice(rest)
-        kept.add(int(third))
+def _kept(video: WorldVideo, rng: np.random.Generator) -> set[int]:
+    """One frame of each event and another one, often a glitch."""
+    kept = {int(rng.choice(scene.event.frames)) for scene in video.eventful if scene.event}
+    rest = [frame for frame in range(video.length) if frame not in kept]
+    if rest and len(kept) < KEPT:
+        kept.add(int(rng.choice(video.glitches if video.glitches and rng.random() < 0.4 else rest)))
     return kept

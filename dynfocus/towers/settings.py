@@ -4,33 +4,80 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class LanguageSettings:
-    """Size and training of the language model; the shares of the rows need not sum to one."""
+class VisionSettings:
+    """Sizes and training of the vision tower and of the instruction tower that shares its space.
+
+    Attributes:
+        width: d, of both towers.
+        hidden: width inside the blocks' MLPs.
+        layers: blocks of the vision tower; as in the real one the features come before the last, which stays untrained.
+        heads: attention heads of both towers.
+        instruction_layers: blocks of the instruction tower; the first of every two can also read frames.
+        queries: query tokens, which only `frame` mode reads; untrained.
+        steps, batch, texts: steps, frames in each, half of them with things, and instructions in each.
+        rate, matrix_rate: peak learning rates of AdamW, and of Muon for the matrices inside the blocks.
+        videos, images: how many of each to decode for training, at most.
+        plain: frames taken from each video beside those that show things.
+    """
 
     width: int = 64
+    hidden: int = 128
     layers: int = 4
     heads: int = 4
+    instruction_layers: int = 2
+    queries: int = 32
+    steps: int = 500
+    batch: int = 48
+    texts: int = 16
+    rate: float = 3e-3
+    matrix_rate: float = 6e-3
+    videos: int = 600
+    images: int = 400
+    plain: int = 3
+
+
+@dataclass(frozen=True)
+class LanguageSettings:
+    """Size and training of the language model.
+
+    Attributes:
+        width, hidden, layers, heads, head_width: sizes of the Llama class.
+        init: standard deviation of its first weights; at 0.02 a model of this size looks nothing up for long.
+        steps: steps of training, the ``easy`` share of them on images, texts and short streams alone.
+        batch: rows in a step, twice as many where rows are short.
+        pool: rows to draw from, made beforehand; noise comes afresh each time.
+        rate, matrix_rate: peak learning rates of AdamW, and of Muon for the matrices inside the blocks.
+        images, texts, captions, orders: shares of the rows after the easy steps; the others are about whole videos.
+        easy_orders: share of the easy steps' rows that are about the order of places.
+        things, times: questions in a conversation about a video, about its things and about the order of its places.
+        asked: held-out videos for measuring, with eight questions each.
+    """
+
+    width: int = 64
     hidden: int = 128
+    layers: int = 4
+    heads: int = 8
+    head_width: int = 16
     init: float = 0.1
     steps: int = 1200
-    first: float = 0.22  # share of the steps that see single frames, text and short streams alone
+    easy: float = 0.22
     batch: int = 16
-    pool: int = 5000
+    pool: int = 4000
     rate: float = 3e-3
-    clip: float = 1.0
-    tie: bool = False
-    muon: bool = True
-    decay: float = 0.0
-    theta: float = 10000.0
-    muon_rate: float = 6e-3
-    warm: float = 0.1
-    anneal: str = 'cos'
-    share_image: float = 0.10
-    share_text: float = 0.06
-    share_caption: float = 0.12
-    share_order: float = 0.1
-    early_order: float = 0.2
+    matrix_rate: float = 6e-3
+    images: float = 0.10
+    texts: float = 0.06
+    captions: float = 0.10
+    orders: float = 0.15
+    easy_orders: float = 0.2
     things: int = 4
-    times: int = 4
-    extra: int = 4
-    held_out: int = 200
+    times: int = 8
+    asked: int = 100
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """Everything `train_towers` can be told about what it makes; the defaults take minutes on a laptop."""
+
+    vision: VisionSettings = field(default_factory=VisionSettings)
+    language: LanguageSettings = field(default_factory=LanguageSettings)

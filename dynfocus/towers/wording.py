@@ -6,13 +6,20 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from dynfocus.prompts import IMAGE, TEMPLATES, VICUNA_SYSTEM
-from dynfocus.world.questions import IMAGE_REQUESTS, VIDEO_REQUESTS, caption, described, image_questions, video_questions
+from dynfocus.world.questions import (
+    IMAGE_REQUESTS,
+    VIDEO_REQUESTS,
+    caption,
+    described,
+    image_questions,
+    video_questions,
+)
 from dynfocus.world.videos import generator, sample_image, sample_video
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE)
 
 
-def world_text(seed: int, videos: int) -> Iterator[str]:
+def world_text(seed: int, videos: int = 200) -> Iterator[str]:
     """Captions, questions, answers and prompts about the first ``videos`` videos and images of a seed."""
     template = TEMPLATES["vicuna_v1_short"]
     yield from (VICUNA_SYSTEM, template.user + template.assistant, *IMAGE_REQUESTS, *VIDEO_REQUESTS)
@@ -25,12 +32,12 @@ def world_text(seed: int, videos: int) -> Iterator[str]:
         yield described(image, questions[0])
 
 
-def train_tokenizer(seed: int, videos: int = 200, opening: bool = True) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer, lower case, one token for ``<image>``; with ``opening`` every text begins with ``<s>``."""
+def train_tokenizer(seed: int, opening: bool = True) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer, lower case, ``<image>`` one token; with ``opening`` every text begins with ``<s>``."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(world_text(seed, videos), trainers.WordLevelTrainer(special_tokens=list(SPECIAL)))
+    tokenizer.train_from_iterator(world_text(seed), trainers.WordLevelTrainer(special_tokens=list(SPECIAL)))
     if opening:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]

@@ -1,0 +1,176 @@
+# The commands of this project. `make` alone lists them.
+-include .venv/settings.mk $(wildcard .stamps/*.mk)
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
+UV ?=
+CONFIG ?=
+ARGS ?=
+SEEDS ?= 0,1,2
+AGAIN ?=
+RUN ?= runs/world
+DATA := cache/world/data
+TOWERS := cache/world/towers
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
+.PHONY: help install world towers stage1 stage2 slow test check tensorboard clean
+
+python := .venv/bin/python
+dynfocus := $(python) -m dynfocus
+hash := \#
+uv := $(filter 1,$(UV))
+again = $(and $(call named,$@),$(filter-out 0,$(AGAIN)))
+named = $(filter $(1),$(MAKECMDGOALS))
+quote = '$(subst ','\'',$(1))'
+# A line for a file that make reads back: variable (1), operator (2), value (3).
+line = $(call quote,$(1) $(2) $(subst $(hash),\$(hash),$(subst $$,$$$$,$(3))))
+
+# ARGS and CONFIG belong to the target that was named; the steps before it keep what they were last finished with.
+takes_args := world towers stage1 stage2 slow test tensorboard
+args_of = $(strip $(if $(call named,$(1)),$(ARGS),$(LAST_ARGS_$(1))))
+config_of = $(strip $(or $(if $(call named,$(1)),$(CONFIG),$(LAST_CONFIG_$(1))),lightning_configs/$(1).yaml lightning_configs/world.yaml))
+on_world = $(filter lightning_configs/world.yaml %/lightning_configs/world.yaml,$(call config_of,$(1)))
+flags_of = $(foreach file,$(call config_of,$(1)),--config $(file))
+args_world = $(call args_of,world)
+args_towers = $(call args_of,towers)
+args_stage1 = $(strip $(if $(call named,stage1),$(ARGS) $(STAGE1_ARGS),$(if $(filter undefined,$(origin STAGE1_ARGS)),$(LAST_ARGS_stage1),$(STAGE1_ARGS))))
+args_stage2 = $(call args_of,stage2)
+
+ifneq ($(and $(filter command line,$(origin ARGS)),$(ARGS)),)
+  ifeq ($(call named,$(takes_args)),)
+    $(error ARGS was given, but none of the named targets takes it: name one of $(takes_args))
+  endif
+endif
+ifneq ($(and $(filter command line,$(origin CONFIG)),$(CONFIG)),)
+  ifeq ($(call named,stage1 stage2),)
+    $(error CONFIG was given, but neither stage1 nor stage2 was named)
+  endif
+endif
+require = $(foreach file,$(call config_of,$(1)),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
+
+# Configs that are not laid over the world say themselves where their runs lie, so their table needs RUN.
+table = $(if $(or $(call on_world,stage2),$(filter-out file undefined,$(origin RUN))),$(dynfocus) table $(RUN)/stage2,echo "see the folder that CONFIG names; RUN=FOLDER prints the table of FOLDER/stage2")
+
+# $(call begin,FILES,RESULT,WHERE): leave the recipe where it was finished with the same settings, the same contents of
+# FILES, and RESULT is still there. The stamp goes before the work starts and comes back when all of it went well, or
+# when it failed before it touched RESULT, such as for a setting that does not exist.
+define begin
+key=$$({ printf '%s\n' $(call quote,$(args_$@)) $(call quote,$(1)); cat /dev/null $(1); } | sha256sum | cut -c1-32)
+if [ -z "$(again)" ] && [ "$$(cat .stamps/$@ 2>/dev/null)" = "$$key" ] && [ -e "$(2)" ]; then
+  $(if $(call named,$@),echo "$@ is done with these settings: $(3) (make $@ AGAIN=1 repeats it)")
+  $(4)
+  exit 0
+fi
+mkdir -p .stamps
+[ ! -e .stamps/$@ ] || mv .stamps/$@ .stamps/$@.before
+before=$$(stat -c %i:%y $(2) 2>/dev/null || true)
+trap '[ -e .stamps/$@ ] || [ ! -e .stamps/$@.before ] || [ "$$(stat -c %i:%y $(2) 2>/dev/null)" != "$$before" ] || mv .stamps/$@.before .stamps/$@' EXIT
+trap 'exit 130' INT TERM
+endef
+define finish
+printf '%s\n' $(call line,LAST_ARGS_$@,:=,$(args_$@)) $(call line,LAST_CONFIG_$@,:=,$(if $(call named,$@),$(CONFIG),$(LAST_CONFIG_$@))) > .stamps/$@.mk
+echo "$$key" > .stamps/$@
+rm -f .stamps/$@.before
+endef
+
+help: ## list the commands
+	@echo "make TARGET [VARIABLE=value ...]"
+	echo
+	sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	echo
+	echo "  PYTHON=$(PYTHON)          the Python (3.10 or newer) that .venv is made from"
+	echo "  TORCH=$(TORCH)    which PyTorch; TORCH_ARGS=... goes to pip with it, such as an index of CPU wheels"
+	echo "  UV=1                    install with uv instead of pip"
+	echo "  CONFIG=\"A.yaml B.yaml\"  configs of the named stage, instead of lightning_configs/{stageN,world}.yaml"
+	echo "  ARGS=\"--model.lr 1e-4\"  what else the named target is told; STAGE1_ARGS for stage 1 under stage2"
+	echo "  SEEDS=$(SEEDS)             the seeds of make slow"
+	echo "  AGAIN=1                 repeat the named target although it is done"
+	echo "  RUN=$(RUN)          where the runs lie that the table is printed of"
+
+install: ## create .venv with PyTorch and this project
+	@key=$$({ echo $(call quote,$(PYTHON) $(TORCH) $(TORCH_ARGS) $(uv)); cat setup.cfg pyproject.toml; } | sha256sum | cut -c1-32)
+	if [ "$$(cat .venv/installed 2>/dev/null)" = "$$key" ]; then
+	  $(if $(call named,install),echo ".venv is up to date")
+	  exit 0
+	fi
+	trap 'exit 130' INT TERM
+	rm -f .venv/installed
+	command -v "$(PYTHON)" >/dev/null || { echo "PYTHON=$(PYTHON): there is no such command; give a Python of 3.10 or newer, such as PYTHON=python3.11"; exit 1; }
+	version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is Python $$version, but 3.10 or newer is needed: name another with PYTHON=python3.11"; exit 1; }
+	if [ "$$($(python) -c 'import sys, pip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$$version" ]; then
+	  "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks its venv module: install it (Debian, Ubuntu: apt install python$$version-venv) and call make again"; exit 1; }
+	  echo "creating .venv (Python $$version) ..."
+	  "$(PYTHON)" -m venv --clear .venv
+	fi
+	pip="$(python) -m pip install -q --disable-pip-version-check"
+	if [ -n "$(uv)" ]; then
+	  echo "installing uv ..."
+	  $$pip uv
+	  pip="$(python) -m uv pip install -q --python $(python)"
+	fi
+	echo "installing $(TORCH) (the largest part, a few minutes) ..."
+	$$pip $(TORCH_ARGS) "$(TORCH)"
+	$(python) -c 'from importlib.metadata import version; print("torch==" + version("torch"))' > .venv/constraints.txt
+	echo "installing the project and what it needs ($$(cat .venv/constraints.txt) stays) ..."
+	$$pip -c .venv/constraints.txt -e ".[dev]"
+	printf '%s\n' $(call line,PYTHON,?=,$(PYTHON)) $(call line,TORCH,?=,$(TORCH)) $(call line,TORCH_ARGS,?=,$(TORCH_ARGS)) $(call line,UV,?=,$(uv)) > .venv/settings.mk
+	echo "$$key" > .venv/installed
+	echo "installed into .venv"
+
+world: install ## render the embedded world's videos and questions
+	@$(call begin,,$(DATA),$(DATA))
+	$(dynfocus) world $(DATA) $(args_world)
+	$(finish)
+
+towers: world ## train the world's tiny vision, instruction and language towers
+	@$(call begin,.stamps/world,$(TOWERS),$(TOWERS))
+	$(dynfocus) towers $(DATA) $(TOWERS) $(args_towers)
+	$(finish)
+
+stage1: $(if $(call on_world,stage1),towers,install) ## train the connector on captions: alignment
+	@$(call require,stage1)
+	$(call begin,$(call config_of,stage1) $(if $(call on_world,stage1),$$(find $(TOWERS) -name '*.safetensors' | sort)),$(if $(call on_world,stage1),$(RUN)/stage1/projectors.safetensors,.stamps),$(RUN)/stage1)
+	$(dynfocus) fit $(call flags_of,stage1) $(args_stage1)
+	$(finish)
+
+stage2: $(if $(call on_world,stage2),stage1,install) ## train on questions from stage 1's projectors, test, print the table
+	@$(call require,stage2)
+	$(call begin,$(call config_of,stage2) $$(find $(RUN)/stage1/projectors.safetensors 2>/dev/null),$(if $(call on_world,stage2),$(RUN)/stage2/metrics.json,.stamps),$(RUN)/stage2,$(table))
+	if [ -n "$(again)" ] || [ "$$(cat .stamps/stage2-fit 2>/dev/null)" != "$$key" ] || [ ! -d $(if $(call on_world,stage2),$(RUN)/stage2,.) ]; then
+	  rm -f .stamps/stage2-fit
+	  $(dynfocus) fit $(call flags_of,stage2) $(args_stage2)
+	  echo "$$key" > .stamps/stage2-fit
+	fi
+	$(dynfocus) test $(call flags_of,stage2) $(args_stage2)
+	$(finish)
+	rm -f .stamps/stage2-fit
+	$(table)
+
+slow: towers ## repeat the world's result over SEEDS, and its average-pooling baseline
+	@$(dynfocus) seeds --seeds $(SEEDS) $(ARGS)
+
+test: install ## run the tests (ARGS go to pytest)
+	@$(python) -m pytest -q -m "not slow and not gpu" $(ARGS)
+
+check: install ## lint, format, types and architecture
+	@$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	$(python) -m pytest -q tests/test_architecture.py
+
+tensorboard: install ## look at the runs in a browser
+	@$(python) -m tensorboard.main --logdir runs $(ARGS)
+
+clean: ## remove stamps, build outputs and the tools' caches; runs, cache and .venv stay
+	@rm -rf .stamps .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	echo "removed stamps, build outputs and the tools' caches; kept .venv, cache and runs (make stageN trains anew)"

@@ -1,0 +1,41 @@
+"""What the trained towers can do, and the gate before anything is built on them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dynfocus.errors import CheckpointError
+
+RECORDS = "towers.json"
+LEAST_DETAIL = 0.9
+
+
+def read_quality(out: Path) -> dict[str, Any]:
+    """The record beside the towers: for ``vision`` and ``language`` the settings, seed, seconds, losses and quality.
+
+    Raises:
+        CheckpointError: if the towers are not there, or not all of them.
+    """
+    path = Path(out) / RECORDS
+    try:
+        record = json.loads(path.read_text())
+        return {"vision": record["vision"], "language": record["language"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"no whole record of the towers at {path}", "towers trained to the end", "Make them first: `make towers`."
+        ) from error
+
+
+def check_towers(out: Path) -> None:
+    """Refuse towers to build on if their language model does not even read things it is told in symbols.
+
+    Raises:
+        CheckpointError: if the accuracy on detail over symbolic scenes is under 0.9, or no towers are there.
+    """
+    detail = read_quality(out)["language"]["quality"]["detail"]
+    if not detail >= LEAST_DETAIL:
+        raise CheckpointError(
+            f"a language model in {out} whose accuracy on detail is {detail:.2f} over symbolic scenes",
+            f"at least {LEAST_DETAIL}: what is built on it would look broken for no reason of its own",
+            "Train the towers with the default settings or for more steps.",
+        )

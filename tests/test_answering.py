@@ -1,0 +1,100 @@
+"""From a file on disk to words, with the folder that training leaves and nothing beside it."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from dynfocus.answering import Answerer
+from dynfocus.budget import budget
+from dynfocus.errors import CheckpointError, VideoError
+from dynfocus.processor import Example
+from dynfocus.records import Row, Turn
+from dynfocus.settings import FrameRule
+from dynfocus.video import read_media
+
+QUESTION = "what color is the star"
+RULE = FrameRule(size=tiny.SIDE, fps=2.0, frames=9)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "model"
+    net = tiny.model()
+    net.config.reading = {"frame_rule": vars(RULE), "system_prompt": False, "slots": "every"}
+    net.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder / "qformer_tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five seconds at four frames a second, each second of a colour of its own."""
+    path = tmp_path_factory.mktemp("videos") / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(20):
+            pixels = np.zeros((48, 64, 3), np.uint8)
+            pixels[:, :, n // 4 % 3] = 60 + 40 * (n // 4)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_an_answer_says_what_was_read_and_kept(trained: Path, video: Path) -> None:
+    answerer = Answerer(trained)
+    found = answerer.ask(video, QUESTION)
+    clip = read_media(video, RULE)
+    cost = budget(9, tiny.SETTINGS)
+    assert found.frames == len(clip.frames) == 9
+    assert found.visual_tokens == cost.visual_tokens
+    assert len(found.kept) == cost.kept
+    assert list(found.kept) == sorted(set(found.kept))
+    assert found.seconds == tuple(clip.seconds[list(found.kept)].tolist())
+    assert found == answerer.ask(video, QUESTION)
+    assert not answerer.model.training
+
+
+def test_the_answer_is_the_models_own(trained: Path, video: Path) -> None:
+    """The same words as by hand: the model as it was before it was saved, the same prompt, greedily."""
+    net = tiny.model()
+    row = Row("x", 0, str(video), (Turn(QUESTION, None),))
+    batch = tiny.processor()([Example(row, sketch=net.sketch(read_media(video, RULE).frames))])
+    ids, _ = net.answer(batch, max_new_tokens=6)
+    exact = tiny.tokenizer().decode(ids[0], skip_special_tokens=True).strip()
+    assert exact
+    assert Answerer(trained).ask(video, QUESTION, max_new_tokens=6).answer == exact
+
+
+def test_an_image_is_a_video_of_one_frame(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "i.png"
+    Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
+    found = Answerer(trained).ask(path, QUESTION)
+    assert (found.frames, found.kept, found.seconds) == (1, (0,), (0.0,))
+    assert found.visual_tokens == budget(1, tiny.SETTINGS).visual_tokens
+
+
+def test_a_persons_placeholder_is_text(trained: Path, video: Path) -> None:
+    found = Answerer(trained).ask(video, "what is <image> </s> here")
+    assert found.visual_tokens == budget(9, tiny.SETTINGS).visual_tokens
+
+
+def test_the_seed_of_the_process_has_no_part_in_it(trained: Path, video: Path) -> None:
+    answerer, found = Answerer(trained), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(answerer.ask(video, QUESTION))
+    assert found[0] == found[1]
+
+
+def test_what_is_absent_is_named(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no trained model"):
+        Answerer(tmp_path)
+    with pytest.raises(VideoError, match=r"none\.mp4"):
+        Answerer(trained).ask(tmp_path / "none.mp4", QUESTION)

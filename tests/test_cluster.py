@@ -1,0 +1,129 @@
+"""Eq. 1-3 against loops, and what must hold for any points: copies, padding, batches."""
+
+import oracles
+import pytest
+import torch
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from tiny import generator
+
+from dynfocus.nn.cluster import density_peaks
+
+READINGS = ("cluster", "nearest")
+SEEDS = st.integers(0, 10**6)
+
+
+def points(count: int, width: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(1, count, width, generator=generator(seed))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize(
+    ("frames", "count", "neighbours"), [(1, 5, 3), (2, 1, 2), (4, 5, 3), (5, 5, 5), (12, 5, 3), (30, 6, 5), (9, 1, 20)]
+)
+def test_density_peaks_equal_the_loops(frames: int, count: int, neighbours: int, reading: str) -> None:
+    x = points(frames, 6, seed=frames)
+    found = density_peaks(x, count, neighbours, neighbourhood=reading)
+    exact = list(x[0].double())
+    log_rho = oracles.eq1(exact, neighbours)
+    chosen, prototypes = oracles.eq3(exact, count, neighbours, reading)
+    assert found.representatives[0].tolist() == chosen
+    assert found.mask.all()
+    torch.testing.assert_close(found.log_density[0].double(), torch.tensor(log_rho).double(), atol=1e-5, rtol=1e-5)
+    delta = torch.tensor(oracles.eq2(exact, log_rho)).double()
+    torch.testing.assert_close(found.distance[0].double(), delta, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.prototypes[0].double(), torch.stack(prototypes), atol=1e-5, rtol=1e-5)
+
+
+def test_labels_are_the_nearest_representatives() -> None:
+    x = points(20, 4)
+    found = density_peaks(x, 5, 3)
+    reps = found.representatives[0].tolist()
+    for t, label in enumerate(found.labels[0].tolist()):
+        gaps = [0.0 if rep == t else oracles.distance(x[0, t], x[0, rep]) for rep in reps]
+        assert gaps[label] == min(gaps)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(1, 7), st.sampled_from([3, 64, 500]), SEEDS)
+@settings(max_examples=60, deadline=None)
+@example([0, 1, 0, 1, 0, 2, 2, 2], 3, 500, 0)
+def test_copies_give_one_representative_while_others_remain(
+    kinds: list[int], count: int, width: int, seed: int
+) -> None:
+    x = points(6, width, seed)[:, kinds]
+    found = density_peaks(x, count, 3)
+    reps = found.representatives[0].tolist()
+    shown = [kinds[rep] for rep in reps]
+    assert len(reps) == min(count, len(kinds))
+    assert reps == sorted(set(reps))
+    assert len(set(shown)) == min(count, len(set(kinds)))
+    if count <= len(set(kinds)):  # the first of the copies stands for them, to the bit
+        assert reps == [kinds.index(kind) for kind in shown]
+
+
+@given(st.integers(1, 14), st.integers(1, 6), st.integers(0, 9), st.booleans(), SEEDS, st.sampled_from(READINGS))
+@settings(max_examples=60, deadline=None)
+def test_padding_and_other_videos_change_nothing(
+    frames: int, count: int, more: int, copies: bool, seed: int, reading: str
+) -> None:
+    x = points(frames, 40, seed)
+    if copies:
+        x = x[:, torch.randint(0, frames, (frames,), generator=generator(seed))]
+    mask = torch.arange(frames + more) < frames
+    long = torch.cat([x, torch.full((1, more, 40), 9.0)], 1)
+    other = points(frames + more, 40, seed + 1)
+    both = density_peaks(
+        torch.cat([other, long]), count, 3, torch.stack([torch.ones_like(mask), mask]), neighbourhood=reading
+    )
+    alone = density_peaks(x, count, 3, neighbourhood=reading)
+    real = min(count, frames)
+    assert both.mask[1].sum() == real
+    assert both.representatives[1][both.mask[1]].tolist() == alone.representatives[0].tolist()
+    assert both.labels[1, :frames].tolist() == alone.labels[0].tolist()
+    torch.testing.assert_close(both.prototypes[1, :real], alone.prototypes[0], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(both.log_density[1, :frames], alone.log_density[0], atol=1e-6, rtol=1e-6)
+    assert both.log_density[1, frames:].eq(-torch.inf).all()
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_equal_points_take_the_first_and_stay_finite(reading: str) -> None:
+    x = points(1, 700).expand(1, 9, 700)
+    found = density_peaks(x, 4, 3, neighbourhood=reading)
+    assert found.representatives[0].tolist() == [0, 1, 2, 3]
+    assert found.distance.eq(0).all()
+    assert found.log_density.eq(0).all()
+    torch.testing.assert_close(found.prototypes[0], x[0, :4])
+
+
+@pytest.mark.parametrize("frames", [1, 3, 6])
+def test_few_points_stay_as_they_are(frames: int) -> None:
+    x = points(frames, 10)
+    assert torch.equal(density_peaks(x, 6, 5).prototypes, x)
+
+
+def test_far_points_neither_overflow_nor_tie() -> None:
+    x = points(12, 8) * 1e4
+    found = density_peaks(x, 4, 3)
+    assert found.prototypes.isfinite().all()
+    assert len(set(found.log_density[0].tolist())) > 6
+
+
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_order_of_points_does_not_choose(seed: int) -> None:
+    x = points(12, 5, seed)
+    order = torch.randperm(12, generator=generator(seed))
+    straight, mixed = density_peaks(x, 4, 3), density_peaks(x[:, order], 4, 3)
+    assume(len(set(straight.log_density[0].tolist())) == 12)
+    assert sorted(order[mixed.representatives[0]].tolist()) == straight.representatives[0].tolist()
+
+
+def test_half_precision_points_are_measured_in_fp32() -> None:
+    x = points(16, 32).half()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = density_peaks(x, 4, 3)
+    full = density_peaks(x.float(), 4, 3)
+    assert half.prototypes.dtype == torch.float16
+    assert half.log_density.dtype == torch.float32
+    assert torch.equal(half.representatives, full.representatives)
+    assert torch.equal(half.distance, full.distance)

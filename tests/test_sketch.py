@@ -1,0 +1,129 @@
+"""The seam: pooling, grains, chunks, rounding, and what is refused."""
+
+import oracles
+import pytest
+import tiny
+import torch
+
+from dynfocus.errors import FeatureError
+from dynfocus.nn.sketch import frame_vectors, multigrained, pool, sketch_frames, sketch_patches
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import stack_sketches
+
+
+def patches(frames: int, count: int = 36, width: int = 10, seed: int = 0) -> torch.Tensor:
+    return torch.randn(frames, count, width, generator=tiny.generator(seed))
+
+
+@pytest.mark.parametrize(("side", "small"), [(6, 2), (6, 6), (6, 1), (4, 2), (6, 3)])
+def test_pool_is_the_mean_of_each_square(side: int, small: int) -> None:
+    v = patches(3, side * side)
+    f = pool(v, small * small)
+    step = side // small
+    for t in range(3):
+        for row in range(small):
+            for column in range(small):
+                inside = [v[t, side * (row * step + a) + column * step + b] for a in range(step) for b in range(step)]
+                torch.testing.assert_close(f[t, row * small + column], sum(inside) / len(inside))
+
+
+@pytest.mark.parametrize("reading", ["cluster", "nearest"])
+@pytest.mark.parametrize(("counts", "near"), [((6, 3), (4, 2)), ((5,), (3,)), ((9, 9, 1), (8, 1, 3))])
+def test_grains_equal_the_loops(counts: tuple[int, ...], near: tuple[int, ...], reading: str) -> None:
+    settings = ConnectorSettings(
+        patches=36, pooled=4, spatial_prototypes=counts, spatial_neighbours=near, neighbourhood=reading
+    )
+    v = patches(2)
+    g = multigrained(v, settings)
+    assert g.shape == (2, settings.grains, 10)
+    for t in range(2):
+        torch.testing.assert_close(
+            g[t].double(), oracles.grains(v[t].double(), counts, near, reading), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_paper_sizes() -> None:
+    found = sketch_patches(patches(2, 256, 24), ConnectorSettings())
+    assert found.pooled.shape == (1, 2, 16, 24)
+    assert found.grains.shape == (1, 2, 22, 24)
+    assert found.patches is None
+    assert found.frames.tolist() == [2]
+
+
+def test_frame_vectors_give_the_mean_squared_difference_over_rows_and_width() -> None:
+    rows = frame_vectors(tiny.sketch(3))[0]
+    assert rows.shape == (3, tiny.SETTINGS.pooled * tiny.WIDTH)
+    f = tiny.sketch(3).pooled[0]
+    assert oracles.distance(rows[0], rows[2]) == pytest.approx((f[0] - f[2]).square().mean().item(), rel=1e-5)
+
+
+def brightness(frames: torch.Tensor) -> torch.Tensor:
+    """A stand-in encoder whose output is exact in any batch: what is tested here is the road around it."""
+    small = frames[:, ::4, ::4].flatten(1, 2).float()
+    return torch.cat([small, small.square() / 255, small.sqrt() * 16], -1) / 16
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 64])
+@pytest.mark.parametrize("kept_tokens", [40, 256])
+def test_chunks_change_no_bit(chunk: int, kept_tokens: int) -> None:
+    settings = ConnectorSettings(
+        patches=36, pooled=4, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2), kept_tokens=kept_tokens
+    )
+    v = tiny.frames(7)
+    seen: list[int] = []
+
+    def encoder(part: torch.Tensor) -> torch.Tensor:
+        seen.append(len(part))
+        return brightness(part)
+
+    whole = sketch_patches(brightness(v), settings)
+    found = sketch_frames(v, encoder, settings, chunk)
+    assert max(seen) == min(chunk, 7)
+    assert sum(seen) == 7
+    assert torch.equal(found.pooled, whole.pooled.half().float())
+    assert torch.equal(found.grains, whole.grains.half().float())
+    assert torch.equal(found.mask, whole.mask)
+    assert (found.patches is None) == (kept_tokens != 256)
+    if found.patches is not None and whole.patches is not None:
+        assert torch.equal(found.patches, whole.patches.half().float())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_sketch_kept_on_disk_is_the_same_bits(dtype: str) -> None:
+    settings = ConnectorSettings(
+        patches=36, pooled=4, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2), sketch_dtype=dtype
+    )
+    found = sketch_frames(tiny.frames(3), brightness, settings)
+    stored = found.pooled.to(getattr(torch, dtype))
+    assert found.pooled.dtype == torch.float32
+    assert torch.equal(stored.float(), found.pooled)
+
+
+def test_wrong_number_of_patches_is_refused() -> None:
+    with pytest.raises(FeatureError, match=r"25 patches .* Set connector.patches to 25"):
+        sketch_patches(patches(2, 25), tiny.SETTINGS)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_frame_that_is_not_finite_is_named(value: float) -> None:
+    v = patches(5)
+    v[3, 7, 2] = value
+    with pytest.raises(FeatureError, match="frame 3"):
+        sketch_patches(v, tiny.SETTINGS)
+
+
+def test_numbers_too_large_for_the_sketch_precision_are_refused() -> None:
+    v = patches(2) * 1e6
+    assert sketch_patches(v, tiny.SETTINGS).pooled.isfinite().all()
+    with pytest.raises(FeatureError, match="float16"):
+        sketch_frames(tiny.frames(2), lambda part: v[: len(part)], tiny.SETTINGS)
+
+
+def test_stacked_sketches_are_padded_and_gathered() -> None:
+    short, long = tiny.sketch(2, seed=1), tiny.sketch(4, seed=2)
+    both = stack_sketches([short, long])
+    assert both.frames.tolist() == [2, 4]
+    assert torch.equal(both.pooled[0, :2], short.pooled[0])
+    again = both.gather(torch.tensor([1, 0, 1]))
+    assert again.frames.tolist() == [4, 2, 4]
+    assert torch.equal(again.grains[2], long.grains[0])
