@@ -53,7 +53,9 @@ class Predictions(Callback):
         seconds = time.monotonic() - self.started
         if (folder / FIT_CARD).exists():
             seconds += json.loads((folder / FIT_CARD).read_text())["seconds"]
-        arms = {arm: [p for p in self.predictions if p.arm == arm] for arm in dict.fromkeys(p.arm for p in self.predictions)}
+        arms = {
+            arm: [p for p in self.predictions if p.arm == arm] for arm in dict.fromkeys(p.arm for p in self.predictions)
+        }
         by_arm = {arm: summary(predictions) for arm, predictions in arms.items()}
         first = next(iter(by_arm.values()))
         metrics = first | {

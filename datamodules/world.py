@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.conversations import ConversationDataModule, Split
+from dynfocus.towers import check_towers
 from dynfocus.world.dataset import write_world
+
 
 class WorldDataModule(ConversationDataModule):
     """The embedded world; stage 1 reads captions of images and videos, stage 2 conversations, image QA and text.
@@ -15,6 +17,7 @@ class WorldDataModule(ConversationDataModule):
         world_seed: the world's seed; its splits are disjoint.
         val: validation videos.
         test: test videos.
+        check: refuse to begin stage 1 on towers whose language model reads too little in symbols.
         kwargs: as in `ConversationDataModule`; the annotation files are the world's own.
     """
 
@@ -25,14 +28,18 @@ class WorldDataModule(ConversationDataModule):
         world_seed: int = 0,
         val: int = 100,
         test: int = 200,
+        check: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, files={"val": "val.json", "test": "test.json"}, **kwargs)
         self.files["train"] = "stage1.json" if self.stage == "stage1" else "stage2.json"
+        self.check = check
         self.size = {"videos": videos, "seed": world_seed, "val": val, "test": test}
 
     def prepare_data(self) -> None:
         write_world(self.root, **self.size)
+        if self.check and self.stage == "stage1":
+            check_towers(self.encoders.parent)
 
     def splits(self, stage: str) -> tuple[Split, ...]:
         return ("train",) if stage == "fit" and self.stage == "stage1" else super().splits(stage)

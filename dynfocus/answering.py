@@ -41,7 +41,9 @@ class Answerer:
 
     def __init__(self, folder: Path) -> None:
         if not (Path(folder) / "config.json").exists():
-            raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first.")
+            raise CheckpointError(
+                f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first."
+            )
         self.model = DynFocusModel.from_folder(folder).eval()
         reading = dict(self.model.config.reading or {})
         self.rule = FrameRule(**reading.pop("frame_rule"))

@@ -17,8 +17,8 @@ from dynfocus.metrics import AnswerScore
 from dynfocus.nn.backbones import existing, load_tokenizer
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.nn.selectors import SELECTORS, build_selector
-from dynfocus.records import Prediction
 from dynfocus.prompts import Turns
+from dynfocus.records import Prediction
 from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.stages import STAGES, StageName
 from dynfocus.types import Batch, VideoTokens
@@ -108,7 +108,7 @@ class DynFocusModule(LightningModule):
         schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         assert self.model is not None
         for name, part in self.model.named_children():
             part.train(name in self.stage.trains)

@@ -58,7 +58,9 @@ class Processor:
     longest_instruction: int = 256
 
     @classmethod
-    def from_folders(cls, encoders: Path, language_model: Path, settings: ConnectorSettings, **options: Any) -> "Processor":
+    def from_folders(
+        cls, encoders: Path, language_model: Path, settings: ConnectorSettings, **options: Any
+    ) -> "Processor":
         """The tokenizers of an InstructBLIP folder and of a language model's; ``options`` are the other attributes."""
         return cls(
             load_tokenizer(language_model),

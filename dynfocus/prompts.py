@@ -70,7 +70,9 @@ def encode(
     text, spans = template.opening, []
     for n, turn in enumerate(turns):
         if turn.answer is not None and not turn.answer.strip():
-            raise PromptError("a turn with an empty answer", "at least one word to learn", "Drop the row or fill it in.")
+            raise PromptError(
+                "a turn with an empty answer", "at least one word to learn", "Drop the row or fill it in."
+            )
         if turn.answer is None and n + 1 < len(turns):
             raise PromptError("an open answer before the last turn", "answers to earlier turns", "Give the answers.")
         slot = IMAGE if visual and (n == 0 or slots == "every") else ""

@@ -9,6 +9,17 @@ from typing import TypeVar
 
 from dynfocus.errors import DataError
 
+KINDS = {
+    "color": "detail",
+    "shape": "detail",
+    "position": "detail",
+    "place": "correspondence",
+    "first": "temporal",
+    "last": "temporal",
+    "after": "temporal",
+    "count": "temporal",
+}
+
 
 @dataclass(frozen=True)
 class Question:
@@ -18,7 +29,7 @@ class Question:
         text: what is asked.
         answer: the whole answer, such as ``star red``.
         word: the word of the answer that decides whether it is right, such as ``red``.
-        kind: ``detail``, ``correspondence`` or ``temporal``.
+        kind: ``detail``, ``correspondence`` or ``temporal``: see `KINDS`.
         type: the finer type, such as ``color`` or ``count``.
         key: what the question is about, such as ``star``.
         events: the frame indices of each relevant event; empty where every frame matters.

@@ -34,7 +34,9 @@ def summary(seeds: list[int]) -> str:
         columns += [[run["accuracy_by_kind"][kind] for run in runs] for kind in COLUMNS]
         detail[name] = mean(columns[1])
         cells = [f"{mean(column):.3f} +- {stdev(column) if len(column) > 1 else 0:.3f}" for column in columns]
-        lines.append(f"{name:16} {' '.join(f'{cell:>15}' for cell in cells)} {mean(r['visual_tokens'] for r in runs):7.0f}")
+        lines.append(
+            f"{name:16} {' '.join(f'{cell:>15}' for cell in cells)} {mean(r['visual_tokens'] for r in runs):7.0f}"
+        )
     lines.append(f"seeds {seeds}: average pooling loses {detail['dynfocus'] - detail['average_pooling']:.3f} on detail")
     return "\n".join(lines)
 

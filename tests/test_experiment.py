@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests import tiny
 
 from dynfocus.cli import main
 from dynfocus.lit import DynFocusModule
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.records import Prediction, read_jsonl
 from dynfocus.world.dataset import write_world
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "lightning_configs"
@@ -43,6 +43,7 @@ data:
     val: 2
     test: 2
     batch_size: 4
+    check: false
 trainer:
   enable_progress_bar: false
   callbacks:
@@ -132,7 +133,9 @@ def test_stages_train_what_their_table_says(place: Path, trained: Path) -> None:
             assert torch.equal(second[f"model.{name}"], tensor), name
         if part == "language_model":
             assert torch.equal(first[f"model.{name}"], tensor), name
-    changed = [n for n, t in start.items() if n.startswith("language_model") and not torch.equal(second[f"model.{n}"], t)]
+    changed = [
+        n for n, t in start.items() if n.startswith("language_model") and not torch.equal(second[f"model.{n}"], t)
+    ]
     assert len(changed) > 10
     scores = "model.connector.select.score_net.net.1.weight"
     assert not torch.equal(first[scores], start[scores.removeprefix("model.")])
@@ -205,6 +208,18 @@ def test_a_run_of_other_settings_moves_the_earlier_one_aside(place: Path, traine
     assert call(place, "fit", "stage2", run, *more, "--model.lr", "1e-4") == 0
     assert (run.with_name("moved.1") / "fit.json").exists()
     assert (run.with_name("moved.1") / "config.yaml").read_text() != (run / "config.yaml").read_text()
+
+
+def test_stage1_refuses_a_language_model_that_cannot_read(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(place, "fit", "stage1", tmp_path / "run", "--data.init_args.check", "true") == 1
+    assert "towers.json" in capsys.readouterr().err
+    record = place / "towers" / "towers.json"
+    record.write_text(json.dumps({"vision": {}, "language": {"quality": {"detail": 0.5}}}))
+    assert call(place, "fit", "stage1", tmp_path / "run", "--data.init_args.check", "true") == 1
+    assert "detail is 0.50" in capsys.readouterr().err
+    record.unlink()
 
 
 @pytest.mark.parametrize(

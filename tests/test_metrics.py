@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynfocus.evals.score import summary
-from dynfocus.metrics import KINDS, AnswerScore
-from dynfocus.records import Prediction
+from dynfocus.metrics import AnswerScore
+from dynfocus.records import KINDS, Prediction
 
 ANSWERED = st.tuples(
-    st.sampled_from(KINDS),
+    st.sampled_from(sorted(KINDS)),
     st.sampled_from([0.0, 1.0]),
     st.none() | st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     st.integers(0, 5000),
@@ -23,12 +23,13 @@ ANSWERED = st.tuples(
 def test_score_equals_the_summary_of_all_batches(batches: list[list[tuple[str, float, float | None, int]]]) -> None:
     score, asked = AnswerScore(), []
     for batch in batches:
-        made = [Prediction(*"1vlqat", kind, "type", right, (), hit, tokens) for kind, right, hit, tokens in batch]
+        made = [Prediction(*"1vlqat", KINDS[type], type, right, (), hit, tokens) for type, right, hit, tokens in batch]
         score.update(made)
         asked += made
     found = {name: value.item() for name, value in score.compute().items()}
     exact = summary(asked)
     flat = {name: exact[name] for name in ("balanced", "accuracy", "visual_tokens")} | exact["accuracy_by_kind"]
+    flat |= {f"type/{type}": share for type, share in exact["accuracy_by_type"].items()}
     flat |= {} if exact["hit_rate"] is None else {"hit_rate": exact["hit_rate"]}
     assert found == pytest.approx(flat, rel=1e-6, nan_ok=True)
 
@@ -38,7 +39,7 @@ def test_a_reset_score_has_forgotten() -> None:
     score.update([Prediction("0", "v", "learned", "q", "a", "a", "detail", "color", 1.0, (3,), 1.0, 85)])
     assert score.compute()["balanced"] == 1
     score.reset()
-    score.update([Prediction("0", "v", "learned", "q", "a", "a", "correspondence", "color", 0.0, (3,), 1.0, 85)])
+    score.update([Prediction("0", "v", "learned", "q", "a", "a", "correspondence", "place", 0.0, (3,), 1.0, 85)])
     found = score.compute()
     assert found["accuracy"] == 0
     assert math.isnan(found["balanced"])

@@ -147,7 +147,7 @@ def test_visual_tokens_stand_in_their_places_in_reading_order() -> None:
 @pytest.mark.parametrize(("counts", "have"), [([2, 2], 2), ([3, 4], 4)])
 def test_another_number_of_tokens_than_places_is_refused(counts: list[int], have: int) -> None:
     slots = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0]]).bool()
-    row = [n for n, count in enumerate(counts) if count != 3][0]
+    row = next(n for n, count in enumerate(counts) if count != 3)
     with pytest.raises(PromptError, match=f"row {row} with room for 3 visual tokens and features for {have}"):
         place(torch.zeros(2, 4, 3), slots, tokens(counts), torch.tensor([0, 1]))
 

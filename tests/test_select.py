@@ -1,5 +1,7 @@
 """Eq. 4-7: scores, perturbed Top-K, its gradient, and which frames are kept."""
 
+from dataclasses import replace
+
 import oracles
 import pytest
 import tiny
@@ -52,10 +54,10 @@ def test_scores_are_fp32_under_any_precision() -> None:
     assert net(torch.randn(1, 3, 4, 16)).dtype == torch.float32
 
 
-@given(st.integers(1, 9), st.integers(0, 4), SEEDS)
-def test_rescaled_scores_span_zero_to_one_whatever_the_padding(count: int, more: int, seed: int) -> None:
+@given(st.integers(1, 9), st.integers(0, 4), st.sampled_from([-99.0, 99.0]), SEEDS)
+def test_rescaled_scores_span_zero_to_one_whatever_the_padding(count: int, more: int, fill: float, seed: int) -> None:
     raw = torch.randn(1, count, generator=tiny.generator(seed)) * 10
-    long = torch.cat([raw, torch.full((1, more), 99.0)], 1)
+    long = torch.cat([raw, torch.full((1, more), fill)], 1)
     found = rescale(long, torch.arange(count + more)[None] < count)
     assert torch.equal(found[:, :count], rescale(raw, real(count)))
     assert found[:, count:].eq(0).all()
@@ -76,9 +78,7 @@ def test_equal_scores_become_zeros(rounding: float) -> None:
 def test_a_video_without_change_keeps_its_first_frames() -> None:
     """Also where its prototypes' scores differ by rounding, as those of wide features do."""
     for seed, (width, frames) in enumerate([(64, 8), (256, 13), (48, 25), (512, 9)]):
-        wide = ConnectorSettings(
-            patches=36, pooled=4, events=6, keep=0.5, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2)
-        )
+        wide = replace(tiny.SETTINGS, events=6, keep=0.5)
         still = tiny.sketch(1, seed, width=width).gather(torch.tensor([0]))
         still = FrameSketch(*(v.expand(-1, frames, *v.shape[2:]) for v in (still.pooled, still.grains, still.mask)))
         torch.manual_seed(seed)
@@ -126,9 +126,7 @@ def test_gradient_estimator_agrees_with_finite_differences_of_the_smoothed_objec
     weights = torch.tensor([[1.0, -2.0, 0.5], [0.3, 1.5, -1.0]], dtype=torch.float64)[:keep]
     sigma, samples, step = 0.4, 200_000, 1e-3
     slopes = []
-    for n in range(3):
-        move = torch.zeros(3, dtype=torch.float64)
-        move[n] = step
+    for move in torch.eye(3, dtype=torch.float64) * step:
         above, below = (oracles.smoothed(scores + sign * move, keep, sigma, weights) for sign in (1, -1))
         slopes.append((above - below) / (2 * step))
     slope = torch.stack(slopes)
@@ -257,9 +255,7 @@ def test_training_mixes_and_evaluation_takes(frames: int) -> None:
 
 
 def test_without_noise_training_is_the_hard_choice() -> None:
-    still = ConnectorSettings(
-        patches=36, pooled=4, events=5, keep=0.6, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2), sigma=0.0
-    )
+    still = replace(tiny.SETTINGS, sigma=0.0)
     one, net = tiny.sketch(9), selector(still)
     trained = net.train()(one, keep_of(one, still), torch.tensor([0]), 0)
     asked = net.eval()(one, keep_of(one, still), torch.tensor([0]), 0)
@@ -269,9 +265,7 @@ def test_without_noise_training_is_the_hard_choice() -> None:
 
 
 def test_a_ratio_of_one_keeps_all_and_trains_no_score() -> None:
-    every = ConnectorSettings(
-        patches=36, pooled=4, events=5, keep=1.0, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2), samples=20
-    )
+    every = replace(tiny.SETTINGS, keep=1.0)
     one, net = tiny.sketch(9), selector(every)
     focus = net.train()(one, keep_of(one, every), torch.tensor([0]), 0)
     assert focus.events is not None

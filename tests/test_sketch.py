@@ -1,5 +1,7 @@
 """The seam: pooling, grains, chunks, rounding, and what is refused."""
 
+from dataclasses import replace
+
 import oracles
 import pytest
 import tiny
@@ -66,9 +68,7 @@ def brightness(frames: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("chunk", [1, 3, 7, 64])
 @pytest.mark.parametrize("kept_tokens", [40, 256])
 def test_chunks_change_no_bit(chunk: int, kept_tokens: int) -> None:
-    settings = ConnectorSettings(
-        patches=36, pooled=4, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2), kept_tokens=kept_tokens
-    )
+    settings = replace(tiny.SETTINGS, kept_tokens=kept_tokens)
     v = tiny.frames(7)
     seen: list[int] = []
 
@@ -90,9 +90,7 @@ def test_chunks_change_no_bit(chunk: int, kept_tokens: int) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_sketch_kept_on_disk_is_the_same_bits(dtype: str) -> None:
-    settings = ConnectorSettings(
-        patches=36, pooled=4, spatial_prototypes=(6, 3), spatial_neighbours=(4, 2), sketch_dtype=dtype
-    )
+    settings = replace(tiny.SETTINGS, sketch_dtype=dtype)
     found = sketch_frames(tiny.frames(3), brightness, settings)
     stored = found.pooled.to(getattr(torch, dtype))
     assert found.pooled.dtype == torch.float32

@@ -24,7 +24,6 @@ from transformers import (
 
 from dynfocus.errors import CheckpointError, FeatureError
 
-
 OLD_BUFFER = ".position_ids"  # counts upwards; older versions of transformers wrote it among the weights
 
 

@@ -99,9 +99,7 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         if settings is not None:
             config.connector = asdict(settings)
         try:
-            model, found = cls.from_pretrained(
-                folder, config=config, local_files_only=True, output_loading_info=True
-            )
+            model, found = cls.from_pretrained(folder, config=config, local_files_only=True, output_loading_info=True)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
         if found["missing_keys"]:
@@ -190,9 +188,7 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         """
         embeds, video = self.embed(batch)
         options = {"do_sample": False, "max_new_tokens": 16} | options
-        return self.language_model.generate(
-            inputs_embeds=embeds, attention_mask=batch.attention_mask, **options
-        ), video
+        return self.language_model.generate(inputs_embeds=embeds, attention_mask=batch.attention_mask, **options), video
 
     def projectors(self) -> dict[str, Tensor]:
         """F_fine and F_coarse: what stage 1 hands to stage 2."""
@@ -209,7 +205,9 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         try:
             given, own = load_file(backbones.existing(path)), self.projectors()
         except SafetensorError as error:
-            raise CheckpointError(f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again.") from error
+            raise CheckpointError(
+                f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again."
+            ) from error
         wrong = sorted(given.keys() ^ own.keys()) or [n for n, t in given.items() if t.shape != own[n].shape]
         if wrong:
             raise CheckpointError(

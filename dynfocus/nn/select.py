@@ -119,9 +119,7 @@ def top_k(
     return ordered.masked_fill(~used, 0), used
 
 
-def keyed_noise(
-    mask: Bool[Tensor, "B L"], samples: int, rows: Int[Tensor, " B"], step: int
-) -> Float[Tensor, "B n L"]:
+def keyed_noise(mask: Bool[Tensor, "B L"], samples: int, rows: Int[Tensor, " B"], step: int) -> Float[Tensor, "B n L"]:
     """Gaussian noise keyed by (seed, step, row), so that neither batch layout nor the number of processes moves it."""
     seed = torch.initial_seed()
     noise = torch.zeros(len(mask), samples, mask.shape[1])

@@ -23,7 +23,11 @@ class FrameSelector(nn.Module):
         self.settings = settings
 
     def rank(
-        self, sketch: FrameSketch, keep: Int[Tensor, " B"], rows: Int[Tensor, " B"], relevant: Bool[Tensor, "B T"] | None
+        self,
+        sketch: FrameSketch,
+        keep: Int[Tensor, " B"],
+        rows: Int[Tensor, " B"],
+        relevant: Bool[Tensor, "B T"] | None,
     ) -> Float[Tensor, "B T"]:
         """A score for every frame; the K' highest are kept."""
         raise NotImplementedError(f"{type(self).__name__}.rank")

@@ -78,9 +78,7 @@ def sketch_patches(patches: Float[Tensor, "T N d"], settings: ConnectorSettings)
 def pool(patches: Float[Tensor, "T N d"], pooled: int) -> Float[Tensor, "T P d"]:
     """f_t: the square grid of N patches averaged locally to a square grid of P."""
     side, small = isqrt(patches.shape[1]), isqrt(pooled)
-    return reduce(
-        patches, "t (h a w b) d -> t (h w) d", "mean", h=small, a=side // small, w=small, b=side // small
-    )
+    return reduce(patches, "t (h a w b) d -> t (h w) d", "mean", h=small, a=side // small, w=small, b=side // small)
 
 
 def multigrained(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -> Float[Tensor, "T G d"]:

@@ -25,7 +25,9 @@ def read_conversations(path: Path) -> list[Row]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}, which is no JSON ({error})", "a JSON list of conversations", "Get it again.") from error
+        raise DataError(
+            f"{path}, which is no JSON ({error})", "a JSON list of conversations", "Get it again."
+        ) from error
     if not isinstance(rows, list):
         raise DataError(f"{path}, a JSON {type(rows).__name__}", "a JSON list of conversations", "Check the file.")
     return [read_row(row, index, path) for index, row in enumerate(rows)]

@@ -17,7 +17,7 @@ from dynfocus.towers.rows import RowMaker, SymbolicRow
 from dynfocus.towers.settings import LanguageSettings
 
 TRAINING_SEED = 1_000_000  # far from the seeds of the data set's splits
-OFFSETS = (1, 2, 3)
+OFFSETS = (1, 2)
 LOOK = 4.0
 LOUD = 1.5  # the noise of a glitch, in standard deviations of the word embeddings
 
@@ -31,7 +31,6 @@ def language_config(settings: LanguageSettings, tokenizer: PreTrainedTokenizerBa
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         num_key_value_heads=settings.heads,
-        head_dim=settings.head_width,
         max_position_embeddings=2048,
         attention_bias=True,
         initializer_range=settings.init,

@@ -41,7 +41,7 @@ class LanguageSettings:
     """Size and training of the language model.
 
     Attributes:
-        width, hidden, layers, heads, head_width: sizes of the Llama class.
+        width, hidden, layers, heads: sizes of the Llama class.
         init: standard deviation of its first weights; at 0.02 a model of this size looks nothing up for long.
         steps: steps of training, the ``easy`` share of them on images, texts and short streams alone.
         batch: rows in a step, twice as many where rows are short.
@@ -56,8 +56,7 @@ class LanguageSettings:
     width: int = 64
     hidden: int = 128
     layers: int = 4
-    heads: int = 8
-    head_width: int = 16
+    heads: int = 4
     init: float = 0.1
     steps: int = 1200
     easy: float = 0.22

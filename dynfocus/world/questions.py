@@ -2,22 +2,12 @@
 
 import numpy as np
 
-from dynfocus.records import Question
+from dynfocus.records import KINDS, Question
 from dynfocus.world.videos import PLACES, Scene, Thing, WorldVideo
 
 NUMBERS = ("zero", "one", "two")
 IMAGE_REQUESTS = ("describe the image", "what does the image show")
 VIDEO_REQUESTS = ("describe the video", "what does the video show")
-KINDS = {
-    "color": "detail",
-    "shape": "detail",
-    "position": "detail",
-    "place": "correspondence",
-    "first": "temporal",
-    "last": "temporal",
-    "after": "temporal",
-    "count": "temporal",
-}
 
 
 def _question(type: str, text: str, key: str, word: str, events: tuple[tuple[int, ...], ...] = ()) -> Question:
@@ -60,7 +50,9 @@ def video_questions(video: WorldVideo, rng: np.random.Generator, things: int, ti
     chosen = [chosen[i] for i in rng.permutation(len(chosen))[:things]]
     types = [str(type) for type in rng.permutation(("color", "shape", "position", "place"))]
     questions = [about_thing(types[i % 4], thing, scene) for i, (thing, scene) in enumerate(chosen)]
-    questions += [about_time(str(type), video, rng) for type in rng.permutation(("first", "last", "after", "count"))[:times]]
+    questions += [
+        about_time(str(type), video, rng) for type in rng.permutation(("first", "last", "after", "count"))[:times]
+    ]
     return [questions[i] for i in rng.permutation(len(questions))]
 
 
@@ -77,7 +69,9 @@ def caption(video: WorldVideo) -> str:
 def _scene_text(scene: Scene) -> str:
     if scene.event is None:
         return scene.place
-    return f"{scene.place} with " + " , ".join(f"{thing.color} {thing.shape} {thing.cell}" for thing in scene.event.things)
+    return f"{scene.place} with " + " , ".join(
+        f"{thing.color} {thing.shape} {thing.cell}" for thing in scene.event.things
+    )
 
 
 def described(image: WorldVideo, question: Question) -> str:
