@@ -41,6 +41,6 @@ class Export(Callback):
         if not trainer.is_global_zero or trainer.interrupted:
             return
         folder = Path(self.dirpath or trainer.default_root_dir)
-        pl_module.export(self.what, folder)
+        pl_module.export(self.what, folder)  # type: ignore[operator]
         card = {"seconds": round(self.seconds, 1), "steps": trainer.global_step}
         write_text(folder / FIT_CARD, json.dumps(card) + "\n")

@@ -1,5 +1,6 @@
 """The embedded world as a LightningDataModule: it renders itself where it is not there yet."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ class WorldDataModule(ConversationDataModule):
         super().__init__(root, files={"val": "val.json", "test": "test.json"}, **kwargs)
         self.files["train"] = "stage1.json" if self.stage == "stage1" else "stage2.json"
         self.check = check
-        self.size = {"videos": videos, "seed": world_seed, "val": val, "test": test}
+        self.write = partial(write_world, self.root, videos=videos, seed=world_seed, val=val, test=test)
 
     def prepare_data(self) -> None:
-        write_world(self.root, **self.size)
+        self.write()
         if self.check and self.stage == "stage1":
             check_towers(self.encoders.parent)
 

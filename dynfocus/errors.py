@@ -8,7 +8,9 @@ class DynFocusError(Exception):
         super().__init__(f"{given}. Needed: {needed}. {do}")
         self.given, self.needed, self.do = given, needed, do
 
-    def __reduce__(self):  # exceptions cross the process borders of data loader workers
+    def __reduce__(
+        self,
+    ) -> tuple[type, tuple[str, str, str]]:  # exceptions cross the process borders of data loader workers
         return type(self), (self.given, self.needed, self.do)
 
 

@@ -57,7 +57,7 @@ class Experiment(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def before_instantiate_classes(self) -> None:
-        """validate, test and predict read the model that the run's own fit has left, or a checkpoint if one is given."""
+        """validate, test and predict read the model that the run's own fit has left, or a given checkpoint."""
         config = self.config[self.subcommand]
         if self.subcommand != "fit" and config.ckpt_path is None:
             config.model.init_from = existing(Path(config.trainer.default_root_dir or ".") / MODEL)
@@ -89,7 +89,7 @@ class Experiment(LightningCLI):
 
 @contextmanager
 def a_new_run(folder: Path) -> Iterator[None]:
-    """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; one that fails before its first checkpoint leaves no trace."""
+    """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; failing before the first checkpoint undoes that."""
     fresh = not folder.exists()
     aside = None
     if (folder / CONFIG).exists():

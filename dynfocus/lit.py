@@ -84,7 +84,7 @@ class DynFocusModule(LightningModule):
         self.model: DynFocusModel | None = None
 
     def configure_model(self) -> None:
-        """Build the towers and the connector, take over what was trained before, and freeze what the stage does not train."""
+        """Build towers and connector, take over what was trained before, and freeze what the stage does not train."""
         if self.model is not None:
             return
         if self.init_from is not None and existing(self.init_from).is_dir():
@@ -127,7 +127,7 @@ class DynFocusModule(LightningModule):
         self.log_dict({f"val/{name}": value for name, value in self.score.compute().items()}, prog_bar=False)
         self.score.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:  # type: ignore[override]
         return [prediction for arm in self.arms for prediction in self.predict_arm(batch, arm)]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:

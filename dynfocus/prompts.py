@@ -16,7 +16,7 @@ Turns = Literal["first", "every"]
 
 @dataclass(frozen=True)
 class Template:
-    """How a conversation becomes text: ``opening``, then for each turn ``user`` question ``assistant`` answer and an end.
+    """How a conversation becomes text: ``opening``, then for each turn ``user`` question ``assistant`` answer, end.
 
     A template that does not ask (``asks=False``) holds the visual slot and the answer, nothing else.
     """

@@ -154,7 +154,8 @@ def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained:
     learned = torch.load(trained / "stage1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in own.items():
         if name in handed:
-            assert torch.equal(tensor, handed[name]) and torch.equal(tensor, learned[f"model.{name}"]), name
+            assert torch.equal(tensor, handed[name]), name
+            assert torch.equal(tensor, learned[f"model.{name}"]), name
     for name in ("connector.select.score_net.net.1.weight", "connector.rods.f_q.weight", "connector.rods.f_k.weight"):
         assert not torch.equal(own[name], learned[f"model.{name}"]), name
 
@@ -178,7 +179,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
     stop = ("--trainer.callbacks+=tests.test_experiment.StopOnce", f"--trainer.callbacks.mark={place / 'stopped'}")
     assert call(place, "fit", "stage2", run, *more, *stop) == 130
     assert "goes on from here" in capsys.readouterr().err
-    assert (run / "checkpoints" / "last.ckpt").exists() and not (run / "model").exists()
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert not (run / "model").exists()
     assert call(place, "fit", "stage2", run, *more, *stop) == 0
     card = json.loads((run / "fit.json").read_text())
     assert card["steps"] == 9
@@ -245,7 +247,9 @@ def test_bad_input_costs_one_sentence_and_nothing_else(
     before = sorted(path.name for path in run.parent.iterdir())
     assert call(place, "fit", "stage2", run, *more) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("dynfocus: ") and said in message and "Needed: " in message
+    assert message.startswith("dynfocus: ")
+    assert said in message
+    assert "Needed: " in message
     assert sorted(path.name for path in run.parent.iterdir() if path.name != "bad.yaml") == [
         name for name in before if name != "bad.yaml"
     ]
@@ -264,7 +268,8 @@ def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.Cap
     video = str(place / "data" / "videos" / "test_000000.mp4")
     assert main(["ask", video, "what color is the star", "--model", model]) == 0
     shown = capsys.readouterr().out
-    assert "visual tokens: 79" in shown and " of 20" in shown
+    assert "visual tokens: 79" in shown
+    assert " of 20" in shown
     assert main(["ask", str(place / "nowhere.mp4"), "what", "--model", model]) == 1
     assert main(["ask", video, "what", "--model", str(place)]) == 1
 

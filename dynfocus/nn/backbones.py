@@ -44,7 +44,7 @@ class VisionTower(nn.Module):
     @property
     def patches(self) -> int:
         """N, patch tokens a frame."""
-        config = self.encoder.config
+        config: Any = self.encoder.config
         return (config.image_size // config.patch_size) ** 2
 
     def forward(self, frames: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T N d"]:
@@ -78,7 +78,7 @@ class InstructionTower(nn.Module):
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the configs of an InstructBLIP checkpoint folder: vision, instruction, and the pixel normalisation."""
     existing(Path(folder) / "config.json")
-    config = InstructBlipConfig.from_pretrained(folder, local_files_only=True)
+    config: Any = InstructBlipConfig.from_pretrained(folder, local_files_only=True)
     pixels = json.loads(existing(Path(folder) / "preprocessor_config.json").read_text())
     return {
         "vision_config": config.vision_config.to_dict(),
@@ -89,7 +89,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_part(module: nn.Module, folder: Path, prefix: str) -> None:
-    """Fill ``module`` with the tensors of a checkpoint folder whose names start with ``prefix``, all of them and no other.
+    """Fill ``module`` with just those tensors of a checkpoint folder whose names start with ``prefix``.
 
     Raises:
         CheckpointError: if a tensor is absent, surplus or of another shape: never random weights without a word.
@@ -118,11 +118,12 @@ def load_language_model(folder: Path) -> PreTrainedModel:
         CheckpointError: if weights are absent, broken or of another shape.
     """
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             existing(folder), local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise unfit(folder, str(error).splitlines()[0]) from error
+    model, found = loaded
     if found["missing_keys"]:
         raise unfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
     return model

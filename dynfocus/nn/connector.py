@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dynfocus.errors import FeatureError
-from dynfocus.nn.encode import Cones, Rods, projector, weave
+from dynfocus.nn.encode import Cones, Projector, Rods, weave
 from dynfocus.nn.selectors import build_selector
 from dynfocus.settings import ConnectorSettings, kept
 from dynfocus.types import FrameSketch, VideoTokens
@@ -56,7 +56,7 @@ class AveragePooling(nn.Module):
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
         super().__init__()
-        self.fine = projector(width, out)
+        self.fine = Projector(width, out)
 
     def forward(
         self,
@@ -69,7 +69,7 @@ class AveragePooling(nn.Module):
     ) -> VideoTokens:
         check(sketch)
         pooled = sketch.pooled.shape[2]
-        tokens = self.fine(sketch.pooled.to(self.fine[0].weight.dtype))
+        tokens = self.fine(sketch.pooled)
         return VideoTokens(tokens.flatten(1, 2), sketch.mask.repeat_interleave(pooled, 1))
 
 

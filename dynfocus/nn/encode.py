@@ -20,14 +20,13 @@ class Cones(nn.Module):
     def __init__(self, settings: ConnectorSettings, width: int, out: int) -> None:
         super().__init__()
         self.settings = settings
-        self.fine = projector(width, out)
+        self.fine = Projector(width, out)
 
     def forward(self, focus: Focus) -> Float[Tensor, "B K cones D"]:
-        weights = self.fine[0].weight.dtype
         if self.settings.kept_tokens == 256:
             assert focus.patches is not None
-            return self.fine(focus.patches.to(weights))
-        tokens = self.fine(torch.cat([focus.pooled, focus.grains], 2).to(weights))
+            return self.fine(focus.patches)
+        tokens = self.fine(torch.cat([focus.pooled, focus.grains], 2))
         return tokens if self.settings.kept_tokens == 40 else tokens[:, :, :0]
 
 
@@ -44,7 +43,7 @@ class Rods(nn.Module):
         super().__init__()
         self.f_q = nn.Linear(width, width)
         self.f_k = nn.Linear(text_width, width)
-        self.coarse = projector(width, out)
+        self.coarse = Projector(width, out)
 
     def forward(
         self, sketch: FrameSketch, question: Float[Tensor, "B R e"], question_mask: Bool[Tensor, "B R"]
@@ -104,6 +103,11 @@ def _first(length: Int[Tensor, " B"], size: int) -> Bool[Tensor, "B S"]:
     return torch.arange(size, device=length.device) < length[:, None]
 
 
-def projector(width: int, out: int) -> nn.Sequential:
-    """Linear, GELU, linear: from the vision encoder's width to the language model's."""
-    return nn.Sequential(nn.Linear(width, out), nn.GELU(), nn.Linear(out, out))
+class Projector(nn.Sequential):
+    """Linear, GELU, linear: from the vision encoder's width to the language model's, in its own precision."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__(nn.Linear(width, out), nn.GELU(), nn.Linear(out, out))
+
+    def forward(self, features: Float[Tensor, "*B d"]) -> Float[Tensor, "*B D"]:
+        return super().forward(features.to(next(self.parameters()).dtype))

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from dynfocus.errors import CheckpointError, PromptError
+from dynfocus.errors import CheckpointError, ConfigError, PromptError
 from dynfocus.nn import backbones
 from dynfocus.nn.backbones import InstructionTower, VisionTower
 from dynfocus.nn.connector import build_connector
@@ -45,19 +45,18 @@ class DynFocusConfig(PreTrainedConfig):
         "qformer_config": InstructBlipQFormerConfig,
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
-    vision_config: dict | PreTrainedConfig | None = None
-    qformer_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
-    connector: dict | None = None
-    image_mean: list[float] | None = None
-    image_std: list[float] | None = None
+    vision_config: Any = None
+    qformer_config: Any = None
+    text_config: Any = None
+    connector: dict[str, Any] | None = None
+    image_mean: Any = None
+    image_std: Any = None
     image_token_id: int = -1
     reading: dict | None = None
 
     @property
     def settings(self) -> ConnectorSettings:
-        given = self.connector or {}
-        return ConnectorSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        return ConnectorSettings(**(self.connector or {}))
 
 
 class DynFocusModel(PreTrainedModel, GenerationMixin):
@@ -76,6 +75,12 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.settings = config.settings
         self.vision = VisionTower(config.vision_config, config.image_mean, config.image_std)
+        if self.settings.patches != self.vision.patches:
+            raise ConfigError(
+                f"connector.patches = {self.settings.patches} with a vision encoder of {self.vision.patches} patches",
+                "the same number in both",
+                f"Set connector.patches to {self.vision.patches}, and pooled and spatial_prototypes to fit.",
+            )
         self.instruction = InstructionTower(config.qformer_config)
         widths = config.vision_config.hidden_size, config.qformer_config.hidden_size, config.text_config.hidden_size
         self.connector = build_connector(self.settings, *widths)
@@ -99,9 +104,10 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
         if settings is not None:
             config.connector = asdict(settings)
         try:
-            model, found = cls.from_pretrained(folder, config=config, local_files_only=True, output_loading_info=True)
+            loaded: Any = cls.from_pretrained(folder, config=config, local_files_only=True, output_loading_info=True)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
+        model, found = loaded
         if found["missing_keys"]:
             raise _misfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
         return model
@@ -124,7 +130,7 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
             raise CheckpointError(
                 f"the tokenizer in {language_model}, which does not know <image>",
                 "<image> as one token of it",
-                'Add it with tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]}), and save it there.',
+                'Add it: tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]}), then save it there.',
             )
         config = DynFocusConfig(
             **backbones.read_config(encoders),

@@ -141,7 +141,7 @@ class PerturbedTopK(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: torch.autograd.function.FunctionCtx,
         scores: Float[Tensor, "B L"],
         mask: Bool[Tensor, "B L"],
@@ -161,7 +161,7 @@ class PerturbedTopK(torch.autograd.Function):
         return rearrange(counts, "b (k l) -> b k l", k=slots) / samples
 
     @staticmethod
-    def backward(ctx, grad: Float[Tensor, "B K L"]):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Float[Tensor, "B K L"]):  # type: ignore[no-untyped-def]
         cell, used, noise = ctx.saved_tensors
         gained = (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * used).sum(-1)
         gained = gained - gained.mean(1, keepdim=True)
