@@ -37,6 +37,8 @@ line = $(call quote,$(1) $(2) $(subst $(hash),\$(hash),$(subst $$,$$$$,$(3))))
 takes_args := world towers stage1 stage2 slow test tensorboard
 args_of = $(strip $(if $(call named,$(1)),$(ARGS),$(LAST_ARGS_$(1))))
 config_of = $(strip $(or $(if $(call named,$(1)),$(CONFIG),$(LAST_CONFIG_$(1))),lightning_configs/$(1).yaml lightning_configs/world.yaml))
+# The world's models are so small that a second thread costs more than it brings.
+threads = $(if $(call on_world,$@),OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1})
 on_world = $(filter lightning_configs/world.yaml %/lightning_configs/world.yaml,$(call config_of,$(1)))
 flags_of = $(foreach file,$(call config_of,$(1)),--config $(file))
 args_world = $(call args_of,world)
@@ -139,7 +141,7 @@ towers: world ## train the world's tiny vision, instruction and language towers
 stage1: $(if $(call on_world,stage1),towers,install) ## train the connector on captions: alignment
 	@$(call require,stage1)
 	$(call begin,$(call config_of,stage1) $(if $(call on_world,stage1),$$(find $(TOWERS) -name '*.safetensors' | sort)),$(if $(call on_world,stage1),$(RUN)/stage1/projectors.safetensors,.stamps),$(RUN)/stage1)
-	$(dynfocus) fit $(call flags_of,stage1) $(args_stage1)
+	$(threads) $(dynfocus) fit $(call flags_of,stage1) $(args_stage1)
 	$(finish)
 
 stage2: $(if $(call on_world,stage2),stage1,install) ## train on questions from stage 1's projectors, test, print the table
@@ -147,10 +149,10 @@ stage2: $(if $(call on_world,stage2),stage1,install) ## train on questions from 
 	$(call begin,$(call config_of,stage2) $$(find $(RUN)/stage1/projectors.safetensors 2>/dev/null),$(if $(call on_world,stage2),$(RUN)/stage2/metrics.json,.stamps),$(RUN)/stage2,$(table))
 	if [ -n "$(again)" ] || [ "$$(cat .stamps/stage2-fit 2>/dev/null)" != "$$key" ] || [ ! -d $(if $(call on_world,stage2),$(RUN)/stage2,.) ]; then
 	  rm -f .stamps/stage2-fit
-	  $(dynfocus) fit $(call flags_of,stage2) $(args_stage2)
+	  $(threads) $(dynfocus) fit $(call flags_of,stage2) $(args_stage2)
 	  echo "$$key" > .stamps/stage2-fit
 	fi
-	$(dynfocus) test $(call flags_of,stage2) $(args_stage2)
+	$(threads) $(dynfocus) test $(call flags_of,stage2) $(args_stage2)
 	$(finish)
 	rm -f .stamps/stage2-fit
 	$(table)

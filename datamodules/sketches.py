@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from dynfocus.errors import DiskError
+from dynfocus.disk import whole
 from dynfocus.nn import backbones
 from dynfocus.nn.sketch import sketch_frames
 from dynfocus.settings import ConnectorSettings, FrameRule
@@ -79,22 +79,10 @@ class SketchCache:
         return True
 
     def _write(self, media: Path | None, sketch: FrameSketch) -> None:
-        path = self.path(media)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
         rounded = getattr(torch, self.settings.sketch_dtype)
         named = {"pooled": sketch.pooled, "grains": sketch.grains, "patches": sketch.patches}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(self.path(media)) as part:
             save_file({k: v[0].to(rounded).cpu().contiguous() for k, v in named.items() if v is not None}, part)
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise DiskError(
-                f"a sketch that could not be written to {path.parent} ({error})",
-                "a writable folder with room",
-                "Free some room, or set sketch_cache to another disk.",
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def blank(rule: FrameRule) -> torch.Tensor:

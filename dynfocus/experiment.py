@@ -5,16 +5,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from logging import getLogger
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging
 
+from dynfocus.disk import whole
 from dynfocus.errors import ConfigError
 from dynfocus.lit import DynFocusModule
 from dynfocus.nn.backbones import existing
@@ -40,6 +43,14 @@ class Parser(LightningArgumentParser):
         raise ConfigError(said.rstrip("."), "settings as `dynfocus fit --help` lists them", do) from ex
 
 
+class AtomicCheckpoint(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all, however a run ends; raises DiskError where there is no room."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        with whole(Path(path)) as part:
+            super().save_checkpoint(checkpoint, part, storage_options)
+
+
 class SaveRunConfig(SaveConfigCallback):
     """Write the resolved config beside the run's results."""
 
@@ -55,6 +66,11 @@ class Experiment(LightningCLI):
         for name in LINKED:
             parser.link_arguments(f"model.{name}", f"data.init_args.{name}")
         parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        plugins = self.config_init[self.subcommand].trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpoint()], **options)
 
     def before_instantiate_classes(self) -> None:
         """validate, test and predict read the model that the run's own fit has left, or a given checkpoint."""
@@ -111,6 +127,8 @@ def run(args: list[str] | None) -> None:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    messages = getLogger("lightning.pytorch.utilities.rank_zero")
+    messages.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advertisement
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message)
     try:

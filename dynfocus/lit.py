@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
-from dynfocus.errors import ConfigError
+from dynfocus.disk import whole
+from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.score import correct, hits
 from dynfocus.metrics import AnswerScore
 from dynfocus.nn.backbones import existing, load_tokenizer
@@ -70,7 +72,8 @@ class DynFocusModule(LightningModule):
         self.encoders, self.language_model, self.connector = encoders, language_model, connector
         self.reading = {"frame_rule": asdict(frame_rule), "system_prompt": system_prompt, "slots": slots}
         self.stage, self.init_from = STAGES[stage], init_from
-        self.rates = {"connector": lr or self.stage.lr, "language_model": language_lr or lr or self.stage.lr}
+        lr = self.stage.lr if lr is None else lr
+        self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr}
         self.warmup, self.weight_decay, self.betas = warmup, weight_decay, betas
         self.arms, self.max_new_tokens = tuple(arms), max_new_tokens
         known = {LEARNED, BLIND, *(SELECTORS if connector.encoder == "dynfocus" else ())}
@@ -145,6 +148,12 @@ class DynFocusModule(LightningModule):
 
     def prediction(self, batch: Batch, video: VideoTokens, row: int, answer: str, arm: str) -> Prediction:
         annotation = batch.records[row]
+        if not annotation.questions:
+            raise DataError(
+                f"row {annotation.id!r}, which does not say what its question asks for",
+                "rows with `questions`, as the embedded world's have them",
+                "Test on such rows, or ask single questions with `dynfocus ask`.",
+            )
         question = annotation.questions[-1]
         slot = int((batch.slot_row == row).nonzero()[0]) if (batch.slot_row == row).any() else None
         seen = slot is not None and arm != BLIND
@@ -168,12 +177,14 @@ class DynFocusModule(LightningModule):
         """Write F_fine and F_coarse to ``projectors.safetensors``, or the model and its tokenizers to ``model/``."""
         assert self.model is not None
         if what == "projectors":
-            self.model.save_projectors(folder / "projectors.safetensors")
+            with whole(folder / "projectors.safetensors") as file:
+                save_file({name: tensor.contiguous() for name, tensor in self.model.projectors().items()}, file)
             return
         self.model.config.reading = self.reading
-        self.model.save_pretrained(folder / "model")
-        self.tokenizer.save_pretrained(folder / "model")
-        load_tokenizer(self.encoders / "qformer_tokenizer").save_pretrained(folder / "model" / "qformer_tokenizer")
+        with whole(folder / "model") as part:
+            self.model.save_pretrained(part)
+            self.tokenizer.save_pretrained(part)
+            load_tokenizer(self.encoders / "qformer_tokenizer").save_pretrained(part / "qformer_tokenizer")
 
     @contextmanager
     def keeping(self, arm: str) -> Iterator[None]:

@@ -1,12 +1,12 @@
 """What lives on disk as JSON: questions about videos and the model's predictions (no torch here)."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from dynfocus.disk import whole
 from dynfocus.errors import DataError
 
 KINDS = {
@@ -124,12 +124,6 @@ def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, so that no reader ever sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write ``text`` to ``path``, whole or not at all; raises DiskError."""
+    with whole(path) as part:
         part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Repeat the embedded world's result over seeds, beside the average-pooling baseline, on shared towers."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,4 +45,5 @@ def summary(seeds: list[int]) -> str:
 def _call(verb: str, stage: str, folder: Path, seed: int, options: tuple[str, ...]) -> None:
     configs = [part for name in (stage, "world") for part in ("--config", f"lightning_configs/{name}.yaml")]
     own = ["--trainer.default_root_dir", str(folder), "--seed_everything", str(seed)]
-    subprocess.run([sys.executable, "-m", "dynfocus", verb, *configs, *own, *options], check=True)
+    one_thread = {"OMP_NUM_THREADS": "1"} | os.environ  # a second one costs models of this size more than it brings
+    subprocess.run([sys.executable, "-m", "dynfocus", verb, *configs, *own, *options], check=True, env=one_thread)

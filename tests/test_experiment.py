@@ -203,6 +203,15 @@ class StopOnce(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+def test_the_sketch_cache_changes_no_bit(place: Path, trained: Path) -> None:
+    more = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "3")
+    assert call(place, "fit", "stage2", place / "runs" / "cached", *more) == 0
+    without = ("--data.init_args.sketch_cache", "null", "--trainer.limit_val_batches", "0")
+    assert call(place, "fit", "stage2", place / "runs" / "encoded", *more, *without) == 0
+    ends = [load_file(place / "runs" / name / "model" / "model.safetensors") for name in ("cached", "encoded")]
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
 def test_a_run_of_other_settings_moves_the_earlier_one_aside(place: Path, trained: Path) -> None:
     run = place / "runs" / "moved"
     more = ("--model.init_from", "null", "--trainer.max_steps", "2")
@@ -301,3 +310,21 @@ def test_ctrl_c_in_a_process_of_its_own(place: Path, trained: Path, tmp_path: Pa
     assert again.returncode == 0, again.stderr
     assert "going on with the unfinished run" in again.stderr + again.stdout
     assert (run / "model" / "config.json").exists()
+
+
+def test_a_disk_without_room_costs_one_sentence_and_leaves_nothing(place: Path, trained: Path, tmp_path: Path) -> None:
+    """A real limit of the system on the size of files, which a checkpoint exceeds and the log does not."""
+    run = tmp_path / "stage2"
+    args = arguments(
+        place, "fit", "stage2", run, "--model.init_from", str(trained / "stage1" / "projectors.safetensors")
+    )
+    limit = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    start = limit + "runpy.run_module('dynfocus', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", start, *args]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "last.ckpt, which could not be written" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not run.exists()

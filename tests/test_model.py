@@ -214,8 +214,8 @@ def test_projectors_are_handed_over_and_nothing_else(tmp_path: Path, encoder: st
     settings = replace(tiny.SETTINGS, encoder=encoder)
     first, second = tiny.model(settings, seed=1), tiny.model(settings, seed=2)
     before = {name: value.clone() for name, value in second.state_dict().items()}
-    path = tmp_path / "new" / "projectors.safetensors"
-    first.save_projectors(path)
+    path = tmp_path / "projectors.safetensors"
+    save_file(first.projectors(), path)
     second.load_projectors(path)
     handed = {name for name, value in second.state_dict().items() if not torch.equal(value, before[name])}
     assert [file.name for file in path.parent.iterdir()] == [path.name]

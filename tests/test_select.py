@@ -262,6 +262,7 @@ def test_without_noise_training_is_the_hard_choice() -> None:
     assert torch.equal(trained.pooled, asked.pooled)
     assert trained.mixture is not None
     assert set(trained.mixture.flatten().tolist()) == {0.0, 1.0}
+    assert not trained.pooled.requires_grad  # no noise, no Eq. 7: never a division by sigma
 
 
 def test_a_ratio_of_one_keeps_all_and_trains_no_score() -> None:

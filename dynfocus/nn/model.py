@@ -7,7 +7,7 @@ from typing import Any, ClassVar, no_type_check
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -56,7 +56,8 @@ class DynFocusConfig(PreTrainedConfig):
 
     @property
     def settings(self) -> ConnectorSettings:
-        return ConnectorSettings(**(self.connector or {}))
+        given: dict[str, Any] = self.connector or {}  # JSON knows no tuples
+        return ConnectorSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 class DynFocusModel(PreTrainedModel, GenerationMixin):
@@ -199,12 +200,6 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
     def projectors(self) -> dict[str, Tensor]:
         """F_fine and F_coarse: what stage 1 hands to stage 2."""
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(PROJECTORS)}
-
-    def save_projectors(self, path: Path) -> None:
-        part = Path(path).with_name(f".{Path(path).name}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in self.projectors().items()}, part)
-        part.replace(path)
 
     def load_projectors(self, path: Path) -> None:
         """Start F_fine and F_coarse from a file of stage 1; raises CheckpointError if it does not hold just those."""

@@ -1,0 +1,42 @@
+"""Files and folders that are there whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dynfocus.errors import DiskError
+
+# Not every library says "no room" with an OSError: safetensors and torch have errors of their own.
+SAID = ("No space left", "File too large", "Permission denied", "Read-only", "failed writing", "os error")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a hidden name beside ``path`` to write a file or folder under; what is complete takes its place.
+
+    Raises:
+        DiskError: if there is no room, or no permission; whatever goes wrong, no half of it stays.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        part.replace(path)
+    except Exception as error:
+        if isinstance(error, OSError) or any(word in str(error) for word in SAID):
+            raise DiskError(
+                f"{path}, which could not be written ({error})",
+                "a writable folder with room",
+                "Free some room, or choose another place.",
+            ) from error
+        raise
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        elif part.parent.is_dir():
+            part.unlink(missing_ok=True)
