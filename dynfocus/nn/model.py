@@ -56,8 +56,8 @@ class DynFocusConfig(PreTrainedConfig):
 
     @property
     def settings(self) -> ConnectorSettings:
-        given: dict[str, Any] = self.connector or {}  # JSON knows no tuples
-        return ConnectorSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        given: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in (self.connector or {}).items()}
+        return ConnectorSettings(**given)
 
 
 class DynFocusModel(PreTrainedModel, GenerationMixin):
