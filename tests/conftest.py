@@ -1,8 +1,10 @@
 """Every annotation of the library is checked while the tests run, those of tensors with their axes."""
 
 import os
+from pathlib import Path
 
 import jaxtyping
+import pytest
 
 # Before anything of ours is imported: the hook sees only what comes after it. An int may stand where a float is asked.
 jaxtyping.install_import_hook(
@@ -13,3 +15,28 @@ jaxtyping.install_import_hook(
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads cost more than they give
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else data loader workers warn of the fork
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for a network
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a miniature world and towers of random weights."""
+    import tiny
+
+    from dynfocus.world.dataset import write_world
+
+    folder = tmp_path_factory.mktemp("miniature")
+    write_world(folder / "data", videos=8, val=2, test=2, workers=0, progress=False)
+    tiny.towers(folder / "towers")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(place: Path) -> Path:
+    """Both stages and the test, run once through the real command line: the folder of the runs."""
+    from miniature import call
+
+    runs = place / "runs"
+    assert call(place, "fit", "stage1", runs / "stage1") == 0
+    assert call(place, "fit", "stage2", runs / "stage2") == 0
+    assert call(place, "test", "stage2", runs / "stage2") == 0
+    return runs

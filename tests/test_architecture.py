@@ -16,9 +16,10 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # Each room by its dotted prefix (the longest that fits counts), and the prefixes of ours that it may import.
 MAY = {
     "dynfocus.errors": (),
+    "dynfocus.disk": ("dynfocus.errors",),
     "dynfocus.stages": (),
     "dynfocus.types": (),
-    "dynfocus.records": ("dynfocus.errors",),
+    "dynfocus.records": ("dynfocus.disk", "dynfocus.errors"),
     "dynfocus.settings": ("dynfocus.errors",),
     "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
     "dynfocus.prompts": ("dynfocus.errors", "dynfocus.records"),
@@ -37,10 +38,12 @@ MAY = {
         *("dynfocus.settings", "dynfocus.nn.backbones", "dynfocus.towers"),
     ),
     "dynfocus.lit": (
-        *("dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings", "dynfocus.stages"),
-        *("dynfocus.prompts", "dynfocus.nn", "dynfocus.metrics", "dynfocus.evals"),
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
+        *("dynfocus.stages", "dynfocus.prompts", "dynfocus.nn", "dynfocus.metrics", "dynfocus.evals"),
     ),
-    "dynfocus.experiment": ("dynfocus.errors", "dynfocus.records", "dynfocus.lit"),
+    "dynfocus.experiment": (
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.lit", "dynfocus.nn.backbones"),
+    ),
     "dynfocus": ("dynfocus",),
     "datamodules": ("dynfocus", "datamodules"),
     "callbacks": (
@@ -50,8 +53,8 @@ MAY = {
 }
 MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experiment", "dynfocus.cli")}
 TORCH_FREE = (
-    *("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.stages"),
-    *("dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
+    *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
+    *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
 )
 KNOW_LIGHTNING = ("dynfocus.lit", "dynfocus.experiment", "datamodules", "callbacks")
 HEAVY = ("torch", "lightning", "torchmetrics", "transformers", "peft", "bitsandbytes")

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from dynfocus.nn.encode import Cones, Rods, ground, projector, weave
+from dynfocus.nn.encode import Cones, Projector, Rods, ground, weave
 from dynfocus.settings import ConnectorSettings, kept
 from dynfocus.types import Focus, FrameSketch, stack_sketches
 
@@ -154,4 +154,4 @@ def test_paper_token_count_and_projector() -> None:
         ).mask.sum()
         == 526
     )
-    assert [type(layer).__name__ for layer in projector(3, 5)] == ["Linear", "GELU", "Linear"]
+    assert [type(layer).__name__ for layer in Projector(3, 5)] == ["Linear", "GELU", "Linear"]
