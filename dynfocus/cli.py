@@ -7,7 +7,7 @@ from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 
-from dynfocus.errors import DynFocusError
+from dynfocus.errors import ConfigError, DynFocusError
 
 LIGHTNING = ("fit", "validate", "test", "predict")
 
@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
     table_ = verbs.add_parser("table", help="print the table of a tested run")
     table_.add_argument("folder", type=Path, help="the run's, such as runs/world/stage2")
+    table_.add_argument("--bars", action="store_true", help="fail where the embedded world's bars are not reached")
     table_.set_defaults(run=table)
 
     seeds_ = verbs.add_parser("seeds", help="repeat the embedded world's result, and its baseline, over seeds")
@@ -112,19 +113,26 @@ def towers(data: Path, out: Path, seed: int) -> None:
     train_towers(data, out, seed=seed)
 
 
-def table(folder: Path) -> None:
-    """Print the table of a tested run."""
+def table(folder: Path, bars: bool) -> None:
+    """Print the table of a tested run, and with ``bars`` refuse one that the embedded world's bars are too high for."""
+    from dynfocus.evals.bars import missed
     from dynfocus.evals.table import read_metrics
     from dynfocus.evals.table import table as drawn
 
-    print(drawn(read_metrics(folder)))
+    metrics = read_metrics(folder)
+    print(drawn(metrics))
+    if bars and (short := missed(metrics)):
+        raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
 
 
 def seeds(seeds: list[int]) -> None:
     """Train and test the embedded world once a seed, DynFocus and the average-pooling baseline, and print both."""
     from dynfocus.seeds import repeat
 
-    print(repeat(seeds))
+    drawn, short = repeat(seeds)
+    print(drawn)
+    if short:
+        raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
 
 
 def quiet() -> None:

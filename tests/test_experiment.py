@@ -72,6 +72,10 @@ def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained:
     module = DynFocusModule(towers / "encoders", towers / "language", tiny.SETTINGS, init_from=file)
     module.configure_model()
     assert module.model is not None
+    assert {n.split(".")[0] for n, p in module.model.named_parameters() if p.requires_grad} == {
+        "connector",
+        "language_model",
+    }
     own = module.model.state_dict()
     learned = torch.load(trained / "stage1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in own.items():

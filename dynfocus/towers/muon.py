@@ -1,4 +1,9 @@
-"""Muon: momentum whose every update is made an (almost) orthogonal matrix, in single precision."""
+"""Muon: momentum whose every update is made an (almost) orthogonal matrix, in single precision.
+
+`torch.optim.Muon` does the same in bfloat16, one matrix at a time: on a CPU without bfloat16 units its step took 226 ms
+for the language tower's 28 matrices and this one 20 ms (one thread of 2 shared cores, both in one run), and a training
+step as a whole takes about 130 ms.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
