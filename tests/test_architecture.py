@@ -34,8 +34,8 @@ MAY = {
     "dynfocus.metrics": ("dynfocus.records", "dynfocus.evals"),
     "dynfocus.nn": ("dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.budget", "dynfocus.nn"),
     "dynfocus.towers": (
-        *("dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video", "dynfocus.world"),
-        *("dynfocus.settings", "dynfocus.nn.backbones", "dynfocus.towers"),
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
+        *("dynfocus.world", "dynfocus.settings", "dynfocus.nn.backbones", "dynfocus.towers"),
     ),
     "dynfocus.lit": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),

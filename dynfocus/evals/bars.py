@@ -2,10 +2,14 @@
 
 from typing import Any
 
+ARMS = ("learned", "uniform", "random", "blind")
+
 
 def missed(metrics: dict[str, Any]) -> list[str]:
-    """Every bar that a tested run with the arms learned, uniform, random and blind does not reach, as a sentence."""
+    """Every bar that a tested run does not reach, as a sentence; a run without the arms it needs reaches none."""
     arms = metrics["arms"]
+    if absent := [arm for arm in ARMS if arm not in arms]:
+        return [f"the run was not tested with the arms {', '.join(absent)}"]
     detail = {name: arm["accuracy_by_kind"]["detail"] for name, arm in arms.items()}
     reached = {
         "balanced accuracy": (metrics["balanced"], 0.75),

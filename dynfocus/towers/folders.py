@@ -1,8 +1,6 @@
 """Tower folders: written whole or not at all, each with the record of what it was made with."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import InstructBlipConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from dynfocus.disk import whole
 from dynfocus.errors import ConfigError
 from dynfocus.towers.frames import SIZE
 from dynfocus.towers.vision import SharedSpace
@@ -42,15 +41,11 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def write_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write a folder under a hidden name beside it, add the record, then give it its own name."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
+    """Let ``fill`` write a folder and add the record, whole or not at all."""
+    with whole(folder) as part:
+        part.mkdir()
         fill(part)
         (part / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def save_encoders(folder: Path, model: SharedSpace, text_config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
