@@ -110,8 +110,28 @@ def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.Cap
     shown = capsys.readouterr().out
     assert "visual tokens: 79" in shown
     assert " of 20" in shown
-    assert main(["ask", str(place / "nowhere.mp4"), "what", "--model", model]) == 1
-    assert main(["ask", video, "what", "--model", str(place)]) == 1
+    image = str(place / "data" / "images" / "train_000000.png")
+    assert main(["ask", image, "what color is the star", "--model", model]) == 0
+    assert "0 (0.0 s) of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("video", "question", "model", "said"),
+    [
+        ("nowhere.mp4", "what", "runs/stage2/model", "nowhere.mp4"),
+        ("garbage.mp4", "what", "runs/stage2/model", "garbage.mp4"),
+        ("data/videos/test_000000.mp4", "what", "runs", "no trained model"),
+        ("data/videos/test_000000.mp4", "what " * 600, "runs/stage2/model", "context"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_costs_one_sentence(
+    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], video: str, question: str, model: str, said: str
+) -> None:
+    (place / "garbage.mp4").write_bytes(b"no video at all" * 100)
+    assert main(["ask", str(place / video), question, "--model", str(place / model)]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("dynfocus: ")
+    assert said in message
 
 
 def test_validate_and_predict(place: Path, trained: Path, tmp_path: Path) -> None:
