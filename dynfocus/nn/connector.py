@@ -44,8 +44,8 @@ class Connector(nn.Module):
 
     def keep(self, sketch: FrameSketch) -> Int[Tensor, " B"]:
         """K' of each video."""
-        counts = [kept(int(frames), self.settings) for frames in sketch.frames]
-        return torch.tensor(counts, device=sketch.mask.device)
+        counts = [kept(frames, self.settings) for frames in range(sketch.mask.shape[1] + 1)]
+        return torch.tensor(counts, device=sketch.mask.device)[sketch.frames]
 
 
 class AveragePooling(nn.Module):
