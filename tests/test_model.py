@@ -58,6 +58,30 @@ def test_batch_and_padding_change_neither_loss_nor_answer() -> None:
         assert video.mask.any(1).all()
 
 
+def test_the_noise_of_a_row_does_not_hang_on_its_batch() -> None:
+    net = tiny.model(replace(tiny.SETTINGS, sigma=1.0))
+    net.connector.train()
+    many, taught = [tiny.example(n, 9 + n, turns=2) for n in range(3)], tiny.processor(answers=True)
+    with torch.no_grad():
+        losses = per_row(net, taught(many))
+        backwards = per_row(net, taught(many[::-1])).flip(0)
+        alone = torch.stack([per_row(net, taught([one]))[0] for one in many])
+        moved = per_row(net, taught([replace(one, row=replace(one.row, index=50 + n)) for n, one in enumerate(many)]))
+    torch.testing.assert_close(losses, backwards, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(losses, alone, atol=1e-4, rtol=1e-5)
+    assert (losses - moved).abs().max() > 1e-3
+
+
+def test_the_placeholder_may_be_a_token_that_the_language_model_never_had() -> None:
+    net, batch = tiny.model(), tiny.batch([3, 0], answers=True)
+    with torch.no_grad():
+        loss, _ = net(batch)
+        new = net.language_model.get_input_embeddings().num_embeddings
+        ids = torch.where(batch.input_ids == net.config.image_token_id, new, batch.input_ids)
+        net.config.image_token_id = new
+        assert torch.equal(net(replace(batch, input_ids=ids))[0], loss)
+
+
 def test_an_answer_hangs_on_the_video() -> None:
     net, batch = tiny.model(), tiny.batch([9], answers=True)
     other = replace(batch, sketch=tiny.sketch(9, seed=55))
@@ -144,7 +168,7 @@ def test_visual_tokens_stand_in_their_places_in_reading_order() -> None:
     assert found[..., 0].tolist() == [[-1, 1, 2, -1, 11], [-1] * 5, [31, 32, -1, -1, 33]]
 
 
-@pytest.mark.parametrize(("counts", "have"), [([2, 2], 2), ([3, 4], 4)])
+@pytest.mark.parametrize(("counts", "have"), [([2, 2], 2), ([3, 4], 4), ([4, 2], 4)])
 def test_another_number_of_tokens_than_places_is_refused(counts: list[int], have: int) -> None:
     slots = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0]]).bool()
     row = next(n for n, count in enumerate(counts) if count != 3)

@@ -56,6 +56,12 @@ def test_impossible_settings_name_what_to_change(wrong: dict[str, Any]) -> None:
     assert caught.value.do
 
 
+@pytest.mark.parametrize(("name", "value"), [("patches", 255), ("patches", -4), ("pooled", 20)])
+def test_grids_are_square(name: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"{name} = {value}.*square number"):
+        ConnectorSettings(**{name: value})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

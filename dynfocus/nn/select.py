@@ -45,14 +45,16 @@ class EventPrototypeSelector(nn.Module):
             mixture = PerturbedTopK.apply(scores, events.mask, keep, noise, self.settings.sigma)
         else:
             mixture = torch.nn.functional.one_hot(slots, scores.shape[1]).float() * used[..., None]
-        chosen = FrameSketch(
-            mix(mixture, events.prototypes),
-            mix(mixture, at_frames(sketch.grains, events.frames)),
-            used,
-            None if sketch.patches is None else mix(mixture, at_frames(sketch.patches, events.frames)),
+        return Focus(
+            frames=events.frames.gather(1, slots).masked_fill(~used, 0),
+            mask=used,
+            pooled=mix(mixture, events.prototypes),
+            grains=mix(mixture, at_frames(sketch.grains, events.frames)),
+            patches=None if sketch.patches is None else mix(mixture, at_frames(sketch.patches, events.frames)),
+            scores=scores,
+            mixture=mixture,
+            events=events,
         )
-        frames = events.frames.gather(1, slots).masked_fill(~used, 0)
-        return Focus(frames, used, chosen.pooled, chosen.grains, chosen.patches, scores, mixture, events)
 
 
 class ScoreNet(nn.Module):
