@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynfocus.errors import PromptError
-from dynfocus.prompts import IGNORED, TEMPLATES, VICUNA_SYSTEM, Encoded, encode, expand
+from dynfocus.prompts import IGNORED, TEMPLATES, Encoded, encode, expand
 from dynfocus.records import Turn
 
 TOKENIZERS = {
@@ -61,6 +61,8 @@ def test_plain_learns_the_caption_behind_the_slot_and_reads_no_question(tokenize
     opening = [tokenizer.bos_token_id] if encoded.input_ids[0] == tokenizer.bos_token_id else []
     assert encoded.input_ids[:slot] == opening
     assert all(label != IGNORED for label in encoded.labels[slot + 1 :])
+    alone = encode(tokenizer, [Turn("what color", "a green triangle")], TEMPLATES["plain"], False)
+    assert learned(tokenizer, alone) == ["agreentriangle</s>"]  # an opening <s> is not learned
 
 
 @each
@@ -105,7 +107,9 @@ def test_the_whole_prompt_reads_as_vicuna_does() -> None:
     tokenizer = TOKENIZERS["byte pairs"]
     encoded = encode(tokenizer, TURNS[:2], TEMPLATES["vicuna_v1"], True)
     assert tokenizer.decode(encoded.input_ids) == (
-        f"<s>{VICUNA_SYSTEM}USER: <image>\nwhat color is the star ASSISTANT: star red</s>"
+        "<s>A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions. "
+        "USER: <image>\nwhat color is the star ASSISTANT: star red</s>"
         "USER: how many circles ASSISTANT: two</s>"
     )
 

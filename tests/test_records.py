@@ -1,7 +1,5 @@
 """Records on disk: whole or not at all, and errors that name the line."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +49,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_records_hold_plain_numbers(tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "p.jsonl", [ONE])
-    line = json.loads((tmp_path / "p.jsonl").read_text())
-    assert line["kept"] == [3]
-    assert not math.isnan(line["correct"])
 
 
 def test_errors_say_three_things_and_cross_processes() -> None:

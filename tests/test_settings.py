@@ -1,6 +1,5 @@
 """Settings are refused where they cannot be meant, and K' is an exact ceiling."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -79,13 +78,6 @@ def test_unknown_switches_are_refused_whoever_sets_them(name: str, value: Any) -
         object.__setattr__(plain, key, value if key == name else usual)
     with pytest.raises(ConfigError, match=f"{name} = {value}"):
         plain.__post_init__()
-
-
-def test_settings_survive_json() -> None:
-    s = ConnectorSettings(patches=36, pooled=4, spatial_prototypes=(8, 3), spatial_neighbours=(5, 3), keep=0.375)
-    again = json.loads(json.dumps(asdict(s)))
-    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in again.items()}
-    assert ConnectorSettings(**lists) == s
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 1000))
