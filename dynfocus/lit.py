@@ -195,7 +195,9 @@ class DynFocusModule(LightningModule):
             return
         connector, settings = self.model.connector, replace(self.model.settings, selector=arm)
         learned = connector.select
-        connector.select = build_selector(settings, self.model.config.vision_config.hidden_size).to(self.device).eval()
+        config = self.model.config
+        widths = config.vision_config.hidden_size, config.qformer_config.hidden_size
+        connector.select = build_selector(settings, *widths).to(self.device).eval()
         try:
             yield
         finally:

@@ -21,12 +21,16 @@ class ConnectorSettings:
         neighbours: C of Eq. 1 over time.
         spatial_prototypes: prototypes of each spatial clustering layer; their sum is G.
         spatial_neighbours: C of Eq. 1 in each spatial layer.
-        neighbourhood: how Eq. 3 reads N(l): the members of the cluster, or the C nearest.
+        neighbourhood: how Eq. 3 reads N(l) over time: the members of the cluster, or the C nearest frames.
+        spatial_neighbourhood: the same, in each spatial layer.
+        score_reads_question: an extension, off in the paper: the question adds a term to the scores of Eq. 4.
         sigma: standard deviation of the noise of Eq. 5.
         samples: n, noise samples of Eq. 6.
         redundant_tokens: |U_b=0|, 0 or 2 tokens for each frame that is not kept.
         kept_tokens: |U_b=1|, by the paper's numbers at its own sizes: 0 none, 2 the rods alone, 40 cones and
             rods, 256 every patch and the rods.
+        patch_frames: where kept frames give every patch, whose patches a sketch holds: those of the event
+            ``representatives``, which are all that DPE reads, or those of ``all`` frames, for other selectors.
         selector: which frames are kept: a name in `dynfocus.nn.selectors.SELECTORS`, or the dotted path of a class
             of your own, such as ``my_module.MySelector``.
         encoder: ``dynfocus``, or ``average_pooling``: the baseline that gives P averaged tokens for every frame.
@@ -41,10 +45,13 @@ class ConnectorSettings:
     spatial_prototypes: tuple[int, ...] = (16, 6)
     spatial_neighbours: tuple[int, ...] = (8, 3)
     neighbourhood: Literal["cluster", "nearest"] = "cluster"
+    spatial_neighbourhood: Literal["cluster", "nearest"] = "cluster"
+    score_reads_question: bool = False
     sigma: float = 0.1
     samples: int = 500
     redundant_tokens: Literal[0, 2] = 2
     kept_tokens: Literal[0, 2, 40, 256] = 40
+    patch_frames: Literal["representatives", "all"] = "representatives"
     selector: str = "dpe"
     encoder: Literal["dynfocus", "average_pooling"] = "dynfocus"
     sketch_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
@@ -101,6 +108,16 @@ class ConnectorSettings:
     def kept_rods(self) -> int:
         """Rod tokens of one kept frame."""
         return 0 if self.kept_tokens == 0 else 2
+
+
+def sketch_settings(settings: ConnectorSettings) -> dict[str, object]:
+    """The settings that shape a sketch: two that agree in these make the same one of every video."""
+    names = ["patches", "pooled", "spatial_prototypes", "spatial_neighbours", "spatial_neighbourhood", "sketch_dtype"]
+    if settings.kept_tokens == 256:
+        names += ["kept_tokens", "patch_frames"]
+        if settings.patch_frames == "representatives":
+            names += ["events", "neighbours"]
+    return {name: getattr(settings, name) for name in names}
 
 
 @dataclass(frozen=True)

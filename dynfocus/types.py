@@ -34,13 +34,15 @@ class FrameSketch(_Bundle):
         pooled: f_t, the locally averaged patches.
         grains: G_t, the multi-grained spatial prototypes.
         mask: true at real frames, false at padding.
-        patches: V, present only where kept frames give all their patches.
+        patches: V of some frames, in time order; only where kept frames give all their patches.
+        patch_frames: which frames ``patches`` are of; -1 at padding.
     """
 
     pooled: Float[Tensor, "B T P d"]
     grains: Float[Tensor, "B T G d"]
     mask: Bool[Tensor, "B T"]
-    patches: Float[Tensor, "B T N d"] | None = None
+    patches: Float[Tensor, "B V N d"] | None = None
+    patch_frames: Int[Tensor, "B V"] | None = None
 
     @property
     def frames(self) -> Int[Tensor, " B"]:
@@ -49,23 +51,38 @@ class FrameSketch(_Bundle):
 
     def gather(self, rows: Int[Tensor, " I"]) -> "FrameSketch":
         """The sketches of the videos ``rows``, in that order, repeated where asked for."""
-        patches = None if self.patches is None else self.patches[rows]
-        return FrameSketch(self.pooled[rows], self.grains[rows], self.mask[rows], patches)
+        return FrameSketch(*(None if part is None else part[rows] for part in vars(self).values()))  # type: ignore
 
 
 def stack_sketches(sketches: list[FrameSketch]) -> FrameSketch:
     """Put sketches of single videos (B = 1 each) side by side, padded to the longest."""
 
-    def pad(parts: list[Tensor]) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence([part[0] for part in parts], batch_first=True)
+    def pad(name: str, value: int = 0) -> Any:
+        parts = [getattr(sketch, name)[0] for sketch in sketches if getattr(sketch, name) is not None]
+        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=value) if parts else None
 
-    patches = [s.patches for s in sketches if s.patches is not None]
-    return FrameSketch(
-        pad([s.pooled for s in sketches]),
-        pad([s.grains for s in sketches]),
-        pad([s.mask for s in sketches]),
-        pad(patches) if patches else None,
-    )
+    return FrameSketch(pad("pooled"), pad("grains"), pad("mask"), pad("patches"), pad("patch_frames", -1))
+
+
+@dataclass
+class Cues(_Bundle):
+    """What a selector may read beside the sketch.
+
+    Attributes:
+        frames: T of each video, known on the host.
+        keep: K', how many frames of each video it keeps, known on the host.
+        rows, step: the key of the noise in training, see `Batch`.
+        question, question_mask: the instruction Q, false at padding.
+        relevant: true at frames the questions need, where known.
+    """
+
+    frames: tuple[int, ...]
+    keep: tuple[int, ...]
+    rows: Int[Tensor, " B"]
+    step: int
+    question: Float[Tensor, "B R e"]
+    question_mask: Bool[Tensor, "B R"]
+    relevant: Bool[Tensor, "B T"] | None = None
 
 
 @dataclass
@@ -76,6 +93,7 @@ class Events(_Bundle):
         frames: the representative frame of each prototype, in time order.
         mask: true at real prototypes.
         prototypes: m_l of Eq. 3.
+        first: the first prototype that each is an exact copy of; its own place where there is none before it.
         labels: for each frame, the prototype whose cluster it is in.
         log_density: log rho_t of Eq. 1.
         distance: delta_t of Eq. 2.
@@ -84,6 +102,7 @@ class Events(_Bundle):
     frames: Int[Tensor, "B L"]
     mask: Bool[Tensor, "B L"]
     prototypes: Float[Tensor, "B L P d"]
+    first: Int[Tensor, "B L"]
     labels: Int[Tensor, "B T"]
     log_density: Float[Tensor, "B T"]
     distance: Float[Tensor, "B T"]

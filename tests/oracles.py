@@ -137,7 +137,7 @@ def smoothed(scores: Tensor, count: int, sigma: float, weights: Tensor, points: 
 
 def eq9(question: list[Tensor], grain: Tensor, f_q: dict[str, Tensor], f_k: dict[str, Tensor]) -> Tensor:
     """Avg(E) of one frame: each instruction token attends over the frame's prototypes; ``question`` has no padding."""
-    keys = [f_q["weight"] @ g + f_q["bias"] for g in grain]
+    keys = [f_q["weight"] @ g for g in grain]
     rows = []
     for q in question:
         query = f_k["weight"] @ q + f_k["bias"]

@@ -9,7 +9,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tiny import generator
 
-from dynfocus.nn.cluster import density_peaks
+from dynfocus.nn.cluster import (
+    density_peaks,
+    first_copies,
+    first_copies_ref,
+    smallest,
+    smallest_ref,
+    squared_distances,
+    squared_distances_ref,
+)
 
 READINGS = ("cluster", "nearest")
 SEEDS = st.integers(0, 10**6)
@@ -36,8 +44,7 @@ def test_density_peaks_equal_the_loops(frames: int, count: int, neighbours: int,
     log_rho = oracles.eq1(exact, neighbours)
     chosen, prototypes = oracles.eq3(exact, count, neighbours, reading)
     assert found.representatives[0].tolist() == chosen
-    assert found.mask.all()
-    torch.testing.assert_close(found.log_density[0].double(), torch.tensor(log_rho).double(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(-found.spread[0].double(), torch.tensor(log_rho).double(), atol=1e-5, rtol=1e-5)
     delta = torch.tensor(oracles.eq2(exact, log_rho)).double()
     torch.testing.assert_close(found.distance[0].double(), delta, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.prototypes[0].double(), torch.stack(prototypes), atol=1e-5, rtol=1e-5)
@@ -85,12 +92,12 @@ def test_padding_and_other_videos_change_nothing(
     )
     alone = density_peaks(x, count, 3, neighbourhood=reading)
     real = min(count, frames)
-    assert both.mask[1].sum() == real
-    assert both.representatives[1][both.mask[1]].tolist() == alone.representatives[0].tolist()
+    assert both.representatives[1, :real].tolist() == alone.representatives[0].tolist()
+    assert both.representatives[1, real:].ge(frames).all()
     assert both.labels[1, :frames].tolist() == alone.labels[0].tolist()
     torch.testing.assert_close(both.prototypes[1, :real], alone.prototypes[0], atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(both.log_density[1, :frames], alone.log_density[0], atol=1e-6, rtol=1e-6)
-    assert both.log_density[1, frames:].eq(-torch.inf).all()
+    torch.testing.assert_close(both.spread[1, :frames], alone.spread[0], atol=1e-6, rtol=1e-6)
+    assert both.spread[1, frames:].eq(torch.inf).all()
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -98,8 +105,8 @@ def test_equal_points_take_the_first_and_stay_finite(reading: str) -> None:
     x = points(1, 700).expand(1, 9, 700)
     found = density_peaks(x, 4, 3, neighbourhood=reading)
     assert found.representatives[0].tolist() == [0, 1, 2, 3]
-    assert found.distance.eq(0).all()
-    assert found.log_density.eq(0).all()
+    assert found.distance.lt(1e-12).all()
+    assert found.spread.eq(0).all()
     torch.testing.assert_close(found.prototypes[0], x[0, :4])
 
 
@@ -127,7 +134,7 @@ def test_order_of_points_does_not_choose(seed: int) -> None:
     x = points(12, 5, seed)
     order = torch.randperm(12, generator=generator(seed))
     straight, mixed = density_peaks(x, 4, 3), density_peaks(x[:, order], 4, 3)
-    assume(len(set(straight.log_density[0].tolist())) == 12)
+    assume(len(set(straight.spread[0].tolist())) == 12)
     assert sorted(order[mixed.representatives[0]].tolist()) == straight.representatives[0].tolist()
 
 
@@ -136,7 +143,66 @@ def test_half_precision_points_are_measured_in_fp32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = density_peaks(x, 4, 3)
     full = density_peaks(x.float(), 4, 3)
-    assert half.prototypes.dtype == torch.float16
-    assert half.log_density.dtype == torch.float32
+    assert half.prototypes.dtype == torch.float32
+    assert half.spread.dtype == torch.float32
     assert torch.equal(half.representatives, full.representatives)
     assert torch.equal(half.distance, full.distance)
+
+
+@pytest.mark.parametrize(("batch", "count", "width"), [(1, 1, 3), (3, 7, 64), (2, 40, 5), (1, 33, 700)])
+@pytest.mark.parametrize("common", [0.0, 30.0])
+def test_distances_from_gram_matrices_equal_their_definition(
+    batch: int, count: int, width: int, common: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(batch, count, width, generator=generator(count)) + common
+    exact = squared_distances_ref(x.double())
+    for block in (1024, 16, 5):  # in one piece, and put together from blocks
+        monkeypatch.setattr("dynfocus.nn.cluster.BLOCK", block)
+        gaps, _ = squared_distances(x)
+        torch.testing.assert_close(gaps.double(), exact, atol=1e-5, rtol=1e-5)
+        assert torch.equal(gaps, gaps.mT)
+        assert gaps.diagonal(dim1=1, dim2=2).eq(0).all()
+
+
+@given(st.integers(2, 40), st.sampled_from([3, 64, 700, 5000]), st.floats(1e-9, 1e-2), st.floats(0, 100), SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_near_duplicates_are_never_at_a_negative_distance(
+    count: int, width: int, apart: float, common: float, seed: int
+) -> None:
+    """And nothing is further off than rounding: a share of the squared lengths, which `squared_distances` tells."""
+    one, noise = points(1, width, seed), torch.randn(1, count, width, generator=generator(seed))
+    x = torch.cat([one + apart * noise, points(3, width, seed + 1) * 2], 1) + common
+    gaps, rounding = squared_distances(x)
+    assert gaps.min() >= 0
+    error = (gaps - squared_distances_ref(x.double())).abs()
+    assert (error <= rounding[:, None] + rounding[..., None]).all()
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.sampled_from([3, 64, 900]), SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_copies_are_found(kinds: list[int], width: int, seed: int) -> None:
+    x = points(6, width, seed)[:, kinds]
+    found = first_copies(*squared_distances(x))
+    assert torch.equal(found, first_copies_ref(x))
+
+
+@given(st.sampled_from([5, 31, 32, 128, 256, 300]), st.integers(1, 33), SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_the_smallest_are_found_in_groups(width: int, count: int, seed: int) -> None:
+    x = torch.randint(0, 40, (2, 7, width), generator=generator(seed)).float()  # with many ties
+    found, plain = smallest(x, min(count, width)), smallest_ref(x, min(count, width))
+    assert torch.equal(found.sort(-1).values, plain.sort(-1).values)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("masked", [False, True])
+def test_blocks_change_nothing(reading: str, masked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = crowds(50, 30)[:, torch.randint(0, 50, (50,), generator=generator(0))]
+    mask = torch.arange(50)[None] < 43 if masked else None
+    whole = density_peaks(x, 9, 4, mask, reading)
+    monkeypatch.setattr("dynfocus.nn.cluster.BLOCK", 16)
+    parts = density_peaks(x, 9, 4, mask, reading)
+    assert torch.equal(whole.representatives, parts.representatives)
+    assert torch.equal(whole.labels[:, :43], parts.labels[:, :43])
+    assert torch.equal(whole.first, parts.first)
+    torch.testing.assert_close(whole.prototypes, parts.prototypes, atol=1e-6, rtol=1e-6)

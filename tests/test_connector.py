@@ -17,6 +17,7 @@ from dynfocus.types import FrameSketch, VideoTokens, stack_sketches
 
 SWITCHES = [replace(tiny.SETTINGS, kept_tokens=k, redundant_tokens=r) for k in (0, 2, 40, 256) for r in (0, 2)]
 SWITCHES += [replace(tiny.SETTINGS, encoder="average_pooling"), replace(tiny.SETTINGS, selector="uniform")]
+SWITCHES += [replace(tiny.SETTINGS, score_reads_question=True), replace(tiny.SETTINGS, neighbourhood="nearest")]
 
 
 def made(s: ConnectorSettings = tiny.SETTINGS, seed: int = 0) -> nn.Module:
@@ -70,6 +71,22 @@ def test_padding_and_batch_change_no_output(s: ConnectorSettings, training: bool
             torch.testing.assert_close(
                 together.tokens[n][together.mask[n]], alone.tokens[0][alone.mask[0]], atol=2e-6, rtol=1e-6
             )
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=14), st.integers(0, 4), st.sampled_from(["cluster", "nearest"]))
+@settings(max_examples=40, deadline=None)
+def test_copies_of_frames_tie_alike_in_any_batch(kinds: list[int], more: int, reading: str) -> None:
+    """Equal frames stand in different places of the matrix products, whose rounding must not choose between them."""
+    net = made(replace(tiny.SETTINGS, neighbourhood=reading))
+    one, other = tiny.sketch(5, seed=len(kinds)), tiny.sketch(9, seed=3)
+    copied = FrameSketch(*(part[:, kinds] for part in (one.pooled, one.grains, one.mask)))
+    alone = run(net, copied)
+    for batch in (tiny.padded(copied, more), stack_sketches([copied, other])):
+        found = run(net, batch)
+        assert found.focus is not None
+        assert alone.focus is not None
+        assert found.focus.frames[0][found.focus.mask[0]].tolist() == alone.focus.frames[0].tolist()
+        torch.testing.assert_close(found.tokens[0][found.mask[0]], alone.tokens[0], atol=5e-6, rtol=1e-5)
 
 
 def test_a_static_video_costs_and_answers_like_any_other() -> None:

@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from dynfocus.nn.encode import Cones, Projector, Rods, ground, weave
+from dynfocus.nn.encode import Cones, Projector, Rods, ground, ground_ref, weave, weave_ref
 from dynfocus.settings import ConnectorSettings, kept
 from dynfocus.types import Focus, FrameSketch, stack_sketches
 
@@ -90,11 +90,21 @@ def test_rods_and_their_gradients_equal_the_loops(frames: int, tokens: int, padd
 def test_padding_of_the_question_holds_nothing() -> None:
     g = torch.randn(2, 3, 5, 8)
     query, mask = torch.randn(2, 4, 8), torch.tensor([[True, True, False, False], [True] * 4])
-    found = ground(g, g, query, mask)
-    torch.testing.assert_close(found[:1], ground(g[:1], g[:1], query[:1, :2], mask[:1, :2]))
+    found = ground(g, query, mask)
+    torch.testing.assert_close(found[:1], ground(g[:1], query[:1, :2], mask[:1, :2]))
     other = query.clone()
     other[0, 2:] = 1e4
-    torch.testing.assert_close(found, ground(g, g, other, mask))
+    torch.testing.assert_close(found, ground(g, other, mask))
+
+
+def test_f_q_may_be_applied_to_the_question_instead_of_the_grains() -> None:
+    torch.manual_seed(0)
+    grains, tokens, mask = torch.randn(2, 3, 5, 8), torch.randn(2, 4, 8), torch.arange(4) < torch.tensor([[2], [4]])
+    f_q = torch.nn.Linear(8, 8, bias=False)
+    found = ground(grains, tokens @ f_q.weight, mask)
+    torch.testing.assert_close(found, ground_ref(grains, f_q, tokens, mask))
+    f_q = torch.nn.Linear(8, 8)  # the paper's layer may have a bias: it changes nothing
+    torch.testing.assert_close(ground(grains, tokens @ f_q.weight, mask), ground_ref(grains, f_q, tokens, mask))
 
 
 @pytest.mark.parametrize("redundant", [0, 2])
@@ -121,6 +131,8 @@ def test_tokens_stand_in_time_order(kept_tokens: int, redundant: int) -> None:
         given = [2 if t not in frames else 0 if kept_tokens == 0 else 2 for t in range(length)]
         given = [0 if t not in frames and redundant == 0 else g for t, g in enumerate(given)]
         expected = oracles.eq11(length, by_frame, [list(rods[video, t, : given[t]]) for t in range(length)])
+        plain = weave_ref(cones[video, : len(frames)], rods[video, :length], frames, settings)
+        assert torch.equal(plain, found.tokens[video, : len(expected)])
         assert found.mask[video].sum() == len(expected)
         assert found.mask[video, : len(expected)].all()
         assert found.tokens[video, : len(expected)].tolist() == [token.tolist() for token in expected]

@@ -18,14 +18,14 @@ from dynfocus.nn.selectors import (
     build_selector,
 )
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import FrameSketch, stack_sketches
+from dynfocus.types import Cues, FrameSketch, stack_sketches
 
 
 def chosen(
     kind: type[FrameSelector], frames: int, keep: int, relevant: Tensor | None = None, row: int = 0, more: int = 0
 ) -> list[int]:
     one = tiny.padded(tiny.sketch(frames, settings=tiny.SETTINGS), more)
-    focus = kind(tiny.SETTINGS, tiny.WIDTH)(one, torch.tensor([keep]), torch.tensor([row]), 0, relevant)
+    focus = kind(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)(one, tiny.cues(one, [keep], row, 0, relevant))
     assert focus.mask.all()
     assert torch.equal(focus.pooled, one.pooled[:, focus.frames[0]])
     assert torch.equal(focus.grains, one.grains[:, focus.frames[0]])
@@ -84,18 +84,19 @@ def test_oracle_without_relevant_frames_is_uniform_and_without_knowledge_an_erro
 def test_all_selectors_answer_the_same_call(name: str) -> None:
     both = stack_sketches([tiny.sketch(4), tiny.sketch(12, seed=2)])
     relevant = torch.zeros(2, 12, dtype=torch.bool)
-    keep = torch.tensor([1, 3])
-    focus = build_selector(tiny.SETTINGS, tiny.WIDTH).__class__  # the default
+    focus = build_selector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH).__class__  # the default
     assert focus is EventPrototypeSelector
-    chooser = build_selector(ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), tiny.WIDTH)
-    found = chooser(both, keep, torch.tensor([0, 1]), 0, relevant)
+    chooser = build_selector(
+        ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), tiny.WIDTH, tiny.TEXT_WIDTH
+    )
+    found = chooser(both, tiny.cues(both, [1, 3], relevant=relevant))
     assert found.kept(12).sum(1).tolist() == [1, 3]
     assert not found.kept(12)[0, 4:].any()
 
 
 def test_selectors_are_found_by_dotted_path() -> None:
     made = build_selector(
-        ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": "dynfocus.nn.selectors.UniformSelector"}), 16
+        ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": "dynfocus.nn.selectors.UniformSelector"}), 16, 8
     )
     assert isinstance(made, UniformSelector)
 
@@ -103,12 +104,12 @@ def test_selectors_are_found_by_dotted_path() -> None:
 @pytest.mark.parametrize("name", ["best", "no_such_module.Selector", "dynfocus.nn.selectors.NoSuch", ""])
 def test_unknown_selectors_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"selector .*one of dpe, uniform"):
-        build_selector(ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), 16)
+        build_selector(ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), 16, 8)
 
 
 def test_a_selector_of_ones_own_needs_only_rank() -> None:
     class Last(FrameSelector):
-        def rank(self, sketch: FrameSketch, keep: Tensor, rows: Tensor, relevant: Tensor | None) -> Tensor:
+        def rank(self, sketch: FrameSketch, cues: Cues) -> Tensor:
             return torch.arange(sketch.mask.shape[1]).float().expand(sketch.mask.shape)
 
     assert chosen(Last, 9, 3, more=2) == [6, 7, 8]

@@ -8,7 +8,8 @@ import tiny
 import torch
 
 from dynfocus.errors import FeatureError
-from dynfocus.nn.sketch import frame_vectors, multigrained, pool, sketch_frames, sketch_patches
+from dynfocus.nn.events import find_events, frame_vectors
+from dynfocus.nn.sketch import multigrained, pool, sketch_frames, sketch_patches
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import stack_sketches
 
@@ -33,7 +34,7 @@ def test_pool_is_the_mean_of_each_square(side: int, small: int) -> None:
 @pytest.mark.parametrize(("counts", "near"), [((6, 3), (4, 2)), ((5,), (3,)), ((9, 9, 1), (8, 1, 3))])
 def test_grains_equal_the_loops(counts: tuple[int, ...], near: tuple[int, ...], reading: str) -> None:
     settings = ConnectorSettings(
-        patches=36, pooled=4, spatial_prototypes=counts, spatial_neighbours=near, neighbourhood=reading
+        patches=36, pooled=4, spatial_prototypes=counts, spatial_neighbours=near, spatial_neighbourhood=reading
     )
     v = patches(2)
     g = multigrained(v, settings)
@@ -66,9 +67,7 @@ def brightness(frames: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 64])
-@pytest.mark.parametrize("kept_tokens", [40, 256])
-def test_chunks_change_no_bit(chunk: int, kept_tokens: int) -> None:
-    settings = replace(tiny.SETTINGS, kept_tokens=kept_tokens)
+def test_chunks_change_nothing_and_the_encoder_never_sees_more(chunk: int) -> None:
     v = tiny.frames(7)
     seen: list[int] = []
 
@@ -76,25 +75,33 @@ def test_chunks_change_no_bit(chunk: int, kept_tokens: int) -> None:
         seen.append(len(part))
         return brightness(part)
 
-    whole = sketch_patches(brightness(v), settings)
-    found = sketch_frames(v, encoder, settings, chunk)
+    whole = sketch_patches(brightness(v), tiny.SETTINGS)
+    found = sketch_frames(v, encoder, tiny.SETTINGS, chunk)
     assert max(seen) == min(chunk, 7)
     assert sum(seen) == 7
-    assert torch.equal(found.pooled, whole.pooled.half().float())
-    assert torch.equal(found.grains, whole.grains.half().float())
-    assert torch.equal(found.mask, whole.mask)
-    assert (found.patches is None) == (kept_tokens != 256)
-    if found.patches is not None and whole.patches is not None:
-        assert torch.equal(found.patches, whole.patches.half().float())
+    assert found.patches is None
+    for part in ("pooled", "grains", "mask"):
+        assert torch.equal(getattr(found, part), getattr(whole, part))
+
+
+def test_patches_are_held_of_representatives_or_of_all_frames() -> None:
+    v = tiny.frames(9)
+    some = sketch_frames(v, brightness, replace(tiny.SETTINGS, kept_tokens=256))
+    every = sketch_frames(v, brightness, replace(tiny.SETTINGS, kept_tokens=256, patch_frames="all"))
+    assert some.patch_frames is not None
+    assert every.patch_frames is not None
+    assert some.patch_frames.tolist() == find_events(some, tiny.SETTINGS).frames.tolist()
+    assert every.patch_frames.tolist() == [list(range(9))]
+    for found in (some, every):
+        assert torch.equal(found.patches[0], brightness(v[found.patch_frames[0]]).half())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_a_sketch_kept_on_disk_is_the_same_bits(dtype: str) -> None:
-    settings = replace(tiny.SETTINGS, sketch_dtype=dtype)
-    found = sketch_frames(tiny.frames(3), brightness, settings)
-    stored = found.pooled.to(getattr(torch, dtype))
-    assert found.pooled.dtype == torch.float32
-    assert torch.equal(stored.float(), found.pooled)
+def test_a_sketch_is_rounded_to_its_precision(dtype: str) -> None:
+    found = sketch_frames(tiny.frames(3), brightness, replace(tiny.SETTINGS, sketch_dtype=dtype))
+    exact = sketch_frames(tiny.frames(3), brightness, replace(tiny.SETTINGS, sketch_dtype="float32"))
+    assert found.pooled.dtype == found.grains.dtype == getattr(torch, dtype)
+    assert torch.equal(found.grains, exact.grains.to(found.grains.dtype))
 
 
 def test_wrong_number_of_patches_is_refused() -> None:
@@ -106,14 +113,19 @@ def test_wrong_number_of_patches_is_refused() -> None:
 def test_a_frame_that_is_not_finite_is_named(value: float) -> None:
     v = patches(5)
     v[3, 7, 2] = value
-    with pytest.raises(FeatureError, match="frame 3"):
-        sketch_patches(v, tiny.SETTINGS)
+    with pytest.raises(FeatureError, match="frame 3 that"):
+        sketch_frames(
+            torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 1, 3),
+            lambda part: v[part[:, 0, 0, 0].long()],
+            tiny.SETTINGS,
+            2,
+        )
 
 
 def test_numbers_too_large_for_the_sketch_precision_are_refused() -> None:
     v = patches(2) * 1e6
-    assert sketch_patches(v, tiny.SETTINGS).pooled.isfinite().all()
-    with pytest.raises(FeatureError, match="float16"):
+    assert sketch_patches(v, replace(tiny.SETTINGS, sketch_dtype="float32")).pooled.isfinite().all()
+    with pytest.raises(FeatureError, match="frames 0 to 1 too large for float16"):
         sketch_frames(tiny.frames(2), lambda part: v[: len(part)], tiny.SETTINGS)
 
 

@@ -23,7 +23,7 @@ from dynfocus.nn.model import DynFocusConfig, DynFocusModel
 from dynfocus.processor import Example, Processor
 from dynfocus.records import Question, Row, Turn
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import Batch, FrameSketch
+from dynfocus.types import Batch, Cues, FrameSketch
 
 # Three different widths, so that no two can be taken for each other: d, d' and D.
 WIDTH, TEXT_WIDTH, OUT = 16, 8, 24
@@ -194,11 +194,9 @@ def sketch(count: int, seed: int = 0, settings: ConnectorSettings = SETTINGS, wi
     rows = settings.pooled + settings.grains
     both = torch.randn(1, count, rows, width, generator=generator(seed))
     patches = torch.randn(1, count, settings.patches, width, generator=generator(seed + 1))
+    held = (patches, torch.arange(count)[None]) if settings.kept_tokens == 256 else ()
     return FrameSketch(
-        both[:, :, : settings.pooled],
-        both[:, :, settings.pooled :],
-        torch.ones(1, count, dtype=torch.bool),
-        patches if settings.kept_tokens == 256 else None,
+        both[:, :, : settings.pooled], both[:, :, settings.pooled :], torch.ones(1, count, dtype=torch.bool), *held
     )
 
 
@@ -209,8 +207,15 @@ def padded(one: FrameSketch, more: int, fill: float = 7.0) -> FrameSketch:
         tail = values.new_full((1, more, *values.shape[2:]), 0 if values.dtype == torch.bool else fill)
         return torch.cat([values, tail], 1)
 
-    patches = None if one.patches is None else longer(one.patches)
-    return replace(one, pooled=longer(one.pooled), grains=longer(one.grains), mask=longer(one.mask), patches=patches)
+    return replace(one, pooled=longer(one.pooled), grains=longer(one.grains), mask=longer(one.mask))
+
+
+def cues(sketch: FrameSketch, keep: list[int], row: int = 0, step: int = 0, relevant: Tensor | None = None) -> Cues:
+    """What selectors are told of videos in rows ``row``, ``row + 1`` ..., with a question of random numbers each."""
+    question = torch.randn(len(keep), 4, TEXT_WIDTH, generator=generator(row))
+    rows = torch.arange(row, row + len(keep))
+    known = torch.ones(len(keep), 4, dtype=torch.bool)
+    return Cues(tuple(sketch.frames.tolist()), tuple(keep), rows, step, question, known, relevant)
 
 
 QUESTIONS = ["what color is the star", "how many circles", "what comes after the blue square ?"]

@@ -1,4 +1,7 @@
-"""Eq. 1-3: density peaks with K nearest neighbours (DPC-KNN), over the frames of a video and the patches of a frame."""
+"""Eq. 1-3: density peaks with K nearest neighbours (DPC-KNN), over the frames of a video and the patches of a frame.
+
+Where padding is spoken of, a mask of None says that there is none.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Neighbourhood = Literal["cluster", "nearest"]
+BLOCK = 1024  # points that are in fp32 at once, and rows of distances that are compared at once
+ROUNDING = 2**-17  # of a point's squared length: more than fp32 was seen to leave between copies
 
 
 @dataclass
@@ -15,136 +20,233 @@ class Clusters:
     """L prototypes of M points, and how they were found.
 
     Attributes:
-        prototypes: the merged points (Eq. 3).
-        representatives: the point each prototype grew around, in order.
-        mask: true at real prototypes.
+        prototypes: the merged points (Eq. 3), in fp32.
+        representatives: the point each prototype grew around, in order; padding comes last.
+        first: the first prototype that each is an exact copy of; its own place where there is none before it.
         labels: the nearest representative of each point.
-        log_density: log rho (Eq. 1).
+        spread: -log rho (Eq. 1): the smaller, the denser.
         distance: delta (Eq. 2).
     """
 
     prototypes: Float[Tensor, "B L f"]
     representatives: Int[Tensor, "B L"]
-    mask: Bool[Tensor, "B L"]
+    first: Int[Tensor, "B L"]
     labels: Int[Tensor, "B M"]
-    log_density: Float[Tensor, "B M"]
+    spread: Float[Tensor, "B M"]
     distance: Float[Tensor, "B M"]
 
 
+@torch.no_grad()
 def density_peaks(
     points: Float[Tensor, "B M f"],
     count: int,
     neighbours: int,
     mask: Bool[Tensor, "B M"] | None = None,
     neighbourhood: Neighbourhood = "cluster",
+    copies: bool = True,
 ) -> Clusters:
     """Cluster B sets of at most M points around their min(``count``, M) highest density peaks.
 
-    Distances and densities are computed in fp32 whatever the points' precision. Nothing is random: points of equal
-    density rank by their index.
+    Everything is computed in fp32 whatever the points' precision. Nothing is random: points of equal density rank by
+    their index. ``copies`` says whether points may be (nearly) alike, as the frames of a still scene are: exact copies
+    then have exactly equal densities. Patches, which hold their places, are never alike.
 
     Paper: Eq. 1-3.
     """
-    mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device) if mask is None else mask
-    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
-        gaps = squared_distances(points.float(), mask)
-        log_density = density(gaps, mask, neighbours)
-        distance = peak_distance(gaps, log_density, mask)
-        chosen, real = representatives(log_density, distance, mask, min(count, points.shape[1]))
+    with torch.autocast(points.device.type, enabled=False):
+        gaps, noise = squared_distances(points, mask, centred=copies)
+        spread = mean_gap(gaps, noise if copies else None, neighbours, mask)
+        index = torch.arange(points.shape[1], device=points.device)
+        if copies:
+            first = first_copies(gaps, noise)
+            spread = spread.gather(1, first)
+        distance = peak_distance(gaps, spread, mask)
+        if copies:
+            distance = distance * (first == index)  # an earlier copy is denser, and at no distance
+        peak = distance.log() - spread  # the logarithm of rho * delta: it ranks alike and never underflows
+        chosen = peak.sort(dim=-1, descending=True, stable=True).indices[:, :count].sort(-1).values
         to_chosen = gaps.gather(1, chosen[..., None].expand(-1, -1, gaps.shape[-1]))
-        labels = nearest(to_chosen, chosen, real)
-        if neighbourhood == "cluster":
-            member = labels[:, None] == torch.arange(chosen.shape[1], device=labels.device)[:, None]
-        else:
-            member = within(to_chosen, chosen, neighbours)
-        weights = merge_weights(log_density, distance, member & mask[:, None])
-        prototypes = (weights @ points.float()).to(points.dtype)
-    return Clusters(prototypes, chosen, real, labels, log_density, distance)
+        if copies:
+            to_chosen = to_chosen.gather(2, first[:, None].expand_as(to_chosen))
+        to_chosen = to_chosen.scatter_(2, chosen[..., None], -1.0)  # each is its own nearest, also among copies
+        labels, place = to_chosen.argmin(1), index[: chosen.shape[1]]
+        outside = labels[:, None] != place[:, None] if neighbourhood == "cluster" else beyond(to_chosen, neighbours)
+        if mask is not None:
+            outside = outside | ~mask[:, None]
+        prototypes = merge(merge_weights(peak.exp(), outside), points)
+        if neighbourhood == "nearest":  # representatives near each other may have the very same neighbours
+            place = (outside[:, :, None] == outside[:, None]).all(-1).int().argmax(-1)
+        elif copies:
+            place = torch.searchsorted(chosen, first.gather(1, chosen))
+    return Clusters(prototypes, chosen, place.expand_as(chosen), labels, spread, distance)
 
 
-def squared_distances(points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"]) -> Float[Tensor, "B M M"]:
+def squared_distances(
+    points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"] | None = None, centred: bool = True
+) -> tuple[Float[Tensor, "B M M"], Float[Tensor, "B M"]]:
     """D: the squared distance of every two points, averaged over their f numbers; infinite at padding.
 
-    Differences are taken number by number, not through a Gram matrix, whose rounding depends on where a point stands:
-    exact copies are at distance 0 and tie in everything, and padding or other videos of the batch move no bit.
+    Taken from Gram matrices, block by block, so that few points are in fp32 at once; from the points about their
+    centre, where what they have in common is large beside what parts them. Beside D it gives what rounding may leave of
+    it at each point.
 
     Departs: the paper divides by the number of rows P alone; at width 1408 every density then underflows to zero and
     all points tie, so the width divides too.
     """
-    gaps = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square() / points.shape[-1]
-    return gaps.masked_fill(~(mask[:, None] & mask[..., None]), torch.inf)
+    parts, width = points.split(BLOCK, 1), points.shape[-1]
+    centre = None
+    if centred and mask is None:
+        centre = points.mean(1, keepdim=True, dtype=torch.float32)
+    elif centred and mask is not None:
+        centre = merge((mask / mask.sum(-1, keepdim=True))[:, None], points)
+
+    def block(n: int) -> tuple[Float[Tensor, "B m f"], Float[Tensor, "B m"]]:
+        x = parts[n].float() if centre is None else parts[n].float() - centre
+        lengths = torch.linalg.vector_norm(x, dim=-1).square()
+        return x, lengths if mask is None else lengths.masked_fill(~mask[:, n * BLOCK : (n + 1) * BLOCK], torch.inf)
+
+    if len(parts) == 1:
+        x, lengths = block(0)
+        return _within(x, lengths), lengths * (ROUNDING / width)
+    gaps = torch.empty(len(points), points.shape[1], points.shape[1], device=points.device)
+    noise = torch.empty(points.shape[:2], device=points.device)
+    for i in range(len(parts)):
+        here, (x, lengths) = slice(i * BLOCK, (i + 1) * BLOCK), block(i)
+        gaps[:, here, here], noise[:, here] = _within(x, lengths), lengths * (ROUNDING / width)
+        for j in range(i):
+            there = slice(j * BLOCK, (j + 1) * BLOCK)
+            gaps[:, here, there] = _between(x, lengths, *block(j))
+            gaps[:, there, here] = gaps[:, here, there].mT
+    return gaps, noise
 
 
-def density(gaps: Float[Tensor, "B M M"], mask: Bool[Tensor, "B M"], neighbours: int) -> Float[Tensor, "B M"]:
-    """log rho: minus the mean distance to the C = min(``neighbours``, points) nearest, itself the first of them.
+def _within(x: Float[Tensor, "B a f"], lengths: Float[Tensor, "B a"]) -> Float[Tensor, "B a a"]:
+    gaps = _between(x, lengths, x, lengths)
+    gaps = torch.maximum(gaps, gaps.mT)  # a product is not symmetric to the bit, but both ends of a distance must tie
+    gaps.diagonal(dim1=1, dim2=2).zero_()
+    return gaps
 
-    Padding gets minus infinity. The logarithm ranks alike and never underflows.
+
+def _between(
+    x: Float[Tensor, "B a f"],
+    x_lengths: Float[Tensor, "B a"],
+    y: Float[Tensor, "B b f"],
+    y_lengths: Float[Tensor, "B b"],
+) -> Float[Tensor, "B a b"]:
+    gaps = torch.baddbmm(y_lengths[:, None], x, y.mT, beta=1 / x.shape[-1], alpha=-2 / x.shape[-1])
+    return gaps.add_(x_lengths[..., None], alpha=1 / x.shape[-1]).clamp_(min=0)
+
+
+def squared_distances_ref(points: Float[Tensor, "B M f"]) -> Float[Tensor, "B M M"]:
+    """D as it is defined, from differences number by number."""
+    return (points[:, None] - points[:, :, None]).square().mean(-1)
+
+
+def first_copies(gaps: Float[Tensor, "B M M"], noise: Float[Tensor, "B M"]) -> Int[Tensor, "B M"]:
+    """The first point that each point is an exact copy of; itself where there is none before it.
+
+    The rounding of a matrix product depends on where a row stands in it, so copies must be known to tie: they have the
+    same length to the bit, and no more between them than rounding leaves.
+    """
+    rows = zip(gaps.split(BLOCK, 1), noise.split(BLOCK, 1), strict=True)
+    alike = ((gap <= noise[:, None]) & (mine[..., None] == noise[:, None]) for gap, mine in rows)
+    return _stack([same.view(torch.uint8).argmax(-1) for same in alike])
+
+
+def first_copies_ref(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
+    """The first point that each point equals, number by number."""
+    return (points[:, :, None] == points[:, None]).all(-1).int().argmax(-1)
+
+
+def mean_gap(
+    gaps: Float[Tensor, "B M M"],
+    noise: Float[Tensor, "B M"] | None,
+    neighbours: int,
+    mask: Bool[Tensor, "B M"] | None = None,
+) -> Float[Tensor, "B M"]:
+    """-log rho: the mean distance to the C = min(``neighbours``, points) nearest, itself the first of them.
+
+    Distances that rounding alone may have left (no more than ``noise``) count as 0, so that points among C exact copies
+    tie at the top. Padding is infinitely far.
 
     Paper: Eq. 1.
     """
-    near = gaps.topk(min(neighbours, gaps.shape[-1]), largest=False).values
+    near = smallest(gaps, min(neighbours, gaps.shape[-1]))
+    if noise is not None:
+        near = near * (near > noise[..., None])
+    if mask is None:
+        return near.mean(-1)
     counted = near.isfinite()
     mean = near.masked_fill(~counted, 0).sum(-1) / counted.sum(-1).clamp(min=1)
-    return (-mean).masked_fill(~mask, -torch.inf)
+    return mean.masked_fill(~mask, torch.inf)
+
+
+def smallest(values: Float[Tensor, "B M W"], count: int, groups: int = 32) -> Float[Tensor, "B M c"]:
+    """The ``count`` smallest numbers of each row, in any order.
+
+    They all lie in the ``count`` groups whose own smallest are the smallest, so few of the columns are searched. That
+    pays for many rows; of a single video's frames there are few.
+    """
+    size = values.shape[-1] // groups
+    if len(values) == 1 or size < 4 or count >= groups or values.shape[-1] % groups:
+        return smallest_ref(values, count)
+    grouped = values.unflatten(-1, (size, groups))  # a group takes every 32nd column: its minimum runs along memory
+    best = grouped.amin(2).topk(count, largest=False, sorted=False).indices
+    candidates = grouped.gather(3, best[:, :, None].expand(-1, -1, size, -1))
+    return smallest_ref(candidates.flatten(2), count)
+
+
+def smallest_ref(values: Float[Tensor, "B M W"], count: int) -> Float[Tensor, "B M c"]:
+    """The ``count`` smallest numbers of each row, searched for in the whole of it."""
+    return values.topk(count, largest=False, sorted=False).values
 
 
 def peak_distance(
-    gaps: Float[Tensor, "B M M"], log_density: Float[Tensor, "B M"], mask: Bool[Tensor, "B M"]
+    gaps: Float[Tensor, "B M M"], spread: Float[Tensor, "B M"], mask: Bool[Tensor, "B M"] | None = None
 ) -> Float[Tensor, "B M"]:
     """delta: the distance to the nearest point of higher density; the densest gets its largest distance.
+
+    ``spread`` is -log rho: the smaller, the denser.
 
     Paper: Eq. 2.
     Departs: between equal densities the earlier index counts as the denser; as printed, exact copies would all keep a
     large delta and redundancy would stay.
     """
-    mine, other = log_density[..., None], log_density[:, None]
-    index = torch.arange(gaps.shape[-1], device=gaps.device)
-    denser = ((other > mine) | ((other == mine) & (index < index[:, None]))) & mask[:, None]
-    nearest_denser = gaps.masked_fill(~denser, torch.inf).amin(-1)
-    farthest = gaps.masked_fill(~mask[:, None], 0).amax(-1)
-    distance = torch.where(nearest_denser.isfinite(), nearest_denser, farthest)
-    return distance.masked_fill(~mask, 0)
+    order = spread.argsort(dim=-1, stable=True)
+    rank = order.argsort(-1)
+    rows = zip(gaps.split(BLOCK, 1), rank.split(BLOCK, 1), strict=True)
+    nearest = [gap.masked_fill(rank[:, None] >= mine[..., None], torch.inf).amin(-1) for gap, mine in rows]
+    if mask is None:
+        farthest = gaps.amax(-1)
+    else:
+        from_densest = gaps.gather(1, order[:, :1, None].expand(-1, -1, gaps.shape[-1]))[:, 0]
+        farthest = from_densest.masked_fill(~mask, 0).amax(-1, keepdim=True)  # no point's delta is larger
+    return torch.minimum(_stack(nearest), farthest)
 
 
-def representatives(
-    log_density: Float[Tensor, "B M"], distance: Float[Tensor, "B M"], mask: Bool[Tensor, "B M"], count: int
-) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
-    """The ``count`` points of the largest rho * delta, in order of their index; unused slots are masked and hold 0."""
-    peak = (log_density + distance.log()).masked_fill(~mask, -torch.inf)
-    best = peak.argsort(dim=-1, descending=True, stable=True)[:, :count]
-    real = mask.gather(1, best)
-    chosen = best.masked_fill(~real, log_density.shape[1]).sort(-1).values
-    real = chosen < log_density.shape[1]
-    return chosen.masked_fill(~real, 0), real
+def beyond(to_chosen: Float[Tensor, "B L M"], neighbours: int) -> Bool[Tensor, "B L M"]:
+    """What N(l) leaves out, read by Eq. 1's letter: all but the C nearest points of each representative, itself one."""
+    best = to_chosen.argsort(dim=-1, stable=True)[..., :neighbours]
+    return torch.ones_like(to_chosen, dtype=torch.bool).scatter_(-1, best, False)
 
 
-def nearest(
-    to_chosen: Float[Tensor, "B L M"], chosen: Int[Tensor, "B L"], real: Bool[Tensor, "B L"]
-) -> Int[Tensor, "B M"]:
-    """For each point its nearest representative; a representative is always its own, even among exact copies."""
-    own = _own(to_chosen, chosen)
-    reach = to_chosen.masked_fill(own, -1).masked_fill(~real[..., None], torch.inf)
-    return reach.argmin(1)
-
-
-def within(to_chosen: Float[Tensor, "B L M"], chosen: Int[Tensor, "B L"], neighbours: int) -> Bool[Tensor, "B L M"]:
-    """N(l) read by Eq. 1's letter: the C nearest points of each representative, itself the first of them."""
-    order = to_chosen.masked_fill(_own(to_chosen, chosen), -1).argsort(dim=-1, stable=True)
-    best = order[..., :neighbours]
-    return torch.zeros_like(to_chosen, dtype=torch.bool).scatter_(-1, best, True)
-
-
-def merge_weights(
-    log_density: Float[Tensor, "B M"], distance: Float[Tensor, "B M"], member: Bool[Tensor, "B L M"]
-) -> Float[Tensor, "B L M"]:
-    """Weights exp(rho * delta) of each prototype's members, normalised to 1; zero rows for unused prototypes.
+def merge_weights(peak: Float[Tensor, "B M"], outside: Bool[Tensor, "B L M"]) -> Float[Tensor, "B L M"]:
+    """Weights exp(rho * delta) of each prototype's members, normalised to 1.
 
     Paper: Eq. 3.
     """
-    peak = (log_density.exp() * distance)[:, None].expand(member.shape)
     lowest = torch.finfo(peak.dtype).min
-    return peak.masked_fill(~member, lowest).softmax(-1) * member
+    return peak[:, None].expand(outside.shape).masked_fill(outside, lowest).softmax(-1)
 
 
-def _own(to_chosen: Float[Tensor, "B L M"], chosen: Int[Tensor, "B L"]) -> Bool[Tensor, "B L M"]:
-    return chosen[..., None] == torch.arange(to_chosen.shape[-1], device=chosen.device)
+def merge(weights: Float[Tensor, "B L M"], points: Float[Tensor, "B M f"]) -> Float[Tensor, "B L f"]:
+    """The weighted sums of the points, in fp32."""
+    first, *others = zip(weights.split(BLOCK, 2), points.split(BLOCK, 1), strict=True)
+    merged = first[0] @ first[1].float()
+    for weight, part in others:
+        merged += weight @ part.float()
+    return merged
+
+
+def _stack(rows: list[Tensor]) -> Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)

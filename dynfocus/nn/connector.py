@@ -1,14 +1,14 @@
 """Figure 2: the sketch of a video and a question become few tokens."""
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dynfocus.errors import FeatureError
 from dynfocus.nn.encode import Cones, Projector, Rods, weave
 from dynfocus.nn.selectors import build_selector
+from dynfocus.nn.sketch import finite
 from dynfocus.settings import ConnectorSettings, kept
-from dynfocus.types import FrameSketch, VideoTokens
+from dynfocus.types import Cues, FrameSketch, VideoTokens
 
 
 class Connector(nn.Module):
@@ -22,7 +22,7 @@ class Connector(nn.Module):
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
         super().__init__()
         self.settings = settings
-        self.select = build_selector(settings, width)
+        self.select = build_selector(settings, width, text_width)
         self.cones = Cones(settings, width, out)
         self.rods = Rods(width, text_width, out)
 
@@ -37,15 +37,12 @@ class Connector(nn.Module):
     ) -> VideoTokens:
         """Shapes: B videos of T frames -> [B,S,D]; ``rows`` and ``step`` key the noise, see `Batch`."""
         check(sketch)
-        focus = self.select(sketch, self.keep(sketch), rows, step, relevant)
+        frames = tuple(sketch.frames.tolist())
+        keep = tuple(kept(count, self.settings) for count in frames)
+        focus = self.select(sketch, Cues(frames, keep, rows, step, question, question_mask, relevant))
         cones = self.cones(focus)
         rods = self.rods(sketch, question, question_mask)
-        return weave(cones, rods, focus, sketch, self.settings)
-
-    def keep(self, sketch: FrameSketch) -> Int[Tensor, " B"]:
-        """K' of each video."""
-        counts = [kept(frames, self.settings) for frames in range(sketch.mask.shape[1] + 1)]
-        return torch.tensor(counts, device=sketch.mask.device)[sketch.frames]
+        return weave(cones, rods, focus, sketch, self.settings, padded=min(frames) < sketch.mask.shape[1])
 
 
 class AveragePooling(nn.Module):
@@ -75,7 +72,7 @@ class AveragePooling(nn.Module):
 
 def check(sketch: FrameSketch) -> None:
     """Refuse a sketch that holds numbers that are not finite; raises FeatureError."""
-    if not (sketch.pooled.isfinite().all() & sketch.grains.isfinite().all()):
+    if not finite(sketch):
         raise FeatureError(
             "a sketch with NaN or infinite numbers",
             "finite numbers",

@@ -1,12 +1,15 @@
 """Eq. 8-11: kept frames as cones, every frame as rods, woven together in time order."""
 
+from functools import partial
+
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Focus, FrameSketch, VideoTokens
+
+BLOCK = 1024  # frames whose rods are made at once
 
 
 class Cones(nn.Module):
@@ -26,8 +29,8 @@ class Cones(nn.Module):
         if self.settings.kept_tokens == 256:
             assert focus.patches is not None
             return self.fine(focus.patches)
-        tokens = self.fine(torch.cat([focus.pooled, focus.grains], 2))
-        return tokens if self.settings.kept_tokens == 40 else tokens[:, :, :0]
+        read = torch.cat([focus.pooled, focus.grains], 2)
+        return self.fine(read if self.settings.kept_tokens == 40 else read[:, :, :0])
 
 
 class Rods(nn.Module):
@@ -36,37 +39,55 @@ class Rods(nn.Module):
     Shapes: sketch [B,T,...] and instruction [B,R,d'] -> [B,T,2,D].
 
     Paper: Eq. 9-10.
-    Departs: as printed the shapes of Eq. 9 do not fit; instruction rows attend over the frame's prototypes.
+    Departs: as printed the shapes of Eq. 9 do not fit; instruction rows attend over the frame's prototypes. f_q has no
+    bias: it would add the same to all of a row's products, which the softmax takes out again.
     """
 
     def __init__(self, width: int, text_width: int, out: int) -> None:
         super().__init__()
-        self.f_q = nn.Linear(width, width)
+        self.f_q = nn.Linear(width, width, bias=False)
         self.f_k = nn.Linear(text_width, width)
         self.coarse = Projector(width, out)
 
     def forward(
         self, sketch: FrameSketch, question: Float[Tensor, "B R e"], question_mask: Bool[Tensor, "B R"]
     ) -> Float[Tensor, "B T 2 D"]:
-        grains = sketch.grains.to(self.f_q.weight.dtype)
-        grounded = ground(grains, self.f_q(grains), self.f_k(question), question_mask)
-        return self.coarse(torch.stack([grounded, grains.mean(2)], 2))
+        queries = self.f_k(question) @ self.f_q.weight  # f_q on the few questions' tokens instead of all frames' grains
+        parts = [self.read(part.to(queries.dtype), queries, question_mask) for part in sketch.grains.split(BLOCK, 1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def read(
+        self, grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B R d"], mask: Bool[Tensor, "B R"]
+    ) -> Float[Tensor, "B T 2 D"]:
+        """Two tokens for each of some frames."""
+        return self.coarse(torch.stack([ground(grains, queries, mask), grains.mean(2)], 2))
 
 
 def ground(
-    grains: Float[Tensor, "B T G d"],
-    keys: Float[Tensor, "B T G d"],
-    queries: Float[Tensor, "B R d"],
-    mask: Bool[Tensor, "B R"],
+    grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B R d"], mask: Bool[Tensor, "B R"]
 ) -> Float[Tensor, "B T d"]:
     """Avg(E): the grains as seen by each real instruction token, averaged over the tokens.
 
+    ``queries`` are the tokens behind f_k and f_q: <f_k(q), f_q(g)> = <f_q^T f_k(q), g>.
+
     Paper: Eq. 9.
     """
-    fit = torch.einsum("brd,btgd->btrg", queries, keys) / grains.shape[-1] ** 0.5
-    share = mask[:, None, :, None] / mask.sum(-1).clamp(min=1)[:, None, None, None]
-    weights = (fit.softmax(-1) * share).sum(2)
-    return torch.einsum("btg,btgd->btd", weights.to(grains.dtype), grains)
+    fit = torch.einsum("brd,btgd->btrg", queries / grains.shape[-1] ** 0.5, grains)
+    share = mask / mask.sum(-1, keepdim=True)
+    weights = torch.einsum("btrg,br->btg", fit.softmax(-1), share.to(fit.dtype))
+    return torch.einsum("btg,btgd->btd", weights, grains)
+
+
+def ground_ref(
+    grains: Float[Tensor, "B T G d"],
+    f_q: nn.Linear,
+    keys: Float[Tensor, "B R d"],
+    mask: Bool[Tensor, "B R"],
+) -> Float[Tensor, "B T d"]:
+    """Avg(E) in the order of the equation: E = softmax(f_k(Q) f_q(G)^T / sqrt(d)) G, then the mean of its rows."""
+    fit = torch.einsum("brd,btgd->btrg", keys, f_q(grains)) / grains.shape[-1] ** 0.5
+    e = torch.einsum("btrg,btgd->btrd", fit.softmax(-1), grains)
+    return (e * mask[:, None, :, None]).sum(2) / mask.sum(-1).clamp(min=1)[:, None, None]
 
 
 def weave(
@@ -75,32 +96,47 @@ def weave(
     focus: Focus,
     sketch: FrameSketch,
     settings: ConnectorSettings,
+    padded: bool = True,
 ) -> VideoTokens:
     """O: frames in time order, a kept frame's cones before its rods, every other frame its rods alone.
+
+    ``padded=False`` says that all videos are equally long and keep equally many, which spares what padding costs.
 
     Paper: Eq. 11.
     """
     batch, frames = sketch.mask.shape
-    b = focus.kept(frames)
-    rod_count = torch.where(b, settings.kept_rods, settings.redundant_tokens) * sketch.mask
-    cone_count = settings.cones * b
-    stop = (rod_count + cone_count).cumsum(-1)
-    start = stop - rod_count - cone_count
-    length = stop[:, -1]
-    width, size = rods.shape[-1], int(length.max())
+    redundant, kept_rods, cone_count = settings.redundant_tokens, settings.kept_rods, settings.cones
+    extra = focus.mask * (cone_count + kept_rods - redundant)
+    stop = (sketch.mask * redundant).scatter_add(1, focus.frames, extra).cumsum(-1)  # where each frame's tokens end
+    size, width, index = int(stop[:, -1].max()), rods.shape[-1], partial(torch.arange, device=rods.device)
     out = rods.new_zeros(batch, size + 1, width)  # the last place takes what stands nowhere
-    cone_at = start.gather(1, focus.frames)[..., None] + torch.arange(cones.shape[2], device=rods.device)
-    rod_at = (start + cone_count)[..., None] + torch.arange(2, device=rods.device)
-    cone_at = cone_at.masked_fill(~focus.mask[..., None], size)
-    rod_at = rod_at.masked_fill(torch.arange(2, device=rods.device) >= rod_count[..., None], size)
-    place = torch.cat([cone_at.flatten(1), rod_at.flatten(1)], 1)
-    values = torch.cat([rearrange(cones, "b k c d -> b (k c) d"), rearrange(rods, "b t r d -> b (t r) d")], 1)
-    out = out.scatter(1, place[..., None].expand(-1, -1, width), values)
-    return VideoTokens(out[:, :size], _first(length, size), focus)
+    video = index(batch)[:, None, None]
+    cone_at = stop.gather(1, focus.frames)[..., None] + index(-cone_count - kept_rods, -kept_rods)
+    rod_at = stop[..., None] + index(-2, 0)
+    if padded:
+        cone_at = cone_at.masked_fill(~focus.mask[..., None], size)
+    if padded or not (redundant and kept_rods):
+        b = focus.kept(frames)
+        given = sketch.mask & ((b & (kept_rods > 0)) | (~b & (redundant > 0)))
+        rod_at = rod_at.masked_fill(~given[..., None], size)
+    out[video, cone_at], out[video, rod_at] = cones, rods
+    return VideoTokens(out[:, :size], index(size) < stop[:, -1:], focus)
 
 
-def _first(length: Int[Tensor, " B"], size: int) -> Bool[Tensor, "B S"]:
-    return torch.arange(size, device=length.device) < length[:, None]
+def weave_ref(
+    cones: Float[Tensor, "K cones D"],
+    rods: Float[Tensor, "T rods D"],
+    kept: list[int],
+    settings: ConnectorSettings,
+) -> Float[Tensor, "S D"]:
+    """O of one video, frame by frame."""
+    out = []
+    for t in range(len(rods)):
+        if t in kept:
+            out += [cones[kept.index(t)], rods[t, : settings.kept_rods]]
+        else:
+            out += [rods[t, : settings.redundant_tokens]]
+    return torch.cat(out)
 
 
 class Projector(nn.Sequential):

@@ -147,8 +147,12 @@ class DynFocusModel(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def sketch(self, frames: UInt8[Tensor, "T H W 3"]) -> FrameSketch:
-        """Frames of one video -> its sketch; the only place where the vision encoder runs."""
-        return sketch_frames(frames, self.vision, self.settings)
+        """Frames of one video -> its sketch; the only place where the vision encoder runs.
+
+        It computes in its own precision, whatever a trainer's mixed precision says: as a sketch cache's does.
+        """
+        with torch.autocast(frames.device.type, enabled=False):
+            return sketch_frames(frames, self.vision, self.settings)
 
     def connect(self, batch: Batch, step: int = 0) -> VideoTokens:
         """Sketches and instructions -> the tokens of each visual slot."""

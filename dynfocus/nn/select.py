@@ -1,60 +1,67 @@
 """Eq. 4-7: score the event prototypes and keep the best, so that the language model's loss can teach the scores."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import linear
 
-from dynfocus.nn.cluster import density_peaks
-from dynfocus.nn.sketch import frame_vectors
+from dynfocus.errors import FeatureError
+from dynfocus.nn.events import find_events
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import Events, Focus, FrameSketch
-
-ROUNDING = 2**-16  # relative; equal prototypes were seen to score up to 5e-6 apart
+from dynfocus.types import Cues, Focus, FrameSketch
 
 
 class EventPrototypeSelector(nn.Module):
     """DPE: events by density peaks, scored by a small net, the best K' of them kept.
 
-    Shapes: a sketch [B,T,...] and ``keep`` K' [B] -> Focus with K = max K' slots.
+    Shapes: a sketch [B,T,...] and K' [B] of the cues -> Focus with K = max K' slots.
     """
 
-    def __init__(self, settings: ConnectorSettings, width: int) -> None:
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
         super().__init__()
         self.settings = settings
         self.score_net = ScoreNet(width)
+        self.score_question = LateInteraction(width, text_width) if settings.score_reads_question else None
 
-    def forward(
-        self,
-        sketch: FrameSketch,
-        keep: Int[Tensor, " B"],
-        rows: Int[Tensor, " B"],
-        step: int,
-        relevant: Bool[Tensor, "B T"] | None = None,
-    ) -> Focus:
-        """Choose K' frames of each video; ``rows`` and ``step`` key the noise in training, ``relevant`` is not read."""
-        events = find_events(sketch, self.settings)
-        with torch.autocast(keep.device.type, enabled=False):
-            scores = rescale(self.score_net(events.prototypes.float()), events.mask)
-        slots, used = top_k(scores, events.mask, keep)
-        if self.training and self.settings.sigma > 0:
-            noise = keyed_noise(events.mask, self.settings.samples, rows, step)
-            free = keep < events.mask.sum(-1)  # where all are kept, noise could only bring the gradient of its rounding
-            noise = noise * free[:, None, None]
-            mixture = PerturbedTopK.apply(scores, events.mask, keep, noise, self.settings.sigma)
+    def forward(self, sketch: FrameSketch, cues: Cues) -> Focus:
+        """Choose K' frames of each video; in training each slot holds a mixture of events, else the event itself."""
+        padded = min(cues.frames) < sketch.mask.shape[1]
+        events = find_events(sketch, self.settings, padded)
+        mask = events.mask if padded else None
+        with torch.autocast(sketch.mask.device.type, enabled=False):
+            raw = self.score_net(events.prototypes)
+            if self.score_question is not None:
+                grains = at_frames(sketch.grains, events.frames).float()
+                raw = raw + self.score_question(grains, cues.question, cues.question_mask)
+            scores = rescale(raw.gather(1, events.first), mask)  # copies are scored alike, to the bit
+        slots, used = top_k(scores, cues.keep, mask)
+        frames = events.frames.gather(1, slots)
+        if used is None:
+            used = torch.ones_like(frames, dtype=torch.bool)
         else:
-            mixture = torch.nn.functional.one_hot(slots, scores.shape[1]).float() * used[..., None]
-        return Focus(
-            frames=events.frames.gather(1, slots).masked_fill(~used, 0),
-            mask=used,
-            pooled=mix(mixture, events.prototypes),
-            grains=mix(mixture, at_frames(sketch.grains, events.frames)),
-            patches=None if sketch.patches is None else mix(mixture, at_frames(sketch.patches, events.frames)),
-            scores=scores,
-            mixture=mixture,
-            events=events,
-        )
+            frames = frames * used
+        if self.training and self.settings.sigma > 0:
+            noise = self.noise(cues, scores)
+            mixture = PerturbedTopK.apply(scores, noise, self.settings.sigma, cues.keep, mask)
+            patches = patches_of(sketch, events.frames, events.mask)
+            pooled = mix(mixture, events.prototypes)
+            grains = mix(mixture, at_frames(sketch.grains, events.frames).float())
+            patches = None if patches is None else mix(mixture, patches.float())
+        else:
+            mixture, patches = None, patches_of(sketch, frames, used)
+            pooled, grains = at_frames(events.prototypes, slots), at_frames(sketch.grains, frames).float()
+        return Focus(frames, used, pooled, grains, patches, scores, mixture, events)
+
+    def noise(self, cues: Cues, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:
+        """Noise for the scores; none where all events are kept: there it could only bring the gradient of rounding."""
+        events = [min(self.settings.events, frames) for frames in cues.frames]
+        free = [count if kept < count else 0 for count, kept in zip(events, cues.keep, strict=True)]
+        return keyed_noise(free, scores.shape[1], self.settings.samples, cues.rows, cues.step)
 
 
 class ScoreNet(nn.Module):
@@ -77,58 +84,87 @@ class ScoreNet(nn.Module):
         return rearrange(functional_call(self.net, weights, both), "b l 1 -> b l")
 
 
-def find_events(sketch: FrameSketch, settings: ConnectorSettings) -> Events:
-    """The L' = min(L, T) event prototypes of each video.
+class LateInteraction(nn.Module):
+    """What the question adds to the scores: how well each of its tokens finds itself in an event's grains.
 
-    Paper: Eq. 1-3, over the frames of a video.
+    Per event, the sum over tokens r of g_r max_i <A q_r, B z_i> / sqrt(m): z_i are the grains of its representative, g
+    is a softmax over the tokens, A and B begin as identities, cut to the smaller width m. This pays off where words and
+    patches share a space.
+
+    Shapes: grains [B,L,G,d] and question [B,R,d'] -> [B,L], in fp32.
+
+    Departs: an extension; the paper's score net sees no question.
     """
-    clusters = density_peaks(
-        frame_vectors(sketch), settings.events, settings.neighbours, sketch.mask, settings.neighbourhood
-    )
-    prototypes = rearrange(clusters.prototypes, "b l (p d) -> b l p d", p=settings.pooled)
-    return Events(
-        clusters.representatives, clusters.mask, prototypes, clusters.labels, clusters.log_density, clusters.distance
-    )
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.text = TruncatedIdentity(text_width, min(width, text_width), bias=False)
+        self.grain = TruncatedIdentity(width, min(width, text_width), bias=False)
+        self.gate = nn.Linear(text_width, 1)
+
+    def forward(
+        self, grains: Float[Tensor, "B L G d"], question: Float[Tensor, "B R e"], mask: Bool[Tensor, "B R"]
+    ) -> Float[Tensor, "B L"]:
+        tokens = linear(question.float(), self.text.weight.float())
+        parts = linear(grains, self.grain.weight.float())
+        fit = torch.einsum("brm,blgm->blrg", tokens, parts).amax(-1) / tokens.shape[-1] ** 0.5
+        gate = linear(question.float(), self.gate.weight.float(), self.gate.bias.float())[..., 0]
+        share = gate.masked_fill(~mask, -torch.inf).softmax(-1)
+        return torch.einsum("blr,br->bl", fit, share)
 
 
-def rescale(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+class TruncatedIdentity(nn.Linear):
+    """A linear layer that begins by handing on the first of its inputs as they are."""
+
+    def reset_parameters(self) -> None:
+        nn.init.eye_(self.weight)
+
+
+def rescale(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"] | None = None) -> Float[Tensor, "B L"]:
     """Min-max each video's scores to [0, 1]; equal scores and padding become zeros, never NaN.
-
-    Scores that differ by no more than fp32 rounds count as equal, else min-max would blow the rounding of a video
-    without change up to the whole range.
 
     Paper: the normalisation after Eq. 4.
     """
-    low = scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
-    high = scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
+    real = scores if mask is None else torch.where(mask, scores, scores[:, :1])
+    low, high = real.aminmax(dim=-1, keepdim=True)
     spread = high - low
-    differ = spread > ROUNDING * torch.maximum(low.abs(), high.abs())
-    scaled = (scores - low) / torch.where(differ, spread, torch.ones_like(spread))
-    return torch.where(mask & differ, scaled, torch.zeros_like(scaled))
+    scaled = (real - low) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+    return scaled * (spread > 0 if mask is None else mask & (spread > 0))
 
 
 def top_k(
-    scores: Float[Tensor, "*B L"], mask: Bool[Tensor, "*B L"], keep: Int[Tensor, "*B"]
-) -> tuple[Int[Tensor, "*B K"], Bool[Tensor, "*B K"]]:
-    """The ``keep`` best prototypes in time order, and which slots are used; equal scores rank by time.
+    scores: Float[Tensor, "B *n L"], keep: Sequence[int], mask: Bool[Tensor, "B L"] | None = None
+) -> tuple[Int[Tensor, "B *n K"], Bool[Tensor, "B *n K"] | None]:
+    """The K' best prototypes of each video in time order; equal scores rank by time.
+
+    Beside them stands which slots are used; None where all are, as in videos of one length.
 
     Paper: the Top-K of Eq. 5 without noise.
     """
-    slots = int(keep.max())
-    best = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)[..., :slots]
-    used = torch.arange(slots, device=scores.device) < keep[..., None]
+    between = (1,) * (scores.ndim - 2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask.unflatten(0, (-1, *between)), -torch.inf)
+    best = scores.sort(dim=-1, descending=True, stable=True).indices[..., : max(keep)]
+    if min(keep) == max(keep):
+        return best.sort(-1).values, None
+    slot = torch.arange(max(keep), device=scores.device)
+    used = slot < torch.tensor(keep, device=scores.device).unflatten(0, (-1, *between, 1))
     ordered = best.masked_fill(~used, scores.shape[-1]).sort(-1).values
-    return ordered.masked_fill(~used, 0), used
+    return ordered.masked_fill(~used, 0), used.expand_as(best)
 
 
-def keyed_noise(mask: Bool[Tensor, "B L"], samples: int, rows: Int[Tensor, " B"], step: int) -> Float[Tensor, "B n L"]:
-    """Gaussian noise keyed by (seed, step, row), so that neither batch layout nor the number of processes moves it."""
-    seed = torch.initial_seed()
-    noise = torch.zeros(len(mask), samples, mask.shape[1])
-    for n, (row, real) in enumerate(zip(rows.tolist(), mask.sum(-1).tolist(), strict=True)):
-        key = hash((seed, step, row)) & (2**63 - 1)
-        noise[n, :, :real] = torch.randn(samples, real, generator=torch.Generator().manual_seed(key))
-    return noise.to(mask.device)
+def keyed_noise(
+    counts: Sequence[int], width: int, samples: int, rows: Int[Tensor, " B"], step: int
+) -> Float[Tensor, "B n {width}"]:
+    """Gaussian noise for the first ``counts`` columns of each row, zeros for the others.
+
+    It is keyed by (seed, step, row), so that neither batch layout nor the number of processes moves it.
+    """
+    noise = np.zeros((len(counts), samples, width), dtype=np.float32)
+    for n, (row, count) in enumerate(zip(rows.tolist(), counts, strict=True)):
+        generator = np.random.default_rng((torch.initial_seed(), step, row))
+        noise[n, :, :count] = generator.standard_normal((samples, count), dtype=np.float32)
+    return torch.from_numpy(noise).to(rows.device)
 
 
 class PerturbedTopK(torch.autograd.Function):
@@ -146,28 +182,39 @@ class PerturbedTopK(torch.autograd.Function):
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
         scores: Float[Tensor, "B L"],
-        mask: Bool[Tensor, "B L"],
-        keep: Int[Tensor, " B"],
         noise: Float[Tensor, "B n L"],
         sigma: float,
+        keep: Sequence[int],
+        mask: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B K L"]:
         batch, samples, prototypes = noise.shape
-        noisy = scores.float()[:, None] + sigma * noise
-        chosen, used = top_k(noisy, mask[:, None].expand_as(noisy), keep[:, None].expand(batch, samples))
+        chosen, used = top_k(torch.add(scores[:, None], noise, alpha=sigma), keep, mask)
         slots = chosen.shape[-1]
-        cell = torch.arange(slots, device=chosen.device) * prototypes + chosen  # where [slot, prototype] is counted
+        cell = torch.arange(0, slots * prototypes, prototypes, device=chosen.device) + chosen  # of [slot, prototype]
         counts = torch.zeros(batch, slots * prototypes, device=scores.device)
-        counts.scatter_add_(1, cell.flatten(1), used.float().flatten(1))
-        ctx.save_for_backward(cell, used, noise)
+        one = counts.new_ones(1, 1, 1) if used is None else used.float()
+        counts.scatter_add_(1, cell.flatten(1), one.expand_as(cell).flatten(1))
+        ctx.save_for_backward(cell, one, noise)
         ctx.sigma = sigma  # type: ignore[attr-defined]
         return rearrange(counts, "b (k l) -> b k l", k=slots) / samples
 
     @staticmethod
     def backward(ctx, grad: Float[Tensor, "B K L"]):  # type: ignore[no-untyped-def]
-        cell, used, noise = ctx.saved_tensors
-        gained = (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * used).sum(-1)
+        cell, one, noise = ctx.saved_tensors
+        gained = (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * one).sum(-1)
         gained = gained - gained.mean(1, keepdim=True)
         return torch.einsum("bn,bnl->bl", gained, noise) / (noise.shape[1] * ctx.sigma), None, None, None, None
+
+
+def perturbed_top_k_ref(
+    scores: Float[Tensor, "B L"], noise: Float[Tensor, "B n L"], sigma: float, keep: int
+) -> Float[Tensor, "B K L"]:
+    """P_sigma as it is defined: the mean of every sample's one-hot rows, for videos that keep equally many.
+
+    Paper: Eq. 6.
+    """
+    best = (scores[:, None] + sigma * noise).topk(keep).indices.sort(-1).values
+    return torch.nn.functional.one_hot(best, scores.shape[-1]).float().mean(1)
 
 
 def mix(mixture: Float[Tensor, "B K L"], values: Float[Tensor, "B L rows d"]) -> Float[Tensor, "B K rows d"]:
@@ -180,5 +227,26 @@ def mix(mixture: Float[Tensor, "B K L"], values: Float[Tensor, "B L rows d"]) ->
 
 
 def at_frames(values: Float[Tensor, "B T rows d"], frames: Int[Tensor, "B K"]) -> Float[Tensor, "B K rows d"]:
-    """The values of the given frames."""
+    """The values of the given frames, or of the given prototypes."""
     return values[torch.arange(len(values), device=values.device)[:, None], frames]
+
+
+def patches_of(
+    sketch: FrameSketch, frames: Int[Tensor, "B K"], real: Bool[Tensor, "B K"]
+) -> Float[Tensor, "B K N d"] | None:
+    """V of the given frames, where the sketch holds patches at all.
+
+    Raises:
+        FeatureError: if it holds those of other frames only.
+    """
+    if sketch.patches is None or sketch.patch_frames is None:
+        return None
+    found = sketch.patch_frames[:, None] == frames[..., None]
+    missing = real & ~found.any(-1)
+    if missing.any():
+        raise FeatureError(
+            f"a sketch without the patches of frame {frames[missing][0]}, which is to be kept",
+            "the patches of every frame that a selector may keep",
+            "Set connector.patch_frames to all: events' representatives are enough for the selector dpe alone.",
+        )
+    return at_frames(sketch.patches, found.int().argmax(-1))

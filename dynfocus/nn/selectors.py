@@ -3,13 +3,13 @@
 from importlib import import_module
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynfocus.errors import ConfigError
-from dynfocus.nn.select import EventPrototypeSelector, at_frames, keyed_noise, top_k
+from dynfocus.nn.select import EventPrototypeSelector, at_frames, keyed_noise, patches_of, top_k
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import Focus, FrameSketch
+from dynfocus.types import Cues, Focus, FrameSketch
 
 
 class FrameSelector(nn.Module):
@@ -18,40 +18,30 @@ class FrameSelector(nn.Module):
     Write your own by subclassing, and name it in ``connector.selector`` as ``my_module.MySelector``.
     """
 
-    def __init__(self, settings: ConnectorSettings, width: int) -> None:
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
         super().__init__()
         self.settings = settings
 
-    def rank(
-        self,
-        sketch: FrameSketch,
-        keep: Int[Tensor, " B"],
-        rows: Int[Tensor, " B"],
-        relevant: Bool[Tensor, "B T"] | None,
-    ) -> Float[Tensor, "B T"]:
+    def rank(self, sketch: FrameSketch, cues: Cues) -> Float[Tensor, "B T"]:
         """A score for every frame; the K' highest are kept."""
         raise NotImplementedError(f"{type(self).__name__}.rank")
 
-    def forward(
-        self,
-        sketch: FrameSketch,
-        keep: Int[Tensor, " B"],
-        rows: Int[Tensor, " B"],
-        step: int,
-        relevant: Bool[Tensor, "B T"] | None = None,
-    ) -> Focus:
-        frames, used = top_k(self.rank(sketch, keep, rows, relevant), sketch.mask, keep)
-        patches = None if sketch.patches is None else at_frames(sketch.patches, frames)
-        return Focus(frames, used, at_frames(sketch.pooled, frames), at_frames(sketch.grains, frames), patches)
+    def forward(self, sketch: FrameSketch, cues: Cues) -> Focus:
+        frames, used = top_k(self.rank(sketch, cues), cues.keep, sketch.mask)
+        used = torch.ones_like(frames, dtype=torch.bool) if used is None else used
+        pooled, grains = at_frames(sketch.pooled, frames).float(), at_frames(sketch.grains, frames).float()
+        patches = patches_of(sketch, frames, used)
+        return Focus(frames, used, pooled, grains, None if patches is None else patches.float())
 
 
 class UniformSelector(FrameSelector):
     """Frames at equal distances over the whole video."""
 
-    def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
+    def rank(self, sketch: FrameSketch, cues: Cues) -> Float[Tensor, "B T"]:
+        keep = torch.tensor(cues.keep, device=sketch.mask.device)
         time = torch.arange(sketch.mask.shape[1], device=keep.device)
         part = sketch.frames[:, None] / keep[:, None]
-        middles = ((torch.arange(int(keep.max()), device=keep.device) + 0.5) * part).long()
+        middles = ((torch.arange(max(cues.keep), device=keep.device) + 0.5) * part).long()
         middles = torch.where(torch.arange(middles.shape[1], device=keep.device) < keep[:, None], middles, -1)
         return (time == middles[..., None]).any(1).float()
 
@@ -59,23 +49,23 @@ class UniformSelector(FrameSelector):
 class RandomSelector(FrameSelector):
     """Frames at random, the same ones for an annotation row whenever it is asked."""
 
-    def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
-        return keyed_noise(sketch.mask, 1, rows, step=0)[:, 0]
+    def rank(self, sketch: FrameSketch, cues: Cues) -> Float[Tensor, "B T"]:
+        return keyed_noise(cues.frames, sketch.mask.shape[1], 1, cues.rows, step=0)[:, 0]
 
 
 class OracleSelector(FrameSelector):
     """The frames a question needs first, one of each event before a second of any, then uniform ones."""
 
-    def rank(self, sketch, keep, rows, relevant):  # type: ignore[no-untyped-def]
-        if relevant is None:
+    def rank(self, sketch: FrameSketch, cues: Cues) -> Float[Tensor, "B T"]:
+        if cues.relevant is None:
             raise ConfigError(
                 "selector oracle on data without relevant frames",
                 "rows that say which frames each question needs",
                 "Use the embedded world, or another selector.",
             )
-        starts = relevant & ~torch.nn.functional.pad(relevant, (1, 0))[:, :-1]
-        uniform = UniformSelector(self.settings, 0).rank(sketch, keep, rows, None)
-        return 4.0 * starts + 2.0 * relevant + uniform
+        starts = cues.relevant & ~torch.nn.functional.pad(cues.relevant, (1, 0))[:, :-1]
+        uniform = UniformSelector(self.settings, 0, 0).rank(sketch, cues)
+        return 4.0 * starts + 2.0 * cues.relevant + uniform
 
 
 SELECTORS: dict[str, type[nn.Module]] = {
@@ -86,18 +76,18 @@ SELECTORS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_selector(settings: ConnectorSettings, width: int) -> nn.Module:
-    """The selector that ``settings.selector`` names, for sketches of this width.
+def build_selector(settings: ConnectorSettings, width: int, text_width: int) -> nn.Module:
+    """The selector that ``settings.selector`` names, for sketches and instructions of these widths.
 
     Raises:
         ConfigError: if there is no selector of that name or at that dotted path.
     """
     name = settings.selector
     if name in SELECTORS:
-        return SELECTORS[name](settings, width)
+        return SELECTORS[name](settings, width, text_width)
     module, _, cls = name.rpartition(".")
     try:
-        return getattr(import_module(module), cls)(settings, width)
+        return getattr(import_module(module), cls)(settings, width, text_width)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"selector {name!r} ({error})",
