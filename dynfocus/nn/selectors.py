@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynfocus.errors import ConfigError
-from dynfocus.nn.select import EventPrototypeSelector, at_frames, keyed_noise, patches_of, top_k
+from dynfocus.nn.select import EventPrototypeSelector, at_frames, patches_of
+from dynfocus.nn.topk import keyed_noise, top_k
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Cues, Focus, FrameSketch
 

@@ -1,0 +1,76 @@
+"""Eq. 4: the score of every event prototype, in [0, 1]; in fp32 under any precision."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import linear
+
+
+class ScoreNet(nn.Module):
+    """U: an event prototype [..., P, d] -> its raw score [...]; no bias at the end, min-max would take it out again.
+
+    Paper: Eq. 4.
+    Departs: Max is the row with the largest L2 norm, a patch that exists, not the element-wise maximum.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.LayerNorm(2 * width), nn.Linear(2 * width, width // 2), nn.GELU(), nn.Linear(width // 2, 1, bias=False)
+        )
+
+    def forward(self, prototypes: Float[Tensor, "B L P d"]) -> Float[Tensor, "B L"]:
+        strongest = prototypes.norm(dim=-1).argmax(-1)[..., None, None].expand(-1, -1, 1, prototypes.shape[-1])
+        both = torch.cat([prototypes.gather(2, strongest)[:, :, 0], prototypes.mean(2)], -1)
+        weights = {name: weight.float() for name, weight in self.net.named_parameters()}  # fp32 in any precision
+        return rearrange(functional_call(self.net, weights, both), "b l 1 -> b l")
+
+
+class LateInteraction(nn.Module):
+    """What the question adds to the scores: how well each of its tokens finds itself in an event's grains.
+
+    Per event, the sum over tokens r of g_r max_i <A q_r, B z_i> / sqrt(m): z_i are the grains of its representative, g
+    is a softmax over the tokens, A and B begin as identities, cut to the smaller width m. This pays off where words and
+    patches share a space.
+
+    Shapes: grains [B,L,G,d] and question [B,R,d'] -> [B,L], in fp32.
+
+    Departs: an extension; the paper's score net sees no question.
+    """
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.text = TruncatedIdentity(text_width, min(width, text_width), bias=False)
+        self.grain = TruncatedIdentity(width, min(width, text_width), bias=False)
+        self.gate = nn.Linear(text_width, 1)
+
+    def forward(
+        self, grains: Float[Tensor, "B L G d"], question: Float[Tensor, "B R e"], mask: Bool[Tensor, "B R"]
+    ) -> Float[Tensor, "B L"]:
+        tokens = linear(question.float(), self.text.weight.float())
+        parts = linear(grains, self.grain.weight.float())
+        fit = torch.einsum("brm,blgm->blrg", tokens, parts).amax(-1) / tokens.shape[-1] ** 0.5
+        gate = linear(question.float(), self.gate.weight.float(), self.gate.bias.float())[..., 0]
+        share = gate.masked_fill(~mask, -torch.inf).softmax(-1)
+        return torch.einsum("blr,br->bl", fit, share)
+
+
+class TruncatedIdentity(nn.Linear):
+    """A linear layer that begins by handing on the first of its inputs as they are."""
+
+    def reset_parameters(self) -> None:
+        nn.init.eye_(self.weight)
+
+
+def rescale(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"] | None = None) -> Float[Tensor, "B L"]:
+    """Min-max each video's scores to [0, 1]; equal scores and padding become zeros, never NaN.
+
+    Paper: the normalisation after Eq. 4.
+    """
+    real = scores if mask is None else torch.where(mask, scores, scores[:, :1])
+    low, high = real.aminmax(dim=-1, keepdim=True)
+    spread = high - low
+    scaled = (real - low) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+    return scaled * (spread > 0 if mask is None else mask & (spread > 0))

@@ -1,0 +1,103 @@
+"""Eq. 5-7: the best K' of the scores, so that the language model's loss can teach the scores."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def top_k(
+    scores: Float[Tensor, "B *n L"], keep: Sequence[int], mask: Bool[Tensor, "B L"] | None = None
+) -> tuple[Int[Tensor, "B *n K"], Bool[Tensor, "B *n K"] | None]:
+    """The K' best prototypes of each video in time order; equal scores rank by time.
+
+    Beside them stands which slots are used; None where all are, as in videos of one length.
+
+    Paper: the Top-K of Eq. 5 without noise.
+    """
+    between = (1,) * (scores.ndim - 2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask.unflatten(0, (-1, *between)), -torch.inf)
+    best = scores.sort(dim=-1, descending=True, stable=True).indices[..., : max(keep)]
+    if min(keep) == max(keep):
+        return best.sort(-1).values, None
+    slot = torch.arange(max(keep), device=scores.device)
+    used = slot < torch.tensor(keep, device=scores.device).unflatten(0, (-1, *between, 1))
+    ordered = best.masked_fill(~used, scores.shape[-1]).sort(-1).values
+    return ordered.masked_fill(~used, 0), used.expand_as(best)
+
+
+class PerturbedTopK(torch.autograd.Function):
+    """P_sigma: the mean over noise samples of the sorted top-K' as one-hot rows [B,K,L], with Eq. 7 as its gradient.
+
+    Rows of used slots sum to 1, columns to at most 1. The [n,K,L] one-hots never exist: each sample's choice is
+    counted where it falls.
+
+    Paper: Eq. 5-7.
+    Departs: the constraint set printed after Eq. 5 allows a prototype twice and in any order; this is the standard
+    top-K polytope. The backward subtracts the mean over samples, which lowers the variance and leaves a bias of 1/n.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        scores: Float[Tensor, "B L"],
+        noise: Float[Tensor, "B n L"],
+        sigma: float,
+        keep: Sequence[int],
+        mask: Bool[Tensor, "B L"] | None = None,
+    ) -> Float[Tensor, "B K L"]:
+        batch, samples, prototypes = noise.shape
+        chosen, used = top_k(torch.add(scores[:, None], noise, alpha=sigma), keep, mask)
+        slots = chosen.shape[-1]
+        cell = torch.arange(0, slots * prototypes, prototypes, device=chosen.device) + chosen  # of [slot, prototype]
+        counts = torch.zeros(batch, slots * prototypes, device=scores.device)
+        one = counts.new_ones(1, 1, 1) if used is None else used.float()
+        counts.scatter_add_(1, cell.flatten(1), one.expand_as(cell).flatten(1))
+        ctx.save_for_backward(cell, one, noise)
+        ctx.sigma = sigma  # type: ignore[attr-defined]
+        return rearrange(counts, "b (k l) -> b k l", k=slots) / samples
+
+    @staticmethod
+    def backward(ctx, grad: Float[Tensor, "B K L"]):  # type: ignore[no-untyped-def]
+        cell, one, noise = ctx.saved_tensors
+        gained = (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * one).sum(-1)
+        gained = gained - gained.mean(1, keepdim=True)
+        return torch.einsum("bn,bnl->bl", gained, noise) / (noise.shape[1] * ctx.sigma), None, None, None, None
+
+
+def perturbed_top_k_ref(
+    scores: Float[Tensor, "B L"], noise: Float[Tensor, "B n L"], sigma: float, keep: int
+) -> Float[Tensor, "B K L"]:
+    """P_sigma as it is defined: the mean of every sample's one-hot rows, for videos that keep equally many.
+
+    Paper: Eq. 6.
+    """
+    best = (scores[:, None] + sigma * noise).topk(keep).indices.sort(-1).values
+    return torch.nn.functional.one_hot(best, scores.shape[-1]).float().mean(1)
+
+
+def keyed_noise(
+    counts: Sequence[int], width: int, samples: int, rows: Int[Tensor, " B"], step: int
+) -> Float[Tensor, "B n {width}"]:
+    """Gaussian noise for the first ``counts`` columns of each row, zeros for the others.
+
+    It is keyed by (seed, step, row), so that neither batch layout nor the number of processes moves it.
+    """
+    noise = np.zeros((len(counts), samples, width), dtype=np.float32)
+    for n, (row, count) in enumerate(zip(rows.tolist(), counts, strict=True)):
+        generator = np.random.default_rng((torch.initial_seed(), step, row))
+        noise[n, :, :count] = generator.standard_normal((samples, count), dtype=np.float32)
+    return torch.from_numpy(noise).to(rows.device)
+
+
+def mix(mixture: Float[Tensor, "B K L"], values: Float[Tensor, "B L rows d"]) -> Float[Tensor, "B K rows d"]:
+    """Each slot's mixture of the prototypes' values: H = P_sigma M.
+
+    Paper: Eq. 5.
+    """
+    mixed = mixture.to(values.dtype) @ rearrange(values, "b l r d -> b l (r d)")
+    return rearrange(mixed, "b k (r d) -> b k r d", d=values.shape[-1])
