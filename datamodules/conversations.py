@@ -1,6 +1,6 @@
 """Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -9,15 +9,19 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.sketches import SketchCache, read_frames
+from dynfocus.errors import ConfigError
 from dynfocus.processor import Example, Processor
 from dynfocus.prompts import Turns
 from dynfocus.readers.conversations import read_conversations
 from dynfocus.records import Row
 from dynfocus.settings import ConnectorSettings, FrameRule
+from dynfocus.sketches.cache import Filled, SketchCache
+from dynfocus.sketches.clips import read_or_blank
+from dynfocus.sketches.encoders import EncoderFolder
 from dynfocus.stages import STAGES, StageName
 
 Split = Literal["train", "val", "test"]
+HALF = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 class ConversationDataset(Dataset):
@@ -35,8 +39,8 @@ class ConversationDataset(Dataset):
     def __getitem__(self, index: int) -> Example:
         row = self.rows[index]
         if self.cache is not None:
-            return Example(row, sketch=self.cache.read(self.media(row)))
-        return Example(row, frames=read_frames(self.media(row), self.rule))
+            return Example(row, sketch=self.cache.read(self.media(row)).sketch)
+        return Example(row, frames=read_or_blank(self.media(row), self.rule).frames)
 
 
 class ResumableOrder(Sampler[int]):
@@ -124,7 +128,12 @@ class ConversationDataModule(LightningDataModule):
         """The sketches on disk, where they are kept."""
         if self.sketch_cache is None:
             return None
-        return SketchCache(self.sketch_cache, self.encoders, self.connector, self.rule)
+        trained = getattr(self.trainer and self.trainer.lightning_module, "init_from", None)
+        # A model that starts from a whole model's folder brings that one's vision encoder.
+        folder = self.encoders if trained is None or not Path(trained).is_dir() else Path(trained)
+        precision = None if self.trainer is None else HALF.get(str(self.trainer.precision))
+        device = None if self.trainer is None else self.trainer.strategy.root_device
+        return SketchCache(self.sketch_cache, EncoderFolder(folder, precision), self.connector, self.rule, device)
 
     def splits(self, stage: str) -> tuple[Split, ...]:
         """The splits that a run of ``fit``, ``validate``, ``test`` or ``predict`` reads."""
@@ -132,12 +141,41 @@ class ConversationDataModule(LightningDataModule):
         return tuple(split for split in wanted.get(stage, ("test",)) if split in self.files)
 
     def setup(self, stage: str) -> None:
-        for split in self.splits(stage):
-            rows = read_conversations(self.root / self.files[split])
-            self.data[split] = ConversationDataset(rows, self.root, self.rule, self.cache)
-        if self.cache is not None:
-            used = [self.data[split] for split in self.splits(stage)]
-            self.cache.fill(data.media(row) for data in used for row in data.rows)
+        self.data |= {split: self.dataset(split) for split in self.splits(stage)}
+        if self.cache is None:
+            return
+        media = self.media(self.data[split] for split in self.splits(stage))
+        if self.trainer is None or self.trainer.world_size == 1:
+            self.cache.fill(media)
+            return
+        self.cache.fill(media, share=(self.trainer.global_rank, self.trainer.world_size))
+        self.trainer.strategy.barrier("sketches")
+
+    def sketch(self) -> Filled:
+        """Fill the cache with what any split shows, ahead of training.
+
+        Raises:
+            ConfigError: if no cache is set.
+        """
+        if self.cache is None:
+            raise ConfigError(
+                "a config whose data.init_args.sketch_cache is not set",
+                "a folder for the sketches",
+                "Set it in the config, or add --data.init_args.sketch_cache FOLDER.",
+            )
+        self.prepare_data()
+        return self.cache.fill(
+            self.media(self.dataset(split) for split in ("train", "val", "test") if split in self.files)
+        )
+
+    def dataset(self, split: Split) -> ConversationDataset:
+        rows = read_conversations(self.root / self.files[split])
+        return ConversationDataset(rows, self.root, self.rule, self.cache)
+
+    @staticmethod
+    def media(datasets: Iterable[ConversationDataset]) -> Iterator[Path | None]:
+        """What the rows show, in their order."""
+        return (data.media(row) for data in datasets for row in data.rows)
 
     def processor(self, prompt: str, answers: bool) -> Processor:
         """What makes batches, with answers to learn from or open questions."""

@@ -10,17 +10,21 @@ from pathlib import Path
 from dynfocus.errors import ConfigError, DynFocusError
 
 LIGHTNING = ("fit", "validate", "test", "predict")
+TRAINED = Path("runs/world/stage2/model")
 
 
 def main(args: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 a mistake said in one sentence, 130 stopped by Ctrl-C."""
-    verb = (sys.argv[1:] if args is None else args)[:1]
+    given = sys.argv[1:] if args is None else args
+    verb = given[:1]
     sys.path.insert(0, os.getcwd())  # a selector of one's own lies where one works
     try:
         if verb and verb[0] in LIGHTNING:
             from dynfocus.experiment import run
 
             run(args)
+        elif verb == ["sketch"] and any(arg.split("=")[0] == "--config" for arg in given):
+            sketch_data(given[1:])
         else:
             options = vars(parser().parse_args(args))
             options.pop("run")(**options)
@@ -42,9 +46,22 @@ def parser() -> argparse.ArgumentParser:
 
     ask_ = verbs.add_parser("ask", help="ask a trained model about any video or image")
     ask_.add_argument("video", type=Path, help="any video or image file")
-    ask_.add_argument("question")
-    ask_.add_argument("--model", type=Path, default=Path("runs/world/stage2/model"), help="a trained model's folder")
+    ask_.add_argument("questions", nargs="+", metavar="QUESTION", help="one or more, of which one reading is enough")
+    ask_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    ask_.add_argument("--cache", type=Path, help="folder to keep the video's sketch in, for the next time")
     ask_.set_defaults(run=ask)
+
+    sketch_ = verbs.add_parser(
+        "sketch",
+        help="compute sketches ahead of time",
+        usage="dynfocus sketch VIDEO [VIDEO ...] --cache FOLDER [--model FOLDER]\n"
+        "       dynfocus sketch --config FILE [--config FILE ...] [any setting of dynfocus fit]",
+        description="Compute the sketches of videos for a trained model, or of all data of a config for training.",
+    )
+    sketch_.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="any video or image file")
+    sketch_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    sketch_.add_argument("--cache", type=Path, required=True, help="folder to keep sketches in")
+    sketch_.set_defaults(run=sketch)
 
     plan_ = verbs.add_parser("plan", help="count what a video costs, before anything runs")
     plan_.add_argument("--frames", type=int, required=True, help="T, frames of the video")
@@ -71,21 +88,55 @@ def parser() -> argparse.ArgumentParser:
     table_.set_defaults(run=table)
 
     seeds_ = verbs.add_parser("seeds", help="repeat the embedded world's result, and its baseline, over seeds")
-    seeds_.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
+    seeds_.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     seeds_.set_defaults(run=seeds)
+
+    bench_ = verbs.add_parser("bench", help="measure what the method costs on this machine")
+    bench_.add_argument("--out", type=Path, default=Path("runs/bench.jsonl"), help="file that gets a line a run")
+    bench_.add_argument(
+        "--frames", type=numbers, default=[1, 16, 32, 64, 128, 256, 512, 1024], help="numbers of frames T to measure"
+    )
+    bench_.add_argument("--quick", action="store_true", help="few and short videos, in fp32")
+    bench_.set_defaults(run=bench)
     return root
 
 
-def ask(video: Path, question: str, model: Path) -> None:
-    """Print a trained model's answer, the kept frames with their time stamps, and the tokens."""
+def numbers(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [int(part) for part in text.split(",")]
+
+
+def ask(video: Path, questions: list[str], model: Path, cache: Path | None) -> None:
+    """Print a trained model's answers, the kept frames with their time stamps, and the tokens."""
     quiet()
     from dynfocus.answering import Answerer
 
-    reply = Answerer(model).ask(video, question)
-    kept = ", ".join(f"{frame} ({second:.1f} s)" for frame, second in zip(reply.kept, reply.seconds, strict=True))
-    print(f"answer:        {reply.answer}")
-    print(f"kept frames:   {kept} of {reply.frames}")
-    print(f"visual tokens: {reply.visual_tokens}")
+    answerer = Answerer(model, cache)
+    for question in questions:
+        reply = answerer.ask(video, question)
+        kept = ", ".join(f"{frame} ({second:.1f} s)" for frame, second in zip(reply.kept, reply.seconds, strict=True))
+        if len(questions) > 1:
+            print(f"question:      {question}")
+        print(f"answer:        {reply.answer}")
+        print(f"kept frames:   {kept} of {reply.frames}")
+        print(f"visual tokens: {reply.visual_tokens}")
+
+
+def sketch(videos: list[Path], model: Path, cache: Path) -> None:
+    """Fill a sketch cache for a trained model, and say what was there."""
+    quiet()
+    from dynfocus.answering import trained_cache
+
+    print(trained_cache(model, cache).fill(videos))
+
+
+def sketch_data(args: list[str]) -> None:
+    """Fill the sketch cache of a config's data module, and say what was there."""
+    from dynfocus.experiment import Sketching, run
+
+    done = run(["fit", *args], Sketching)
+    assert isinstance(done, Sketching)
+    print(done.filled)
 
 
 def plan(frames: int, events: int, keep: float, as_json: bool) -> None:
@@ -133,6 +184,14 @@ def seeds(seeds: list[int]) -> None:
     print(drawn)
     if short:
         raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
+
+
+def bench(out: Path, frames: list[int], quick: bool) -> None:
+    """Measure the method at real sizes, write one JSON line, and print a table."""
+    quiet()
+    from dynfocus.bench import bench as measure
+
+    measure(out, frames, quick)
 
 
 def quiet() -> None:

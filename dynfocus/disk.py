@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from dynfocus.errors import DiskError
 
@@ -20,7 +21,8 @@ def whole(path: Path) -> Iterator[Path]:
         DiskError: if there is no room, or no permission; whatever goes wrong, no half of it stays.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two machines that share a disk may give two processes the same number.
+    part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         yield part

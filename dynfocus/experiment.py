@@ -103,6 +103,24 @@ class Experiment(LightningCLI):
         return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
 
 
+class Sketching(Experiment):
+    """All that ``fit`` makes ready, up to the sketches of every split; nothing is trained."""
+
+    filled: Any = None
+
+    def fit(self, **options: Any) -> None:
+        """Raises ConfigError if the data keep no sketches."""
+        if not hasattr(self.datamodule, "sketch"):
+            raise ConfigError(
+                f"the data module {type(self.datamodule).__name__}, which has no method sketch",
+                "one that keeps sketches, such as datamodules.conversations.ConversationDataModule",
+                "Set data.class_path.",
+            )
+        self.datamodule.trainer = self.trainer
+        self.trainer.strategy.connect(self.model)
+        self.filled = self.datamodule.sketch()
+
+
 @contextmanager
 def a_new_run(folder: Path) -> Iterator[None]:
     """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; failing before the first checkpoint undoes that."""
@@ -122,7 +140,7 @@ def a_new_run(folder: Path) -> Iterator[None]:
         raise
 
 
-def run(args: list[str] | None) -> None:
+def run(args: list[str] | None, verbs: type[Experiment] = Experiment) -> Experiment:
     """Run one of LightningCLI's verbs; raises ConfigError for settings that do not parse or lead nowhere."""
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     logging.disable_progress_bar()
@@ -132,7 +150,7 @@ def run(args: list[str] | None) -> None:
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message)
     try:
-        Experiment(
+        return verbs(
             DynFocusModule,
             LightningDataModule,
             subclass_mode_data=True,

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from sketching import counted
 
 from dynfocus.answering import Answerer
 from dynfocus.budget import budget
@@ -98,3 +99,39 @@ def test_what_is_absent_is_named(trained: Path, tmp_path: Path) -> None:
         Answerer(tmp_path)
     with pytest.raises(VideoError, match=r"none\.mp4"):
         Answerer(trained).ask(tmp_path / "none.mp4", QUESTION)
+
+
+def test_a_second_question_costs_neither_decoding_nor_the_encoder(trained: Path, video: Path, tmp_path: Path) -> None:
+    asked = [QUESTION, "how many circles", QUESTION]
+    found = {}
+    for cache in (None, tmp_path / "cache"):
+        answerer = Answerer(trained, cache)
+        with counted() as calls:
+            found[cache] = [answerer.ask(video, asked[0])]
+        assert calls["reader"] == 1
+        assert calls["encoder"] > 0
+        with counted() as calls:
+            found[cache] += [answerer.ask(video, question) for question in asked[1:]]
+        assert not calls
+    with counted() as calls:
+        again = [Answerer(trained, tmp_path / "cache").ask(video, question) for question in asked]
+    assert not calls
+    assert found[None] == found[tmp_path / "cache"] == again
+    assert found[None][0] == found[None][2]
+
+
+def test_few_videos_are_remembered_and_none_that_changed(trained: Path, tmp_path: Path) -> None:
+    images = [tmp_path / f"{n}.png" for n in range(3)]
+    for n, path in enumerate(images):
+        Image.fromarray(tiny.frames(1, n)[0].numpy()).save(path)
+    answerer = Answerer(trained, remembered=2)
+
+    def reads(path: Path) -> int:
+        with counted() as calls:
+            answerer.ask(path, QUESTION)
+        return calls["reader"]
+
+    assert [reads(images[n]) for n in (0, 1, 0, 2, 0, 1)] == [1, 1, 0, 1, 0, 1]
+    Image.fromarray(tiny.frames(1, 7)[0].numpy()).save(images[1])
+    assert reads(images[1]) == 1
+    assert torch.equal(answerer.sketch(images[1]).sketch.pooled, tiny.model().sketch(tiny.frames(1, 7)).pooled)

@@ -33,6 +33,10 @@ MAY = {
     "dynfocus.evals": ("dynfocus.errors", "dynfocus.records", "dynfocus.evals"),
     "dynfocus.metrics": ("dynfocus.records", "dynfocus.evals"),
     "dynfocus.nn": ("dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.budget", "dynfocus.nn"),
+    "dynfocus.sketches": (
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.video"),
+        *("dynfocus.nn.backbones", "dynfocus.nn.sketch", "dynfocus.sketches"),
+    ),
     "dynfocus.towers": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
         *("dynfocus.world", "dynfocus.settings", "dynfocus.nn.backbones", "dynfocus.towers"),

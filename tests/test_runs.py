@@ -32,15 +32,6 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
 
 
-def test_the_sketch_cache_changes_no_bit(place: Path, trained: Path) -> None:
-    more = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "3")
-    assert call(place, "fit", "stage2", place / "runs" / "cached", *more) == 0
-    without = ("--data.init_args.sketch_cache", "null", "--trainer.limit_val_batches", "0")
-    assert call(place, "fit", "stage2", place / "runs" / "encoded", *more, *without) == 0
-    ends = [load_file(place / "runs" / name / "model" / "model.safetensors") for name in ("cached", "encoded")]
-    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
-
-
 def test_a_run_of_other_settings_moves_the_earlier_one_aside(place: Path, trained: Path) -> None:
     run = place / "runs" / "moved"
     more = ("--model.init_from", "null", "--trainer.max_steps", "2")

@@ -1,0 +1,1 @@
+"""Each video's sketch, computed once and kept on disk."""

@@ -1,0 +1,167 @@
+"""Entries of the sketch cache: damage is found and mended, and several processes at once do no harm."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from miniature import ROOT
+from safetensors.torch import load_file, save_file
+from sketching import counted, same, small_cache, some_media
+
+from dynfocus.errors import CheckpointError, DiskError, FeatureError, VideoError
+from dynfocus.sketches.cache import Filled, SketchCache
+from dynfocus.sketches.encoders import EncoderFolder
+from dynfocus.sketches.entries import Damaged, read_entry, write_entry
+
+
+@pytest.fixture
+def media(place: Path, tmp_path: Path) -> list[Path | None]:
+    return some_media(place, tmp_path / "media")
+
+
+@pytest.fixture
+def cache(place: Path, tmp_path: Path) -> Callable[..., SketchCache]:
+    return partial(small_cache, place, **{"folder": tmp_path / "cache"})
+
+
+def damaged(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        content[-100] ^= 4
+    path.write_bytes({"cut off": content[:-7], "empty": b"", "header alone": content[:64], "flipped": content}[how])
+
+
+@pytest.mark.parametrize("how", ["cut off", "empty", "header alone", "flipped", "another's"])
+@pytest.mark.parametrize("road", ["read", "fill"])
+def test_a_damaged_entry_is_computed_again_and_reported(cache, media, caplog, how: str, road: str) -> None:
+    one = cache()
+    one.fill(media, workers=0)
+    path, whole = one.path(media[2]), one.read(media[2]).sketch
+    before = path.read_bytes()
+    if how == "another's":
+        shutil.copy(one.path(media[0]), path)
+    else:
+        damaged(path, how)
+    with counted() as calls:
+        if road == "fill":
+            flipped = how == "flipped"  # which only reading it shows: filling reads no more than headers
+            assert one.fill(media, workers=0) == Filled(len(media) - (not flipped), 0, int(not flipped), one.folder)
+            assert bool(calls) == (not flipped)
+        assert same(cache().read(media[2]).sketch, whole)
+    assert calls["reader"] == 1
+    assert path.read_bytes() == before
+    [message] = [record.getMessage() for record in caplog.records]
+    assert str(path) in message
+    assert str(media[2]) in message
+    assert "\n" not in message
+    assert same(cache().read(media[2]).sketch, whole)
+    assert len(caplog.records) == 1
+
+
+def test_no_flipped_bit_goes_through(tmp_path) -> None:
+    """Every byte of a small entry: it is refused, or (where spaces fill up the header) holds the same."""
+    path, tensors = tmp_path / "e", {"pooled": torch.randn(3, 4, 2).half(), "mask": torch.ones(3, dtype=torch.bool)}
+    write_entry(path, tensors, "key")
+    content, harmless = path.read_bytes(), 0
+    for n in range(len(content)):
+        path.write_bytes(content[:n] + bytes([content[n] ^ (1 << n % 8)]) + content[n + 1 :])
+        try:
+            found = read_entry(path, "key")
+        except Damaged:
+            continue
+        assert found is not None
+        assert found.keys() == tensors.keys()
+        assert all(
+            torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in tensors.items()
+        )
+        harmless += 1
+    assert harmless < 8
+
+
+def test_what_cannot_be_sketched_is_named(cache, media, tmp_path, place) -> None:
+    one = cache()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video" * 99)
+    for workers in (2, 0):  # the first time more than one is missing, so that other processes decode
+        with pytest.raises(VideoError, match="broken"):
+            one.fill([*media, broken, *media[:1]], workers=workers)
+    assert one.fill(media).there == len(media)  # what came before is kept
+    with pytest.raises(VideoError, match=r"no file .*none\.mp4"):
+        one.fill([tmp_path / "none.mp4"])
+    state = load_file(place / "towers" / "encoders" / "model.safetensors")
+    wild = shutil.copytree(place / "towers" / "encoders", tmp_path / "wild")
+    state["vision_model.encoder.layers.0.mlp.fc1.bias"] += torch.nan
+    save_file(state, wild / "model.safetensors")
+    with pytest.raises(FeatureError, match=r"1\.mp4 with"):
+        cache(source=EncoderFolder(wild)).read(media[2])
+    with pytest.raises(CheckpointError):
+        EncoderFolder(tmp_path)
+    with pytest.raises(DiskError, match="/proc/none"):
+        cache(folder=Path("/proc/none")).fill(media)
+    assert not list(one.folder.rglob(".*"))
+
+
+TOGETHER = """
+import json, sys, time, tiny, torch
+from pathlib import Path
+from sketching import small_cache
+from dynfocus.sketches.entries import read_entry, write_entry
+place, folder, media, go = (Path(arg) for arg in sys.argv[1:5])
+tensors = {"pooled": torch.arange(300_000).half()}
+cache = small_cache(place, folder)
+go.with_suffix("." + sys.argv[5]).touch()
+while not go.exists(): time.sleep(0.001)
+filled = cache.fill([*sorted(media.iterdir()), None])
+for _ in range(100):
+    write_entry(folder / "entry", tensors, "key")
+    assert torch.equal(read_entry(folder / "entry", "key")["pooled"], tensors["pooled"])
+print(json.dumps([filled.there, filled.computed, filled.mended]))
+"""
+
+
+def together(tmp_path: Path, *args: str) -> list[str]:
+    """Run the script in two processes that begin at the same time; returns what they print."""
+    go = tmp_path / "go"
+    command = [sys.executable, "-c", TOGETHER, *args, str(go)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    both = [
+        subprocess.Popen([*command, name], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for name in "ab"
+    ]
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "go.a").exists() or not (tmp_path / "go.b").exists():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in both), [process.communicate()[1] for process in both]
+        time.sleep(0.001)
+    go.touch()
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], [error for _, error in ends]
+    return [shown for shown, _ in ends]
+
+
+def test_two_processes_at_once_do_no_harm(cache, media, tmp_path, place) -> None:
+    """They fill one cache, and then write and read one entry of it over and over."""
+    one = cache()
+    counts = [json.loads(shown) for shown in together(tmp_path, *map(str, (place, one.folder, media[0].parent)))]
+    assert all(sum(count) == len(media) and count[2] == 0 for count in counts)
+    assert sum(count[1] for count in counts) >= len(media)
+    assert not [path for path in one.folder.rglob("*") if path.name.startswith(".")]
+    alone = cache(folder=tmp_path / "alone")
+    alone.fill(media)
+    with counted() as calls:
+        assert all(same(one.read(medium).sketch, alone.read(medium).sketch) for medium in media)
+    assert not calls
+
+
+def test_shares_are_everyones_and_nobodys_twice(cache, media) -> None:
+    counts = [cache().fill(media, share=(rank, 2)) for rank in range(2)]
+    assert [(filled.there, filled.computed) for filled in counts] == [(0, 3), (0, 2)]
+    assert cache().fill(media).there == len(media)
