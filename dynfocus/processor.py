@@ -1,13 +1,14 @@
 """Rows and what they show -> Batch: prompts expanded by the visual tokens each video will cost."""
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dynfocus.budget import budget
+from dynfocus.budget import budget, largest_fit
 from dynfocus.errors import PromptError
 from dynfocus.nn.backbones import language_config, load_tokenizer
 from dynfocus.prompts import IGNORED, TEMPLATES, Encoded, Place, Turns, encode, expand
@@ -43,7 +44,8 @@ class Processor:
         slots: whether the first turn alone or every turn shows the video again.
         answers: true to give the answers (training), false to leave the last one open (asking).
         seed: keys on which side of the question a training row's video stands.
-        longest_instruction: tokens the instruction encoder reads at most.
+        longest_instruction: tokens of a question that the instruction encoder reads at most; the language model
+            reads all of it.
     """
 
     tokenizer: Any
@@ -71,6 +73,11 @@ class Processor:
         )
 
     def __call__(self, examples: list[Example]) -> Batch:
+        """Examples side by side, prompts padded on the left.
+
+        Raises:
+            PromptError: if a prompt is longer than the context; nothing of it is ever cut.
+        """
         coded, slot_video, slot_row, questions = [], [], [], []
         for n, example in enumerate(examples):
             row, visual = example.row, example.row.media is not None
@@ -112,13 +119,43 @@ class Processor:
         tokens = budget(frames, self.settings).visual_tokens
         times = 0 if not visual else len(turns) if self.slots == "every" else 1
         encoded = expand(encoded, self.tokenizer.convert_tokens_to_ids("<image>"), [tokens] * times)
-        if len(encoded.input_ids) > self.context:
-            raise PromptError(
-                f"row {row.id!r} of {len(encoded.input_ids)} tokens, {tokens * times} of them visual",
-                f"at most {self.context}, the language model's context",
-                "Lower connector.events or connector.keep, or the frames taken from each video.",
-            )
+        total = len(encoded.input_ids)
+        if total > self.context:
+            once = len(encode(self.tokenizer, turns, template, visual, place, "first").input_ids) - 1 + tokens
+            raise _too_long(row, total, times, frames, self.settings, self.context, times > 1 and once <= self.context)
         return encoded
+
+
+def _too_long(
+    row: Row, total: int, slots: int, frames: int, settings: ConnectorSettings, context: int, once_fits: bool
+) -> PromptError:
+    """What a row that does not fit costs, and each setting that alone would make it fit; no token is ever cut."""
+    each = budget(frames, settings).visual_tokens
+    text = total - slots * each
+    given = f"row {row.id!r} of {total} tokens, {slots * each} of them visual"
+    given += f" ({slots} slots of {each})" if slots > 1 else ""
+    needed = f"at most {context}, the language model's context"
+    if text > context:
+        return PromptError(
+            f"{given}, {text} of them text",
+            needed,
+            "The text itself is too long, without any visual token: shorten the conversation, or take a language model "
+            "of a longer context.",
+        )
+    fit = largest_fit(frames, settings, (context - text) // slots)
+    values = {"frame_rule.frames": fit.frames, "connector.events": fit.events, "connector.keep": fit.keep}
+    able = [f"{name} {_plain(value)}" for name, value in values.items() if value is not None]
+    unable = [name for name, value in values.items() if value is None]
+    able += ["slots first"] if once_fits else []
+    advice = [f"Each of these alone makes it fit: {', '.join(able)}"] if able else []
+    advice += [f"Not enough alone at any value: {', '.join(unable)}"] if unable else []
+    advice += [] if able else ["Shorten the conversation, or take a language model of a longer context"]
+    return PromptError(given, needed, ". ".join(advice) + ".")
+
+
+def _plain(value: int | float) -> str:
+    """A number without exponent, so that YAML reads it as one."""
+    return format(Decimal(str(value)), "f")
 
 
 def _pad_left(coded: list[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

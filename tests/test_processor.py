@@ -1,6 +1,8 @@
 """Mixed rows -> Batch."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import tiny
@@ -8,9 +10,10 @@ import torch
 
 from dynfocus.budget import budget
 from dynfocus.errors import PromptError
-from dynfocus.processor import Example
+from dynfocus.processor import Example, Processor
 from dynfocus.prompts import IGNORED
 from dynfocus.records import Row, Turn
+from dynfocus.settings import ConnectorSettings
 
 IMAGE = tiny.tokenizer().convert_tokens_to_ids("<image>")
 
@@ -80,14 +83,110 @@ def test_questions_are_masked_where_padded() -> None:
     assert short.question_ids.shape[1] == 3
 
 
-def test_a_row_beyond_the_context_is_named_with_its_visual_tokens() -> None:
-    with pytest.raises(PromptError, match=rf"row 'r5' of \d+ tokens, {cost(300)} of them visual"):
+def within(context: int, settings: ConnectorSettings = tiny.SETTINGS, **options: Any) -> Processor:
+    return replace(tiny.processor(settings, **options), context=context)
+
+
+def refused(maker: Processor, one: Example) -> str:
+    with pytest.raises(PromptError) as error:
+        maker([one])
+    return str(error.value)
+
+
+def test_a_row_beyond_the_context_is_named_with_its_counts() -> None:
+    text = tiny.processor()([tiny.example(5, 6)]).input_ids.shape[1] - cost(6)
+    with pytest.raises(PromptError, match=rf"row 'r5' of {text + cost(300)} tokens, {cost(300)} of them visual\. "):
         tiny.processor()([tiny.example(1, 2), tiny.example(5, 300)])
-    length = tiny.processor()([tiny.example(5, 6)]).input_ids.shape[1]
-    exact = replace(tiny.processor(), context=length)
-    assert exact([tiny.example(5, 6)]).input_ids.shape[1] == length
-    with pytest.raises(PromptError, match=f"at most {length - 1}"):
-        replace(exact, context=length - 1)([tiny.example(5, 6)])
+    length, example = text + cost(6), tiny.example(5, 6)
+    assert within(length)([example]).input_ids.shape[1] == length
+    assert f"at most {length - 1}, the language model's context" in refused(within(length - 1), example)
+
+
+def given_values(message: str) -> dict[str, str]:
+    """The settings that a refusal offers, with their values as they are printed."""
+    offered = re.search(r"Each of these alone makes it fit: (.*?)\.(?: [A-Z]|$)", message)
+    return {} if offered is None else dict(part.rsplit(" ", 1) for part in offered[1].split(", "))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("turns", "context"), [(1, 512), (1, 400), (3, 512), (3, 1023)])
+def test_each_value_that_a_refusal_offers_makes_the_row_fit_and_the_next_larger_one_does_not(
+    turns: int, context: int
+) -> None:
+    settings = replace(tiny.SETTINGS, events=60, keep=0.5)
+    maker, frames = within(context, settings, answers=True), 100
+    row = tiny.example(4, frames, settings, turns=turns)
+    message = refused(maker, row)
+    each = budget(frames, settings).visual_tokens
+    text = tiny.processor(settings, answers=True)([tiny.example(4, 1, settings, turns=turns)]).input_ids.shape[1]
+    text -= turns * budget(1, settings).visual_tokens
+    assert f"of {text + turns * each} tokens, {turns * each} of them visual" in message
+    assert (f"({turns} slots of {each})" in message) == (turns > 1)
+    offered = given_values(message)
+    slots_first = offered.pop("slots", None)
+    assert offered.keys() <= {"frame_rule.frames", "connector.events", "connector.keep"}
+    assert "frame_rule.frames" in offered
+    for name in {"connector.events", "connector.keep"} - offered.keys():
+        assert name in message.split("Not enough alone at any value: ")[1]
+    for name, printed in offered.items():
+        step = 10.0 ** -len(printed.partition(".")[2])
+        for value, fits in ((float(printed), True), (round(float(printed) + step, 6), False)):
+            count = int(value) if name == "frame_rule.frames" else frames
+            field = name.partition(".")[2]
+            changed = {} if field == "frames" else {field: int(value) if field == "events" else value}
+            then = replace(settings, **changed)
+            new = replace(maker, settings=then), tiny.example(4, count, then, turns=turns)
+            if fits:
+                assert new[0]([new[1]]).input_ids.shape[1] <= context
+            else:
+                assert "language model's context" in refused(*new)
+    once = replace(maker, slots="first")
+    if slots_first:
+        assert once([row]).input_ids.shape[1] <= context
+    elif turns > 1:
+        refused(once, row)
+
+
+def test_which_settings_are_offered() -> None:
+    """Three turns of 100 frames: L and K/L have nothing to give where the rods alone, 200 each, are too many."""
+    settings = replace(tiny.SETTINGS, events=60, keep=0.5)
+    row = tiny.example(4, 100, settings, turns=3)
+    assert given_values(refused(within(1500, settings), row)).keys() == {
+        *("frame_rule.frames", "connector.events", "connector.keep", "slots")
+    }
+    assert given_values(refused(within(512, settings), row)).keys() == {"frame_rule.frames"}
+    single = refused(within(150, settings), tiny.example(4, 100, settings))
+    assert "Not enough alone at any value: connector.events, connector.keep." in single
+
+
+def test_an_image_that_does_not_fit_cannot_be_helped_by_any_of_them() -> None:
+    length = tiny.processor()([tiny.example(0, 1)]).input_ids.shape[1]
+    message = refused(within(length - 1), tiny.example(0, 1))
+    assert given_values(message) == {}
+    assert "Not enough alone at any value: frame_rule.frames, connector.events, connector.keep. Shorten" in message
+
+
+@pytest.mark.parametrize("media", ["v.mp4", None])
+def test_a_text_too_long_by_itself_is_called_so(media: str | None) -> None:
+    row = Row("r", 0, media, (Turn("what " * 600, None),))
+    message = refused(tiny.processor(), Example(row, sketch=tiny.sketch(3)))
+    visual = cost(3) if media else 0
+    text = 600 + 5  # <s> user : ... assistant :
+    assert f"of {text + visual} tokens, {visual} of them visual, {text} of them text" in message
+    assert "The text itself is too long" in message
+    assert "connector" not in message
+
+
+def test_a_question_is_never_cut() -> None:
+    """One token more of context than it needs, none, and one too few: all of the words or none."""
+    asked = "how many circles are there " * 20
+    row = Row("r", 0, "v.mp4", (Turn(asked, None),))
+    example = Example(row, sketch=tiny.sketch(3))
+    ids = tiny.tokenizer()(asked.strip(), add_special_tokens=False)["input_ids"]
+    length = len(ids) + 5 + cost(3)
+    for context in (length + 1, length):
+        found = within(context)([example]).input_ids[0].tolist()
+        assert found[3 + cost(3) : -2] == ids
+    refused(within(length - 1), example)
 
 
 def test_frames_go_along_where_there_is_no_sketch() -> None:
