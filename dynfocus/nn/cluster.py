@@ -96,7 +96,8 @@ def squared_distances(
     parts, width = points.split(BLOCK, 1), points.shape[-1]
     centre = None
     if centred and mask is None:
-        centre = points.mean(1, keepdim=True, dtype=torch.float32)
+        means = [part.mean(1, keepdim=True, dtype=torch.float32) for part in parts]
+        centre = means[0] if len(means) == 1 else sum(means) / len(means)  # near the mean is near enough
     elif centred and mask is not None:
         centre = merge((mask / mask.sum(-1, keepdim=True))[:, None], points)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dynfocus.errors import FeatureError
-from dynfocus.nn.cluster import density_peaks
+from dynfocus.nn.cluster import BLOCK, density_peaks
 from dynfocus.nn.events import find_events
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import FrameSketch
@@ -88,9 +88,9 @@ def multigrained(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -
 
 
 def finite(sketch: FrameSketch) -> bool:
-    """Whether every number of the sketch is finite; asked through sums, which take no memory."""
-    total = sketch.pooled.sum(dtype=torch.float32) + sketch.grains.sum(dtype=torch.float32)
-    return isfinite(total if sketch.patches is None else total + sketch.patches.sum(dtype=torch.float32))
+    """Whether every number of the sketch is finite; asked through sums, block by block, which take no memory."""
+    held = [part for part in (sketch.pooled, sketch.grains, sketch.patches) if part is not None]
+    return isfinite(torch.stack([b.sum(dtype=torch.float32) for part in held for b in part.split(BLOCK, 1)]).sum())
 
 
 def _room(part: FrameSketch, frames: int) -> FrameSketch:
