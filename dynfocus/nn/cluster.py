@@ -55,19 +55,15 @@ def density_peaks(
     """
     with torch.autocast(points.device.type, enabled=False):
         gaps, noise = squared_distances(points, mask, centred=copies)
-        spread = mean_gap(gaps, noise if copies else None, neighbours, mask)
         index = torch.arange(points.shape[1], device=points.device)
         if copies:
             first = first_copies(gaps, noise)
-            spread = spread.gather(1, first)
+            gaps = as_of_first(gaps, first)
+        spread = mean_gap(gaps, neighbours, mask)
         distance = peak_distance(gaps, spread, mask)
-        if copies:
-            distance = distance * (first == index)  # an earlier copy is denser, and at no distance
         peak = distance.log() - spread  # the logarithm of rho * delta: it ranks alike and never underflows
         chosen = peak.sort(dim=-1, descending=True, stable=True).indices[:, :count].sort(-1).values
         to_chosen = gaps.gather(1, chosen[..., None].expand(-1, -1, gaps.shape[-1]))
-        if copies:
-            to_chosen = to_chosen.gather(2, first[:, None].expand_as(to_chosen))
         to_chosen = to_chosen.scatter_(2, chosen[..., None], -1.0)  # each is its own nearest, also among copies
         labels, place = to_chosen.argmin(1), index[: chosen.shape[1]]
         outside = labels[:, None] != place[:, None] if neighbourhood == "cluster" else beyond(to_chosen, neighbours)
@@ -146,12 +142,25 @@ def squared_distances_ref(points: Float[Tensor, "B M f"]) -> Float[Tensor, "B M 
 def first_copies(gaps: Float[Tensor, "B M M"], noise: Float[Tensor, "B M"]) -> Int[Tensor, "B M"]:
     """The first point that each point is an exact copy of; itself where there is none before it.
 
-    The rounding of a matrix product depends on where a row stands in it, so copies must be known to tie: they have the
-    same length to the bit, and no more between them than rounding leaves.
+    They have the same length to the bit, and no more between them than rounding leaves.
     """
     rows = zip(gaps.split(BLOCK, 1), noise.split(BLOCK, 1), strict=True)
     alike = ((gap <= noise[:, None]) & (mine[..., None] == noise[:, None]) for gap, mine in rows)
     return _stack([same.view(torch.uint8).argmax(-1) for same in alike])
+
+
+def as_of_first(gaps: Float[Tensor, "B M M"], first: Int[Tensor, "B M"]) -> Float[Tensor, "B M M"]:
+    """D with every distance taken between the first copies of its two points; written over the D that is given.
+
+    The rounding of a matrix product depends on where a row stands in it: only so copies tie in everything.
+    """
+    for n in range(0, gaps.shape[1], BLOCK):
+        rows = gaps[:, n : n + BLOCK]
+        rows.copy_(rows.gather(2, first[:, None].expand_as(rows)))
+    for n in range(0, gaps.shape[1], BLOCK):
+        rows = gaps[:, n : n + BLOCK]
+        rows.copy_(gaps.gather(1, first[:, n : n + BLOCK, None].expand_as(rows)))
+    return gaps
 
 
 def first_copies_ref(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
@@ -160,21 +169,15 @@ def first_copies_ref(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
 
 
 def mean_gap(
-    gaps: Float[Tensor, "B M M"],
-    noise: Float[Tensor, "B M"] | None,
-    neighbours: int,
-    mask: Bool[Tensor, "B M"] | None = None,
+    gaps: Float[Tensor, "B M M"], neighbours: int, mask: Bool[Tensor, "B M"] | None = None
 ) -> Float[Tensor, "B M"]:
     """-log rho: the mean distance to the C = min(``neighbours``, points) nearest, itself the first of them.
 
-    Distances that rounding alone may have left (no more than ``noise``) count as 0, so that points among C exact copies
-    tie at the top. Padding is infinitely far.
+    Padding is infinitely far.
 
     Paper: Eq. 1.
     """
     near = smallest(gaps, min(neighbours, gaps.shape[-1]))
-    if noise is not None:
-        near = near * (near > noise[..., None])
     if mask is None:
         return near.mean(-1)
     counted = near.isfinite()
