@@ -21,7 +21,7 @@ SHELL := /bin/bash
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install world towers stage1 stage2 slow test check tensorboard clean
+.PHONY: help install world towers stage1 stage2 slow test check bench tensorboard clean
 
 python := .venv/bin/python
 dynfocus := $(python) -m dynfocus
@@ -34,7 +34,7 @@ quote = '$(subst ','\'',$(1))'
 line = $(call quote,$(1) $(2) $(subst $(hash),\$(hash),$(subst $$,$$$$,$(3))))
 
 # ARGS and CONFIG belong to the target that was named; the steps before it keep what they were last finished with.
-takes_args := world towers stage1 stage2 slow test tensorboard
+takes_args := world towers stage1 stage2 slow test bench tensorboard
 args_of = $(strip $(if $(call named,$(1)),$(ARGS),$(LAST_ARGS_$(1))))
 config_of = $(strip $(or $(if $(call named,$(1)),$(CONFIG),$(LAST_CONFIG_$(1))),lightning_configs/$(1).yaml lightning_configs/world.yaml))
 # The world's models are so small that a second thread costs more than it brings.
@@ -168,6 +168,9 @@ check: install ## lint, format, types and architecture
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 	$(python) -m pytest -q tests/test_architecture.py
+
+bench: install ## measure what the connector costs: time, memory, operations (ARGS="--quick" takes a minute)
+	@$(dynfocus) bench $(ARGS)
 
 tensorboard: install ## look at the runs in a browser
 	@$(python) -m tensorboard.main --logdir runs $(ARGS)

@@ -1,0 +1,20 @@
+"""What the connector costs: counted operations, measured memory, and time beside the machine's own limit."""
+
+from pathlib import Path
+
+
+def bench(out: Path, frames: list[int], quick: bool) -> None:
+    """Measure the connector, print a table as it goes, and append one JSON line for each case to ``out``.
+
+    Args:
+        out: a file of JSON lines; it is made, or added to.
+        frames: the numbers of frames T to measure.
+        quick: only T <= 64 in fp32, and none of the rows that take minutes.
+
+    Raises:
+        ConfigError: if no number of frames is left to measure.
+        DiskError: if ``out`` cannot be written.
+    """
+    from dynfocus.bench.run import run
+
+    run(out, frames, quick)

@@ -1,0 +1,104 @@
+"""Rows about length: temporal clustering, hours of video from patches to tokens, and the perturbed Top-K's memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynfocus.bench.cases import FEATURES, Bench
+from dynfocus.bench.flops import Sizes, fewest_flops
+from dynfocus.bench.memory import extra_peak, freed_at_once
+from dynfocus.bench.roofline import Roofline, seconds
+from dynfocus.nn.cluster import density_peaks
+from dynfocus.nn.topk import PerturbedTopK, keyed_noise
+from dynfocus.settings import ConnectorSettings
+
+
+@dataclass
+class Watch:
+    """Runs something once, and remembers how many seconds it took and how much memory it added."""
+
+    device: str = "cpu"
+    seconds: float = 0.0
+    extra: int | None = None
+
+    def run(self, work: Any) -> "Watch":
+        def timed() -> None:
+            self.seconds = seconds(work, self.device)
+
+        self.extra = extra_peak(timed, self.device)
+        return self
+
+
+def temporal(frames: int, roofline: Roofline, settings: ConnectorSettings, sizes: Sizes, device: str) -> dict[str, Any]:
+    """Temporal DPC-KNN alone, on sketches in half precision: Eq. 1-3 over the frames of one video."""
+    points = random_half(frames, settings.pooled * sizes.width, device)
+    rate = roofline.rates()[0]
+    done = Watch(device).run(lambda: density_peaks(points, settings.events, settings.neighbours))
+    rate = max(rate, roofline.rates()[0])
+    products = 2 * frames * frames * points.shape[-1]
+    return {
+        "case": "temporal DPC-KNN",
+        "pass": "forward",
+        "frames": frames,
+        "precision": "float16",
+        "device": device,
+        "seconds": done.seconds,
+        "roofline": products / rate / done.seconds,
+        "flops": products,
+        "extra_bytes": done.extra,
+    }
+
+
+def long_video(bench: Bench, roofline: Roofline, frames: int) -> dict[str, Any]:
+    """Sketch, DPE and CCE of one long video in evaluation, once: time and extra memory of the same run."""
+    bench.answer(FEATURES)
+    found = []
+    rate = roofline.rates()[0]
+    done = Watch(bench.device).run(lambda: found.append(int(bench.answer(frames).mask.sum())))
+    rate = max(rate, roofline.rates()[0])
+    flops = fewest_flops(frames, bench.settings, bench.sizes)
+    return {
+        "case": f"long video, {bench.settings.sketch_dtype} sketch",
+        "pass": "forward",
+        "frames": frames,
+        "precision": str(bench.dtype).removeprefix("torch."),
+        "device": bench.device,
+        "seconds": done.seconds,
+        "roofline": flops.total / rate / done.seconds,
+        "flops": flops.total,
+        "extra_bytes": done.extra,
+        "tokens": found[0],
+    }
+
+
+def perturbed(events: int, kept: int, samples: int, device: str = "cpu") -> dict[str, Any]:
+    """The perturbed Top-K with its noise, forward and backward, of one video of many events."""
+    rows = torch.zeros(1, dtype=torch.long, device=device)
+    scores = torch.linspace(0, 1, events, device=device)[None].requires_grad_()
+
+    def work() -> None:
+        noise = keyed_noise([events], events, samples, rows, 0)
+        PerturbedTopK.apply(scores, noise, 0.1, [kept]).square().sum().backward()
+
+    took = min(seconds(work, device) for _ in range(3))
+    with freed_at_once():  # the least of three: what is loaded once is no part of it
+        extra = min((extra_peak(work, device) for _ in range(3)), key=lambda found: (found is None, found))
+    return {
+        "case": f"perturbed Top-K, L={events} K={kept} n={samples}",
+        "pass": "forward+backward",
+        "precision": "float32",
+        "device": device,
+        "seconds": took,
+        "extra_bytes": extra,
+    }
+
+
+def random_half(frames: int, features: int, device: str, chunk: int = 256) -> Tensor:
+    """Random points [1,T,f] in half precision, made in parts, so that they never exist in full precision."""
+    points = torch.empty(1, frames, features, dtype=torch.float16, device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    for part in points[0].split(chunk):
+        part.copy_(torch.randn(part.shape, generator=generator, device=device))
+    return points

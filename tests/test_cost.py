@@ -1,0 +1,107 @@
+"""Gates on what the connector may cost: counts and growth, not seconds."""
+
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+
+from dynfocus.bench.cases import Bench, count_answer, count_step
+from dynfocus.bench.flops import Sizes
+from dynfocus.bench.long import perturbed
+from dynfocus.bench.memory import extra_peak, freed_at_once
+from dynfocus.bench.roofline import seconds
+from dynfocus.bench.run import one_thread
+from dynfocus.budget import budget
+from dynfocus.settings import ConnectorSettings
+
+DEFAULTS = ConnectorSettings()
+NARROW = Sizes(width=32, text=16, out=48, question=8)  # counts do not depend on widths
+FORWARD, BACKWARD, SYNCS = 200, 150, 10
+MEGABYTE, GIGABYTE = 10**6, 10**9
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[int, tuple[dict[str, Any], dict[str, Any]]]:
+    """Of an answer and of a training step, of one video in one chunk, by its frames."""
+    made = {frames: Bench(DEFAULTS, NARROW, chunk=frames) for frames in (30, 64, 200)}
+    return {frames: (count_answer(one, frames), count_step(one, frames)) for frames, one in made.items()}
+
+
+def test_one_chunk_takes_few_operations(counts: dict) -> None:
+    for answer, step in counts.values():
+        assert answer["operations_forward"] <= FORWARD
+        assert step["operations_forward"] <= FORWARD
+        assert step["operations_backward"] <= BACKWARD
+
+
+def test_one_chunk_waits_seldom(counts: dict) -> None:
+    for answer, step in counts.values():
+        assert answer["syncs"] <= SYNCS
+        assert step["syncs"] <= SYNCS
+
+
+def test_longer_videos_take_no_more_operations(counts: dict) -> None:
+    for kind in (0, 1):
+        found = [{**both[kind], "tokens": 0} for both in counts.values()]
+        assert found[0] == found[1] == found[2]
+        assert [both[kind]["tokens"] for both in counts.values()] == [budget(t, DEFAULTS).visual_tokens for t in counts]
+
+
+def test_another_chunk_repeats_the_sketch_alone() -> None:
+    made = (Bench(DEFAULTS, NARROW, chunk=chunk) for chunk in (32, 16, 8))
+    two, four, eight = (count_answer(one, 64)["operations_forward"] for one in made)
+    assert 0 < four - two < two
+    assert eight - four == 2 * (four - two)
+
+
+def test_a_training_step_grows_slower_than_its_video() -> None:
+    made = Bench(DEFAULTS, Sizes(width=176, text=96, out=512, question=32))
+    steps = {frames: partial(made.step, frames) for frames in (64, 256)}
+    with one_thread():
+        for step in steps.values():
+            step()
+        spent = [{frames: seconds(step) for frames, step in steps.items()} for _ in range(5)]
+    assert median(turn[256] / turn[64] for turn in spent) <= 4.0
+
+
+def test_the_perturbed_top_k_counts_instead_of_keeping_every_choice() -> None:
+    extra = perturbed(1000, 450, 500)["extra_bytes"]
+    assert extra is not None
+    assert extra <= 20 * MEGABYTE
+
+
+def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, int]:
+    """The extra memory of a video from patches to tokens, and what its sketch and its tokens need at least."""
+    made = Bench(settings, sizes)
+    tokens = budget(frames, settings).visual_tokens
+    with one_thread():
+        made.answer(64)
+        found = []
+        extra = extra_peak(lambda: found.append(made.answer(frames).tokens.shape[1]))
+    assert found == [tokens]
+    assert extra is not None
+    bytes_each = torch.finfo(getattr(torch, settings.sketch_dtype)).bits // 8
+    sketch = frames * (settings.pooled + settings.grains) * sizes.width * bytes_each
+    return extra, sketch + tokens * sizes.out * 4
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_a_long_video_takes_its_sketch_and_its_distances(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in ("cluster", "encode", "sketch"):
+        monkeypatch.setattr(f"dynfocus.nn.{room}.BLOCK", 64)  # so that 2048 frames are many blocks
+    settings, sizes, frames = replace(DEFAULTS, patches=64, sketch_dtype=precision), Sizes(1024, 32, 64, 8), 2048
+    with freed_at_once():
+        extra, least = held(settings, sizes, frames)
+    least += 4 * frames**2
+    pooled, patches = (frames * rows * sizes.width * 2 for rows in (settings.pooled, settings.patches))
+    assert 0.9 * least < extra < least + 0.5 * min(pooled, patches)  # no room for a copy of f_t or of V in 16 bit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "most"), [("float16", 2 * GIGABYTE), ("float32", 3 * GIGABYTE)])
+def test_hours_of_video_fit(precision: Any, most: int) -> None:
+    extra, least = held(replace(DEFAULTS, sketch_dtype=precision), Sizes(), 10_000)
+    assert least < extra < most
