@@ -50,12 +50,16 @@ class FrameSketch(_Bundle):
         return self.mask.sum(-1)
 
     def gather(self, rows: Int[Tensor, " I"]) -> "FrameSketch":
-        """The sketches of the videos ``rows``, in that order, repeated where asked for."""
+        """The sketches of the videos ``rows``, in that order; no copy where they stand so already."""
+        if rows.tolist() == list(range(len(self.mask))):
+            return self
         return FrameSketch(*(None if part is None else part[rows] for part in vars(self).values()))  # type: ignore
 
 
 def stack_sketches(sketches: list[FrameSketch]) -> FrameSketch:
     """Put sketches of single videos (B = 1 each) side by side, padded to the longest."""
+    if len(sketches) == 1:
+        return sketches[0]
 
     def pad(name: str, value: int = 0) -> Any:
         parts = [getattr(sketch, name)[0] for sketch in sketches if getattr(sketch, name) is not None]
@@ -95,7 +99,7 @@ class Events(_Bundle):
         prototypes: m_l of Eq. 3.
         first: the first prototype that each is an exact copy of; its own place where there is none before it.
         labels: for each frame, the prototype whose cluster it is in.
-        log_density: log rho_t of Eq. 1.
+        spread: -log rho_t of Eq. 1: the mean distance to the nearest frames.
         distance: delta_t of Eq. 2.
     """
 
@@ -104,7 +108,7 @@ class Events(_Bundle):
     prototypes: Float[Tensor, "B L P d"]
     first: Int[Tensor, "B L"]
     labels: Int[Tensor, "B T"]
-    log_density: Float[Tensor, "B T"]
+    spread: Float[Tensor, "B T"]
     distance: Float[Tensor, "B T"]
 
 

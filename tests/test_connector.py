@@ -89,6 +89,39 @@ def test_copies_of_frames_tie_alike_in_any_batch(kinds: list[int], more: int, re
         torch.testing.assert_close(found.tokens[0][found.mask[0]], alone.tokens[0], atol=5e-6, rtol=1e-5)
 
 
+def test_choices_are_fp32_whatever_the_precision_of_products() -> None:
+    """TF32, which a trainer's advice may have switched on, is off where distances and scores are computed."""
+    seen: dict[str, set[str]] = {}
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.setdefault(str(func), set()).add(torch.get_float32_matmul_precision())
+            return func(*args, **(kwargs or {}))
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        with Watch():
+            run(made(), tiny.sketch(12))
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    for deciding in ("aten.baddbmm.default", "aten.native_layer_norm.default"):  # D, and the score net
+        assert seen[deciding] == {"highest"}
+    assert "high" in seen["aten.addmm.default"]  # the projectors may be faster
+
+
+def test_a_question_without_a_token_gives_finite_tokens() -> None:
+    for s in (tiny.SETTINGS, replace(tiny.SETTINGS, score_reads_question=True)):
+        question, mask = asked(1)
+        found = made(s)(tiny.sketch(4), question, ~mask, torch.arange(1))
+        assert found.tokens.isfinite().all()
+
+
+def test_a_sketch_without_patches_is_refused_where_they_are_asked_for() -> None:
+    with pytest.raises(FeatureError, match="without patches"):
+        run(made(replace(tiny.SETTINGS, kept_tokens=256)), tiny.sketch(4))
+
+
 def test_a_static_video_costs_and_answers_like_any_other() -> None:
     one = tiny.sketch(1)
     still = FrameSketch(*(v.expand(-1, 12, *v.shape[2:]) for v in (one.pooled, one.grains, one.mask)))

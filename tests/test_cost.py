@@ -97,7 +97,7 @@ def test_a_long_video_takes_its_sketch_and_its_distances(precision: Any, monkeyp
         extra, least = held(settings, sizes, frames)
     least += 4 * frames**2
     pooled, patches = (frames * rows * sizes.width * 2 for rows in (settings.pooled, settings.patches))
-    assert 0.9 * least < extra < least + 0.5 * min(pooled, patches)  # no room for a copy of f_t or of V in 16 bit
+    assert 0.9 * least < extra < least + 0.75 * min(pooled, patches)  # no room for a copy of f_t or of V in 16 bit
 
 
 @pytest.mark.slow

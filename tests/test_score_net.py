@@ -17,10 +17,6 @@ def scores_of(count: int, seed: int = 0) -> Tensor:
     return torch.rand(1, count, generator=tiny.generator(seed))
 
 
-def noise_of(samples: int, count: int, seed: int = 0) -> Tensor:
-    return torch.randn(1, samples, count, generator=tiny.generator(seed))
-
-
 def real(count: int) -> Tensor:
     return torch.ones(1, count, dtype=torch.bool)
 

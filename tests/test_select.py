@@ -18,10 +18,11 @@ from dynfocus.types import FrameSketch, stack_sketches
 SEEDS = st.integers(0, 10**6)
 
 
-def test_a_video_without_change_keeps_its_first_frames() -> None:
+@pytest.mark.parametrize("reading", ["cluster", "nearest"])
+def test_a_video_without_change_keeps_its_first_frames(reading: str) -> None:
     """Also where its prototypes' scores differ by rounding, as those of wide features do."""
     for seed, (width, frames) in enumerate([(64, 8), (256, 13), (48, 25), (512, 9)]):
-        wide = replace(tiny.SETTINGS, events=6, keep=0.5)
+        wide = replace(tiny.SETTINGS, events=6, keep=0.5, neighbourhood=reading)
         still = tiny.sketch(1, seed, width=width).gather(torch.tensor([0]))
         still = FrameSketch(*(v.expand(-1, frames, *v.shape[2:]) for v in (still.pooled, still.grains, still.mask)))
         torch.manual_seed(seed)
@@ -142,3 +143,21 @@ def test_patches_that_the_sketch_does_not_hold_are_refused() -> None:
     assert torch.equal(found, one.patches[:, [4, 8]])
     with pytest.raises(FeatureError, match=r"patches of frame 3, .* Set connector.patch_frames to all"):
         patches_of(some, torch.tensor([[4, 3]]), real)
+
+
+def test_representatives_of_a_sketch_are_not_chosen_again() -> None:
+    """The rounding of a padded batch may choose otherwise where two frames are nearly alike."""
+    s = replace(tiny.SETTINGS, kept_tokens=256)
+    videos = [tiny.sketch(frames, seed=frames, settings=s) for frames in (9, 3)]
+    others = [torch.tensor([[0, 2, 3, 5, 8]]), torch.tensor([[0, 1, 2]])]
+    held = [replace(v, patches=v.patches[:, o[0]], patch_frames=o) for v, o in zip(videos, others, strict=True)]
+    both = stack_sketches(held)
+    for net in (selector(s).eval(), selector(s).train()):
+        focus = net(both, tiny.cues(both, [3, 2]))
+        assert focus.events is not None
+        assert focus.patches is not None
+        assert focus.events.frames[0].tolist() == [0, 2, 3, 5, 8]
+        assert focus.events.frames[1, :3].tolist() == [0, 1, 2]
+        assert set(focus.frames[0].tolist()) <= {0, 2, 3, 5, 8}
+    alone = selector(s).eval()(held[1], tiny.cues(held[1], [2], row=1))
+    torch.testing.assert_close(selector(s).eval()(both, tiny.cues(both, [3, 2])).patches[1, :2], alone.patches[0])

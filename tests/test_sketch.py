@@ -129,6 +129,15 @@ def test_numbers_too_large_for_the_sketch_precision_are_refused() -> None:
         sketch_frames(tiny.frames(2), lambda part: v[: len(part)], tiny.SETTINGS)
 
 
+def test_patches_too_large_for_the_sketch_precision_are_refused() -> None:
+    """Pooled and clustered they may still fit."""
+    v = patches(3)
+    v[1, 5, 2], v[1, 11, 2] = 7e4, -7e4
+    settings = replace(tiny.SETTINGS, kept_tokens=256, patch_frames="all", spatial_prototypes=(1, 1))
+    with pytest.raises(FeatureError, match="too large for float16"):
+        sketch_frames(tiny.frames(3), lambda part: v[: len(part)], settings)
+
+
 def test_stacked_sketches_are_padded_and_gathered() -> None:
     short, long = tiny.sketch(2, seed=1), tiny.sketch(4, seed=2)
     both = stack_sketches([short, long])

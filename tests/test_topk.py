@@ -21,10 +21,6 @@ def noise_of(samples: int, count: int, seed: int = 0) -> Tensor:
     return torch.randn(1, samples, count, generator=tiny.generator(seed))
 
 
-def real(count: int) -> Tensor:
-    return torch.ones(1, count, dtype=torch.bool)
-
-
 @given(st.integers(1, 10), st.data())
 def test_top_k_keeps_the_best_in_time_order(count: int, data: st.DataObject) -> None:
     keep = data.draw(st.integers(1, count))
@@ -161,3 +157,21 @@ def test_memory_grows_with_samples_times_prototypes_not_times_kept() -> None:
         found.square().sum().backward()
     assert samples * count * 4 <= largest <= 2 * samples * count * 4  # int64 indices of one sort are the largest
     assert largest < 5e6
+
+
+def test_gradients_of_unequal_videos_equal_the_loops() -> None:
+    """Padded, with K' of 3 and 2: each video has the gradient it has alone, and padding has none."""
+    scores = torch.rand(2, 6, generator=tiny.generator(0)).requires_grad_()
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    noise = keyed_noise([6, 4], 6, 50, torch.tensor([0, 1]), 0)
+    weights = torch.randn(2, 3, 6, generator=tiny.generator(1))
+    found = PerturbedTopK.apply(scores, noise, 0.3, [3, 2], mask)
+    (found * weights).sum().backward()
+    assert scores.grad is not None
+    for n, (count, keep) in enumerate(((6, 3), (4, 2))):
+        values, cut = scores[n, :count].tolist(), noise[n, :, :count]
+        torch.testing.assert_close(found[n, :keep, :count].double(), oracles.eq6(values, keep, cut, 0.3))
+        exact = oracles.eq7(values, keep, cut, 0.3, weights[n, :keep, :count])
+        torch.testing.assert_close(scores.grad[n, :count].double(), exact, atol=1e-5, rtol=1e-5)
+    assert scores.grad[1, 4:].eq(0).all()
+    assert found[1, 2:].eq(0).all()

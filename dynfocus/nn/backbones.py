@@ -65,7 +65,10 @@ class VisionTower(nn.Module):
 
 
 class InstructionTower(nn.Module):
-    """Instruction ids -> Q: the Q-Former's text path alone, no query tokens and no image."""
+    """Instruction ids -> Q: the Q-Former's text path alone, no query tokens and no image.
+
+    Departs: it stays frozen in both stages, where LLaMA-VID trains it in the second: the paper says nothing of it.
+    """
 
     def __init__(self, config: InstructBlipQFormerConfig) -> None:
         super().__init__()

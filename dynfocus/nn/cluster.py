@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dynfocus.nn.precision import full_precision
+
 Neighbourhood = Literal["cluster", "nearest"]
 BLOCK = 1024  # points that are in fp32 at once, and rows of distances that are compared at once
-ROUNDING = 2**-17  # of a point's squared length: more than fp32 was seen to leave between copies
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Clusters:
         representatives: the point each prototype grew around, in order; padding comes last.
         first: the first prototype that each is an exact copy of; its own place where there is none before it.
         labels: the nearest representative of each point.
-        spread: -log rho (Eq. 1): the smaller, the denser.
+        spread: -log rho (Eq. 1), the mean distance to the nearest: the smaller, the denser.
         distance: delta (Eq. 2).
     """
 
@@ -44,25 +45,28 @@ def density_peaks(
     mask: Bool[Tensor, "B M"] | None = None,
     neighbourhood: Neighbourhood = "cluster",
     copies: bool = True,
+    chosen: Int[Tensor, "B L"] | None = None,
 ) -> Clusters:
     """Cluster B sets of at most M points around their min(``count``, M) highest density peaks.
 
     Everything is computed in fp32 whatever the points' precision. Nothing is random: points of equal density rank by
-    their index. ``copies`` says whether points may be (nearly) alike, as the frames of a still scene are: exact copies
-    then have exactly equal densities. Patches, which hold their places, are never alike.
+    their index. ``copies`` says whether points may be exact copies of each other, as the frames of a still scene are:
+    they then tie in everything. Patches, which hold their places, are never alike. ``chosen`` gives the
+    representatives where they were found before, in order.
 
     Paper: Eq. 1-3.
     """
-    with torch.autocast(points.device.type, enabled=False):
-        gaps, noise = squared_distances(points, mask, centred=copies)
+    with full_precision(points.device):
+        gaps = squared_distances(points, mask)
         index = torch.arange(points.shape[1], device=points.device)
         if copies:
-            first = first_copies(gaps, noise)
+            first = first_copies(points)
             gaps = as_of_first(gaps, first)
         spread = mean_gap(gaps, neighbours, mask)
         distance = peak_distance(gaps, spread, mask)
         peak = distance.log() - spread  # the logarithm of rho * delta: it ranks alike and never underflows
-        chosen = peak.sort(dim=-1, descending=True, stable=True).indices[:, :count].sort(-1).values
+        if chosen is None:
+            chosen = peak.sort(dim=-1, descending=True, stable=True).indices[:, :count].sort(-1).values
         to_chosen = gaps.gather(1, chosen[..., None].expand(-1, -1, gaps.shape[-1]))
         to_chosen = to_chosen.scatter_(2, chosen[..., None], -1.0)  # each is its own nearest, also among copies
         labels, place = to_chosen.argmin(1), index[: chosen.shape[1]]
@@ -70,51 +74,46 @@ def density_peaks(
         if mask is not None:
             outside = outside | ~mask[:, None]
         prototypes = merge(merge_weights(peak.exp(), outside), points)
-        if neighbourhood == "nearest":  # representatives near each other may have the very same neighbours
-            place = (outside[:, :, None] == outside[:, None]).all(-1).int().argmax(-1)
+        if neighbourhood == "nearest":
+            place = first_alike(prototypes)
         elif copies:
             place = torch.searchsorted(chosen, first.gather(1, chosen))
     return Clusters(prototypes, chosen, place.expand_as(chosen), labels, spread, distance)
 
 
 def squared_distances(
-    points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"] | None = None, centred: bool = True
-) -> tuple[Float[Tensor, "B M M"], Float[Tensor, "B M"]]:
+    points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"] | None = None
+) -> Float[Tensor, "B M M"]:
     """D: the squared distance of every two points, averaged over their f numbers; infinite at padding.
 
-    Taken from Gram matrices, block by block, so that few points are in fp32 at once; from the points about their
-    centre, where what they have in common is large beside what parts them. Beside D it gives what rounding may leave of
-    it at each point.
+    Taken from Gram matrices of the points about their centre, block by block, so that few points are in fp32 at once.
 
     Departs: the paper divides by the number of rows P alone; at width 1408 every density then underflows to zero and
     all points tie, so the width divides too.
     """
-    parts, width = points.split(BLOCK, 1), points.shape[-1]
-    centre = None
-    if centred and mask is None:
+    parts = points.split(BLOCK, 1)
+    if mask is None:
         means = [part.mean(1, keepdim=True, dtype=torch.float32) for part in parts]
         centre = means[0] if len(means) == 1 else sum(means) / len(means)  # near the mean is near enough
-    elif centred and mask is not None:
+    else:
         centre = merge((mask / mask.sum(-1, keepdim=True))[:, None], points)
 
     def block(n: int) -> tuple[Float[Tensor, "B m f"], Float[Tensor, "B m"]]:
-        x = parts[n].float() if centre is None else parts[n].float() - centre
+        x = parts[n].float() - centre
         lengths = torch.linalg.vector_norm(x, dim=-1).square()
         return x, lengths if mask is None else lengths.masked_fill(~mask[:, n * BLOCK : (n + 1) * BLOCK], torch.inf)
 
     if len(parts) == 1:
-        x, lengths = block(0)
-        return _within(x, lengths), lengths * (ROUNDING / width)
+        return _within(*block(0))
     gaps = torch.empty(len(points), points.shape[1], points.shape[1], device=points.device)
-    noise = torch.empty(points.shape[:2], device=points.device)
     for i in range(len(parts)):
         here, (x, lengths) = slice(i * BLOCK, (i + 1) * BLOCK), block(i)
-        gaps[:, here, here], noise[:, here] = _within(x, lengths), lengths * (ROUNDING / width)
+        gaps[:, here, here] = _within(x, lengths)
         for j in range(i):
             there = slice(j * BLOCK, (j + 1) * BLOCK)
             gaps[:, here, there] = _between(x, lengths, *block(j))
             gaps[:, there, here] = gaps[:, here, there].mT
-    return gaps, noise
+    return gaps
 
 
 def _within(x: Float[Tensor, "B a f"], lengths: Float[Tensor, "B a"]) -> Float[Tensor, "B a a"]:
@@ -139,21 +138,40 @@ def squared_distances_ref(points: Float[Tensor, "B M f"]) -> Float[Tensor, "B M 
     return (points[:, None] - points[:, :, None]).square().mean(-1)
 
 
-def first_copies(gaps: Float[Tensor, "B M M"], noise: Float[Tensor, "B M"]) -> Int[Tensor, "B M"]:
+def first_copies(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
     """The first point that each point is an exact copy of; itself where there is none before it.
 
-    They have the same length to the bit, and no more between them than rounding leaves.
+    Points are compared by a digest of their bits, which no rounding touches.
     """
-    rows = zip(gaps.split(BLOCK, 1), noise.split(BLOCK, 1), strict=True)
-    alike = ((gap <= noise[:, None]) & (mine[..., None] == noise[:, None]) for gap, mine in rows)
-    return _stack([same.view(torch.uint8).argmax(-1) for same in alike])
+    rows = points.contiguous()
+    size = rows.shape[-1] * rows.element_size()
+    words = rows.view(torch.int64 if size % 8 == 0 else torch.int32 if size % 4 == 0 else torch.int16)
+    key = torch.Generator().manual_seed(0)
+    weights = torch.randint(2**62, (words.shape[-1],), generator=key).to(rows.device)
+    mixed = (part.long() ^ (part.long() >> 29) for part in words.split(BLOCK, 1))
+    digest = _stack([(part * weights).sum(-1) for part in mixed])
+    return _stack([(part[..., None] == digest[:, None]).byte().argmax(-1) for part in digest.split(BLOCK, 1)])
+
+
+def first_copies_ref(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
+    """The first point that each point equals, number by number."""
+    return (points[:, :, None] == points[:, None]).all(-1).byte().argmax(-1)
+
+
+def first_alike(prototypes: Float[Tensor, "B L f"]) -> Int[Tensor, "B L"]:
+    """The first prototype that each is equal to but for rounding, as those with the same neighbours are."""
+    apart = torch.cdist(prototypes, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
+    length = torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True)
+    return (apart <= 1e-5 * length).byte().argmax(-1)
 
 
 def as_of_first(gaps: Float[Tensor, "B M M"], first: Int[Tensor, "B M"]) -> Float[Tensor, "B M M"]:
-    """D with every distance taken between the first copies of its two points; written over the D that is given.
+    """D with every distance taken between the first copies of its two points; large ones are written over.
 
     The rounding of a matrix product depends on where a row stands in it: only so copies tie in everything.
     """
+    if gaps.shape[1] <= BLOCK:
+        return gaps.gather(2, first[:, None].expand_as(gaps)).gather(1, first[..., None].expand_as(gaps))
     for n in range(0, gaps.shape[1], BLOCK):
         rows = gaps[:, n : n + BLOCK]
         rows.copy_(rows.gather(2, first[:, None].expand_as(rows)))
@@ -161,11 +179,6 @@ def as_of_first(gaps: Float[Tensor, "B M M"], first: Int[Tensor, "B M"]) -> Floa
         rows = gaps[:, n : n + BLOCK]
         rows.copy_(gaps.gather(1, first[:, n : n + BLOCK, None].expand_as(rows)))
     return gaps
-
-
-def first_copies_ref(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
-    """The first point that each point equals, number by number."""
-    return (points[:, :, None] == points[:, None]).all(-1).int().argmax(-1)
 
 
 def mean_gap(

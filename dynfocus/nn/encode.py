@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dynfocus.errors import FeatureError
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Focus, FrameSketch, VideoTokens
 
@@ -27,7 +28,12 @@ class Cones(nn.Module):
 
     def forward(self, focus: Focus) -> Float[Tensor, "B K cones D"]:
         if self.settings.kept_tokens == 256:
-            assert focus.patches is not None
+            if focus.patches is None:
+                raise FeatureError(
+                    "a sketch without patches, where kept frames give every patch",
+                    "the patches of the frames that may be kept",
+                    "Compute the sketch with these settings (connector.kept_tokens = 256).",
+                )
             return self.fine(focus.patches)
         read = torch.cat([focus.pooled, focus.grains], 2)
         return self.fine(read if self.settings.kept_tokens == 40 else read[:, :, :0])
@@ -73,7 +79,7 @@ def ground(
     Paper: Eq. 9.
     """
     fit = torch.einsum("brd,btgd->btrg", queries / grains.shape[-1] ** 0.5, grains)
-    share = mask / mask.sum(-1, keepdim=True)
+    share = mask / mask.sum(-1, keepdim=True).clamp(min=1)
     weights = torch.einsum("btrg,br->btg", fit.softmax(-1), share.to(fit.dtype))
     return torch.einsum("btg,btgd->btd", weights, grains)
 

@@ -53,7 +53,7 @@ class LateInteraction(nn.Module):
         parts = linear(grains, self.grain.weight.float())
         fit = torch.einsum("brm,blgm->blrg", tokens, parts).amax(-1) / tokens.shape[-1] ** 0.5
         gate = linear(question.float(), self.gate.weight.float(), self.gate.bias.float())[..., 0]
-        share = gate.masked_fill(~mask, -torch.inf).softmax(-1)
+        share = gate.masked_fill(~mask, torch.finfo(gate.dtype).min).softmax(-1)
         return torch.einsum("blr,br->bl", fit, share)
 
 
@@ -71,6 +71,6 @@ def rescale(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"] | None = Non
     """
     real = scores if mask is None else torch.where(mask, scores, scores[:, :1])
     low, high = real.aminmax(dim=-1, keepdim=True)
-    spread = high - low
-    scaled = (real - low) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-    return scaled * (spread > 0 if mask is None else mask & (spread > 0))
+    width = high - low
+    scaled = (real - low) / width.clamp(min=torch.finfo(width.dtype).tiny)
+    return scaled * (width > 0 if mask is None else mask & (width > 0))

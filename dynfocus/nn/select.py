@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from dynfocus.errors import FeatureError
 from dynfocus.nn.events import find_events
+from dynfocus.nn.precision import full_precision
 from dynfocus.nn.score import LateInteraction, ScoreNet, rescale
 from dynfocus.nn.topk import PerturbedTopK, keyed_noise, mix, top_k
 from dynfocus.settings import ConnectorSettings
@@ -29,7 +30,7 @@ class EventPrototypeSelector(nn.Module):
         padded = min(cues.frames) < sketch.mask.shape[1]
         events = find_events(sketch, self.settings, padded)
         mask = events.mask if padded else None
-        with torch.autocast(sketch.mask.device.type, enabled=False):
+        with full_precision(sketch.mask.device):
             raw = self.score_net(events.prototypes)
             if self.score_question is not None:
                 grains = at_frames(sketch.grains, events.frames).float()
@@ -81,6 +82,6 @@ def patches_of(
         raise FeatureError(
             f"a sketch without the patches of frame {frames[missing][0]}, which is to be kept",
             "the patches of every frame that a selector may keep",
-            "Set connector.patch_frames to all: events' representatives are enough for the selector dpe alone.",
+            "Set connector.patch_frames to all, and let the sketch be computed anew.",
         )
     return at_frames(sketch.patches, found.int().argmax(-1))

@@ -42,6 +42,8 @@ def sketch_frames(
         chosen = every if settings.patch_frames == "all" else find_events(sketch, settings, padded=False).frames
         sketch.patch_frames, kept = chosen, frames[chosen[0].to(frames.device)]
         sketch.patches = torch.cat([encoder(part).to(sketch.pooled.dtype) for part in kept.split(chunk)])[None]
+        if not finite(sketch):
+            raise _too_large(settings, 0, len(frames))
     return sketch
 
 
@@ -106,8 +108,12 @@ def _unusable(patches: Float[Tensor, "T N d"], settings: ConnectorSettings, star
             "finite numbers",
             "Check the frame, the vision encoder's weights and its precision.",
         )
+    return _too_large(settings, start, len(patches))
+
+
+def _too_large(settings: ConnectorSettings, start: int, count: int) -> FeatureError:
     return FeatureError(
-        f"features of frames {start} to {start + len(patches) - 1} too large for {settings.sketch_dtype}",
+        f"features of frames {start} to {start + count - 1} too large for {settings.sketch_dtype}",
         "finite numbers in the precision that sketches are kept in",
         "Set connector.sketch_dtype to bfloat16 or float32.",
     )
