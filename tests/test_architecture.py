@@ -37,6 +37,10 @@ MAY = {
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.video"),
         *("dynfocus.nn.backbones", "dynfocus.nn.sketch", "dynfocus.sketches"),
     ),
+    "dynfocus.bench": (
+        *("dynfocus.bench", "dynfocus.budget", "dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.settings"),
+        *("dynfocus.towers", "dynfocus.types", "dynfocus.world"),
+    ),
     "dynfocus.towers": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
         *("dynfocus.world", "dynfocus.settings", "dynfocus.nn.backbones", "dynfocus.towers"),
