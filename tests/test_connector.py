@@ -115,6 +115,7 @@ def test_a_question_without_a_token_gives_finite_tokens() -> None:
         question, mask = asked(1)
         found = made(s)(tiny.sketch(4), question, ~mask, torch.arange(1))
         assert found.tokens.isfinite().all()
+        assert found.focus.scores.isfinite().all()
 
 
 def test_a_sketch_without_patches_is_refused_where_they_are_asked_for() -> None:
