@@ -157,8 +157,9 @@ stage2: $(if $(call on_world,stage2),stage1,install) ## train on questions from 
 	rm -f .stamps/stage2-fit
 	$(table)
 
-slow: towers ## repeat the world's result over SEEDS, and its average-pooling baseline
+slow: towers ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
 	@$(dynfocus) seeds --seeds $(SEEDS) $(ARGS)
+	$(python) -m pytest -q -m slow
 
 test: install ## run the tests (ARGS go to pytest)
 	@$(python) -m pytest -q -m "not slow and not gpu" $(ARGS)

@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     seeds_.set_defaults(run=seeds)
 
     bench_ = verbs.add_parser("bench", help="measure what the method costs on this machine")
-    bench_.add_argument("--out", type=Path, default=Path("runs/bench.jsonl"), help="file that gets a line a run")
+    bench_.add_argument(
+        "--out", type=Path, default=Path("runs/bench.jsonl"), help="file that gets a line for each case"
+    )
     bench_.add_argument(
         "--frames", type=numbers, default=[1, 16, 32, 64, 128, 256, 512, 1024], help="numbers of frames T to measure"
     )

@@ -88,16 +88,16 @@ def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, i
     return extra, sketch + tokens * sizes.out * 4
 
 
-@pytest.mark.parametrize("precision", ["float16", "float32"])
-def test_a_long_video_takes_its_sketch_and_its_distances(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_video_takes_its_sketch_and_its_distances(monkeypatch: pytest.MonkeyPatch) -> None:
     for room in ("cluster", "encode", "sketch"):
-        monkeypatch.setattr(f"dynfocus.nn.{room}.BLOCK", 64)  # so that 2048 frames are many blocks
-    settings, sizes, frames = replace(DEFAULTS, patches=64, sketch_dtype=precision), Sizes(1024, 32, 64, 8), 2048
+        monkeypatch.setattr(f"dynfocus.nn.{room}.BLOCK", 64)  # so that 3072 frames are many blocks
+    settings, sizes, frames = replace(DEFAULTS, patches=64, sketch_dtype="float16"), Sizes(1024, 32, 64, 8), 3072
     with freed_at_once():
         extra, least = held(settings, sizes, frames)
     least += 4 * frames**2
     pooled, patches = (frames * rows * sizes.width * 2 for rows in (settings.pooled, settings.patches))
-    assert 0.9 * least < extra < least + 0.75 * min(pooled, patches)  # no room for a copy of f_t or of V in 16 bit
+    # The room that is left holds neither a copy of f_t nor V, even in 16 bit.
+    assert 0.9 * least < extra < least + 0.45 * min(pooled, patches)
 
 
 @pytest.mark.slow

@@ -167,3 +167,17 @@ def test_paper_token_count_and_projector() -> None:
         == 526
     )
     assert [type(layer).__name__ for layer in Projector(3, 5)] == ["Linear", "GELU", "Linear"]
+
+
+@pytest.mark.parametrize("frames", [5, 8, 9, 20])
+def test_rods_made_in_blocks_are_the_same_and_learn_the_same(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    rods, one = Rods(16, 8, 24), tiny.sketch(frames)
+    question, mask = torch.randn(1, 3, 8), torch.ones(1, 3, dtype=torch.bool)
+    whole = rods(one, question, mask)
+    gradients = torch.autograd.grad(whole.pow(3).sum(), list(rods.parameters()))
+    monkeypatch.setattr("dynfocus.nn.encode.BLOCK", 4)
+    parts = rods(one, question, mask)
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
+    for found, exact in zip(torch.autograd.grad(parts.pow(3).sum(), list(rods.parameters())), gradients, strict=True):
+        torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-4)

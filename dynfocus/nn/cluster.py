@@ -148,8 +148,8 @@ def first_copies(points: Float[Tensor, "B M f"]) -> Int[Tensor, "B M"]:
     words = rows.view(torch.int64 if size % 8 == 0 else torch.int32 if size % 4 == 0 else torch.int16)
     key = torch.Generator().manual_seed(0)
     weights = torch.randint(2**62, (words.shape[-1],), generator=key).to(rows.device)
-    mixed = (part.long() ^ (part.long() >> 29) for part in words.split(BLOCK, 1))
-    digest = _stack([(part * weights).sum(-1) for part in mixed])
+    mixed = (part.long().bitwise_right_shift(29).bitwise_xor_(part) for part in words.split(BLOCK, 1))
+    digest = _stack([part.mul_(weights).sum(-1) for part in mixed])
     return _stack([(part[..., None] == digest[:, None]).byte().argmax(-1) for part in digest.split(BLOCK, 1)])
 
 

@@ -59,8 +59,15 @@ class Rods(nn.Module):
         self, sketch: FrameSketch, question: Float[Tensor, "B R e"], question_mask: Bool[Tensor, "B R"]
     ) -> Float[Tensor, "B T 2 D"]:
         queries = self.f_k(question) @ self.f_q.weight  # f_q on the few questions' tokens instead of all frames' grains
-        parts = [self.read(part.to(queries.dtype), queries, question_mask) for part in sketch.grains.split(BLOCK, 1)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        parts = (self.read(part.to(queries.dtype), queries, question_mask) for part in sketch.grains.split(BLOCK, 1))
+        if sketch.grains.shape[1] <= BLOCK:
+            return next(parts)
+        first = next(parts)
+        rods = first.new_empty(len(first), sketch.grains.shape[1], *first.shape[2:])  # not twice, as torch.cat would
+        rods[:, :BLOCK] = first
+        for n, part in enumerate(parts, 1):
+            rods[:, n * BLOCK : (n + 1) * BLOCK] = part
+        return rods
 
     def read(
         self, grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B R d"], mask: Bool[Tensor, "B R"]
