@@ -1,6 +1,7 @@
 """Every annotation of the library is checked while the tests run, those of tensors with their axes."""
 
 import os
+import signal
 from pathlib import Path
 
 import jaxtyping
@@ -14,6 +15,7 @@ jaxtyping.install_import_hook(
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads cost more than they give
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else data loader workers warn of the fork
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in a shell's background inherit none
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for a network
 
 
