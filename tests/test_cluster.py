@@ -106,6 +106,20 @@ def test_padding_and_other_videos_change_nothing(
 
 
 @pytest.mark.parametrize("reading", READINGS)
+def test_padding_that_looks_like_a_blank_frame_is_still_padding(reading: str) -> None:
+    x = points(7, 12)
+    x[:, 2] = 0
+    padded = torch.cat([x, torch.zeros(1, 5, 12)], 1)
+    alone, found = (
+        density_peaks(x, 3, 3, None, reading),
+        density_peaks(padded, 3, 3, torch.arange(12)[None] < 7, reading),
+    )
+    assert torch.equal(found.representatives, alone.representatives)
+    torch.testing.assert_close(found.spread[:, :7], alone.spread, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found.prototypes, alone.prototypes, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reading", READINGS)
 def test_equal_points_take_the_first_and_stay_finite(reading: str) -> None:
     x = points(1, 700).expand(1, 9, 700)
     found = density_peaks(x, 4, 3, neighbourhood=reading)

@@ -61,6 +61,7 @@ def density_peaks(
         index = torch.arange(points.shape[1], device=points.device)
         if copies:
             first = first_copies(points)
+            first = first if mask is None else torch.where(mask, first, index)  # padding may look like a blank frame
             gaps = as_of_first(gaps, first)
         spread = mean_gap(gaps, neighbours, mask)
         distance = peak_distance(gaps, spread, mask)
