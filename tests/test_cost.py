@@ -96,8 +96,8 @@ def test_a_long_video_takes_its_sketch_and_its_distances(monkeypatch: pytest.Mon
         extra, least = held(settings, sizes, frames)
     least += 4 * frames**2
     pooled, patches = (frames * rows * sizes.width * 2 for rows in (settings.pooled, settings.patches))
-    # The room that is left holds neither a copy of f_t nor V, even in 16 bit.
-    assert 0.9 * least < extra < least + 0.45 * min(pooled, patches)
+    # The room that is left, half of it for what the checks of annotations hold, takes neither a copy of f_t nor V.
+    assert 0.9 * least < extra < least + 0.8 * min(pooled, patches)
 
 
 @pytest.mark.slow
