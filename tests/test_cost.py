@@ -103,5 +103,6 @@ def test_a_long_video_takes_its_sketch_and_its_distances(monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "most"), [("float16", 2 * GIGABYTE), ("float32", 3 * GIGABYTE)])
 def test_hours_of_video_fit(precision: Any, most: int) -> None:
-    extra, least = held(replace(DEFAULTS, sketch_dtype=precision), Sizes(), 10_000)
+    with freed_at_once():
+        extra, least = held(replace(DEFAULTS, sketch_dtype=precision), Sizes(), 10_000)
     assert least < extra < most

@@ -13,7 +13,7 @@ from torch import Tensor
 from dynfocus.nn.precision import full_precision
 
 Neighbourhood = Literal["cluster", "nearest"]
-BLOCK = 1024  # points that are in fp32 at once, and rows of distances that are compared at once
+BLOCK = 512  # points that are in fp32 at once, and rows of distances that are compared at once
 
 
 @dataclass
