@@ -170,7 +170,7 @@ check: install ## lint, format, types and architecture
 	$(python) -m mypy
 	$(python) -m pytest -q tests/test_architecture.py
 
-bench: install ## measure what the connector costs: time, memory, operations (ARGS="--quick" takes a minute)
+bench: install ## measure what the connector costs: time, memory, operations (ARGS="--quick": two minutes)
 	@$(dynfocus) bench $(ARGS)
 
 tensorboard: install ## look at the runs in a browser

@@ -189,7 +189,7 @@ def seeds(seeds: list[int]) -> None:
 
 
 def bench(out: Path, frames: list[int], quick: bool) -> None:
-    """Measure the method at real sizes, write one JSON line, and print a table."""
+    """Measure the method at real sizes; print a table and write each of its rows as a JSON line."""
     quiet()
     from dynfocus.bench import bench as measure
 

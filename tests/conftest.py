@@ -2,7 +2,9 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -42,3 +44,19 @@ def trained(place: Path) -> Path:
     assert call(place, "fit", "stage2", runs / "stage2") == 0
     assert call(place, "test", "stage2", runs / "stage2") == 0
     return runs
+
+
+@pytest.fixture
+def media(place: Path, tmp_path: Path) -> list[Path | None]:
+    """Things to sketch."""
+    from sketching import some_media
+
+    return some_media(place, tmp_path / "media")
+
+
+@pytest.fixture
+def cache(place: Path, tmp_path: Path) -> Any:
+    """Makes sketch caches in one folder, with settings of one's own."""
+    from sketching import small_cache
+
+    return partial(small_cache, place, **{"folder": tmp_path / "cache"})

@@ -18,6 +18,7 @@ MAY = {
     "dynfocus.errors": (),
     "dynfocus.disk": ("dynfocus.errors",),
     "dynfocus.stages": (),
+    "dynfocus.threads": (),
     "dynfocus.types": (),
     "dynfocus.records": ("dynfocus.disk", "dynfocus.errors"),
     "dynfocus.settings": ("dynfocus.errors",),
@@ -39,11 +40,11 @@ MAY = {
     ),
     "dynfocus.bench": (
         *("dynfocus.bench", "dynfocus.budget", "dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.settings"),
-        *("dynfocus.towers", "dynfocus.types", "dynfocus.world"),
+        *("dynfocus.threads", "dynfocus.towers", "dynfocus.types", "dynfocus.world"),
     ),
     "dynfocus.towers": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
-        *("dynfocus.world", "dynfocus.settings", "dynfocus.nn.backbones", "dynfocus.towers"),
+        *("dynfocus.world", "dynfocus.settings", "dynfocus.threads", "dynfocus.nn.backbones", "dynfocus.towers"),
     ),
     "dynfocus.lit": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),

@@ -13,9 +13,9 @@ from dynfocus.bench.flops import Sizes
 from dynfocus.bench.long import perturbed
 from dynfocus.bench.memory import extra_peak, freed_at_once
 from dynfocus.bench.roofline import seconds
-from dynfocus.bench.run import one_thread
 from dynfocus.budget import budget
 from dynfocus.settings import ConnectorSettings
+from dynfocus.threads import one_thread
 
 DEFAULTS = ConnectorSettings()
 NARROW = Sizes(width=32, text=16, out=48, question=8)  # counts do not depend on widths

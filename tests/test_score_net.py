@@ -13,10 +13,6 @@ from dynfocus.nn.score import LateInteraction, ScoreNet, rescale
 SEEDS = st.integers(0, 10**6)
 
 
-def scores_of(count: int, seed: int = 0) -> Tensor:
-    return torch.rand(1, count, generator=tiny.generator(seed))
-
-
 def real(count: int) -> Tensor:
     return torch.ones(1, count, dtype=torch.bool)
 

@@ -6,30 +6,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from miniature import ROOT
 from safetensors.torch import load_file, save_file
-from sketching import counted, same, small_cache, some_media
+from sketching import counted, same
 
 from dynfocus.errors import CheckpointError, DiskError, FeatureError, VideoError
-from dynfocus.sketches.cache import Filled, SketchCache
+from dynfocus.sketches.cache import Filled
 from dynfocus.sketches.encoders import EncoderFolder
 from dynfocus.sketches.entries import Damaged, read_entry, write_entry
-
-
-@pytest.fixture
-def media(place: Path, tmp_path: Path) -> list[Path | None]:
-    return some_media(place, tmp_path / "media")
-
-
-@pytest.fixture
-def cache(place: Path, tmp_path: Path) -> Callable[..., SketchCache]:
-    return partial(small_cache, place, **{"folder": tmp_path / "cache"})
 
 
 def damaged(path: Path, how: str) -> None:

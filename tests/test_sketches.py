@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from sketching import RULE, counted, same, small_cache, some_media
+from sketching import RULE, counted, same
 
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.settings import FrameRule
@@ -25,16 +23,6 @@ from dynfocus.sketches.digests import Digests, hash_file
 from dynfocus.sketches.encoders import EncoderFolder
 
 ALL = replace(tiny.SETTINGS, kept_tokens=256)
-
-
-@pytest.fixture
-def media(place: Path, tmp_path: Path) -> list[Path | None]:
-    return some_media(place, tmp_path / "media")
-
-
-@pytest.fixture
-def cache(place: Path, tmp_path: Path) -> Callable[..., SketchCache]:
-    return partial(small_cache, place, **{"folder": tmp_path / "cache"})
 
 
 @pytest.mark.parametrize("settings", [tiny.SETTINGS, ALL, replace(ALL, patch_frames="all", sketch_dtype="float32")])

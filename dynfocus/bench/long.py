@@ -1,6 +1,6 @@
 """Rows about length: temporal clustering, hours of video from patches to tokens, and the perturbed Top-K's memory."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,27 +15,18 @@ from dynfocus.nn.topk import PerturbedTopK, keyed_noise
 from dynfocus.settings import ConnectorSettings
 
 
-@dataclass
-class Watch:
-    """Runs something once, and remembers how many seconds it took and how much memory it added."""
-
-    device: str = "cpu"
-    seconds: float = 0.0
-    extra: int | None = None
-
-    def run(self, work: Any) -> "Watch":
-        def timed() -> None:
-            self.seconds = seconds(work, self.device)
-
-        self.extra = extra_peak(timed, self.device)
-        return self
+def watched(work: Callable[[], object], device: str) -> tuple[float, int | None]:
+    """Run something once: its seconds, and the bytes it held beyond what was held before."""
+    spent: list[float] = []
+    extra = extra_peak(lambda: spent.append(seconds(work, device)), device)
+    return spent[0], extra
 
 
 def temporal(frames: int, roofline: Roofline, settings: ConnectorSettings, sizes: Sizes, device: str) -> dict[str, Any]:
     """Temporal DPC-KNN alone, on sketches in half precision: Eq. 1-3 over the frames of one video."""
     points = random_half(frames, settings.pooled * sizes.width, device)
     rate = roofline.rates()[0]
-    done = Watch(device).run(lambda: density_peaks(points, settings.events, settings.neighbours))
+    spent, extra = watched(lambda: density_peaks(points, settings.events, settings.neighbours), device)
     rate = max(rate, roofline.rates()[0])
     products = 2 * frames * frames * points.shape[-1]
     return {
@@ -44,10 +35,10 @@ def temporal(frames: int, roofline: Roofline, settings: ConnectorSettings, sizes
         "frames": frames,
         "precision": "float16",
         "device": device,
-        "seconds": done.seconds,
-        "roofline": products / rate / done.seconds,
+        "seconds": spent,
+        "roofline": products / rate / spent,
         "flops": products,
-        "extra_bytes": done.extra,
+        "extra_bytes": extra,
     }
 
 
@@ -56,7 +47,7 @@ def long_video(bench: Bench, roofline: Roofline, frames: int) -> dict[str, Any]:
     bench.answer(FEATURES)
     found = []
     rate = roofline.rates()[0]
-    done = Watch(bench.device).run(lambda: found.append(int(bench.answer(frames).mask.sum())))
+    spent, extra = watched(lambda: found.append(int(bench.answer(frames).mask.sum())), bench.device)
     rate = max(rate, roofline.rates()[0])
     flops = fewest_flops(frames, bench.settings, bench.sizes)
     return {
@@ -65,10 +56,10 @@ def long_video(bench: Bench, roofline: Roofline, frames: int) -> dict[str, Any]:
         "frames": frames,
         "precision": str(bench.dtype).removeprefix("torch."),
         "device": bench.device,
-        "seconds": done.seconds,
-        "roofline": flops.total / rate / done.seconds,
+        "seconds": spent,
+        "roofline": flops.total / rate / spent,
         "flops": flops.total,
-        "extra_bytes": done.extra,
+        "extra_bytes": extra,
         "tokens": found[0],
     }
 

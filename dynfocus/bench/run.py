@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from dynfocus.bench.table import heading, line
 from dynfocus.bench.world import world_steps
 from dynfocus.errors import ConfigError, DiskError
 from dynfocus.settings import ConnectorSettings
+from dynfocus.threads import one_thread
 
 QUICK = 64  # frames
 LONG = 10_000
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-# Without units for it a CPU multiplies bf16 eight times slower than fp32, and its gradients over a hundred times.
+# Without units for it bf16 was measured 5 to 7 times slower than fp32 forward, and 29 times with gradients at T = 1.
 SLOW = "bfloat16 forward only up to T = 64, and backward at T = 1: this CPU has no bf16 units"
 
 
@@ -100,14 +100,3 @@ def append(out: Path, rows: list[dict[str, Any]]) -> None:
         raise DiskError(
             f"{out}, which could not be written ({error})", "a writable file", "Choose another --out."
         ) from error
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """The roofline is one thread's; the caller's number comes back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -4,9 +4,7 @@ import json
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -19,6 +17,7 @@ from tqdm import tqdm
 
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.records import write_text
+from dynfocus.threads import one_thread
 from dynfocus.towers.folders import finished, read_record, save_encoders, save_language_model, write_folder
 from dynfocus.towers.frames import read_labelled
 from dynfocus.towers.language import language_config, shares, train_language
@@ -68,7 +67,7 @@ def train_towers(
     jobs = [partial(_train, name, data, out, seed, settings, progress, place) for place, name in enumerate(todo)]
     if workers == 0 or len(jobs) == 0:
         for job in jobs:
-            with _one_thread():
+            with one_thread():  # matrices this small gain nothing by more, and the numbers must not depend on it
                 job()
     else:
         _in_parallel(jobs, workers)
@@ -119,17 +118,6 @@ def _prepare_worker(lock: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tqdm.set_lock(lock)
     torch.set_num_threads(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices this small gain nothing by threads, and the numbers must not depend on their count."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _train(name: str, data: Path, out: Path, seed: int, settings: TowerSettings, progress: bool, position: int) -> None:
