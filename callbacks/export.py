@@ -38,9 +38,11 @@ class Export(Callback):
         self.before = state_dict["seconds"]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.interrupted:
+        if trainer.interrupted:
             return
         folder = Path(self.dirpath or trainer.default_root_dir)
         pl_module.export(self.what, folder)  # type: ignore[operator]
+        if not trainer.is_global_zero:
+            return
         card = {"seconds": round(self.seconds, 1), "steps": trainer.global_step}
         write_text(folder / FIT_CARD, json.dumps(card) + "\n")

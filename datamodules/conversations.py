@@ -1,15 +1,17 @@
 """Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from os.path import normpath
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from datamodules.order import ResumableOrder, Share, Shared, accumulation
 from dynfocus.errors import ConfigError
+from dynfocus.nn.precision import half_precision
 from dynfocus.processor import Example, Processor
 from dynfocus.prompts import Turns
 from dynfocus.readers.conversations import read_conversations
@@ -21,7 +23,6 @@ from dynfocus.sketches.encoders import EncoderFolder
 from dynfocus.stages import STAGES, StageName
 
 Split = Literal["train", "val", "test"]
-HALF = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 class ConversationDataset(Dataset):
@@ -41,28 +42,6 @@ class ConversationDataset(Dataset):
         if self.cache is not None:
             return Example(row, sketch=self.cache.read(self.media(row)).sketch)
         return Example(row, frames=read_or_blank(self.media(row), self.rule).frames)
-
-
-class ResumableOrder(Sampler[int]):
-    """A random order of each epoch, keyed by (seed, epoch), that goes on where a resumed run had stopped.
-
-    Args:
-        size: rows of the data set.
-        batch_size: rows in a batch; a last, smaller batch is left out.
-        seed: keys the orders.
-        learned: says how many batches the run has learned from so far, asked when an epoch begins.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int, learned: Callable[[], int]) -> None:
-        self.size, self.batch_size, self.seed, self.learned = size, batch_size, seed, learned
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        epoch, done = divmod(self.learned(), max(1, self.size // self.batch_size))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return iter(torch.randperm(self.size, generator=generator).tolist()[done * self.batch_size :])
 
 
 class ResumableLoader(DataLoader):
@@ -89,13 +68,20 @@ class ConversationDataModule(LightningDataModule):
         stage: which stage is trained: it says which prompt is used.
         files: the annotation file of each split, relative to ``root``; a split without file is skipped.
         frame_rule: how frames are taken from a video.
-        batch_size: rows in a training batch.
-        eval_batch_size: rows in a validation or test batch.
+        batch_size: rows in a training batch of one process.
+        global_batch: rows that an optimizer step learns from, over all processes: batches are accumulated to it.
+            Without it, a step learns from one batch of every process, times ``trainer.accumulate_grad_batches``.
+        eval_batch_size: rows in a validation or test batch of one process.
         sketch_cache: folder where each video's sketch is kept; without one the encoder runs in every step.
         slots: ``first`` or ``every`` turn of a conversation shows the video.
         system_prompt: whether the conversation opens with the template's long sentence.
         num_workers: loader processes.
         seed: keys the order of rows.
+        vision: folder of another vision encoder than that in ``encoders``.
+        max_new_tokens: room that a question's prompt leaves for the answer.
+
+    Raises:
+        ConfigError: if sketches are to be kept where they hang on the question.
     """
 
     def __init__(
@@ -108,30 +94,43 @@ class ConversationDataModule(LightningDataModule):
         files: dict[str, str] | None = None,
         frame_rule: FrameRule = FrameRule(),  # noqa: B008 (frozen)
         batch_size: int = 32,
+        global_batch: int | None = None,
         eval_batch_size: int = 64,
         sketch_cache: Path | None = None,
         slots: Turns = "every",
         system_prompt: bool = True,
         num_workers: int = 0,
         seed: int = 0,
+        vision: Path | None = None,
+        max_new_tokens: int = 16,
     ) -> None:
         super().__init__()
         self.root, self.encoders, self.language_model = Path(root), Path(encoders), Path(language_model)
         self.connector, self.stage, self.files, self.rule = connector, stage, files or {}, frame_rule
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size, self.global_batch, self.eval_batch_size = batch_size, global_batch, eval_batch_size
         self.sketch_cache, self.slots, self.system_prompt = sketch_cache, slots, system_prompt
-        self.num_workers, self.seed = num_workers, seed
+        self.num_workers, self.seed, self.vision, self.max_new_tokens = num_workers, seed, vision, max_new_tokens
         self.data: dict[str, ConversationDataset] = {}
+        if sketch_cache is not None and connector.instruction_mode == "frame":
+            raise ConfigError(
+                "a sketch cache with connector.instruction_mode = frame",
+                "no cache: in that mode the question is read beside every frame, so a video is encoded for each anew",
+                "Set data.init_args.sketch_cache to null.",
+            )
 
     @cached_property
     def cache(self) -> SketchCache | None:
         """The sketches on disk, where they are kept."""
         if self.sketch_cache is None:
             return None
-        trained = getattr(self.trainer and self.trainer.lightning_module, "init_from", None)
-        # A model that starts from a whole model's folder brings that one's vision encoder.
-        folder = self.encoders if trained is None or not Path(trained).is_dir() else Path(trained)
-        precision = None if self.trainer is None else HALF.get(str(self.trainer.precision))
+        folder = self.vision or self.encoders
+        # A model that starts from a whole model's folder brings that one's vision encoder. Its path may lead through
+        # the run's own folder, which is not there yet.
+        building = getattr(self.trainer and self.trainer.lightning_module, "building", None)
+        trained = getattr(building, "init_from", None)
+        for path in (trained, normpath(trained)) if trained else ():
+            folder = Path(path) if Path(path).is_dir() else folder
+        precision = None if self.trainer is None else half_precision(str(self.trainer.precision))
         device = None if self.trainer is None else self.trainer.strategy.root_device
         return SketchCache(self.sketch_cache, EncoderFolder(folder, precision), self.connector, self.rule, device)
 
@@ -140,16 +139,39 @@ class ConversationDataModule(LightningDataModule):
         wanted: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         return tuple(split for split in wanted.get(stage, ("test",)) if split in self.files)
 
+    @property
+    def share(self) -> Share:
+        """Which process this is, of how many."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
     def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.accumulate()
         self.data |= {split: self.dataset(split) for split in self.splits(stage)}
         if self.cache is None:
             return
         media = self.media(self.data[split] for split in self.splits(stage))
-        if self.trainer is None or self.trainer.world_size == 1:
-            self.cache.fill(media)
+        self.cache.fill(media, share=self.share)
+        if self.trainer is not None:
+            self.trainer.strategy.barrier("sketches")
+
+    def accumulate(self) -> None:
+        """Let the trainer accumulate batches up to the global batch, where one is asked for.
+
+        Raises:
+            ConfigError: if it does not come out even, or the trainer was told another number.
+        """
+        if self.trainer is None or self.global_batch is None:
             return
-        self.cache.fill(media, share=(self.trainer.global_rank, self.trainer.world_size))
-        self.trainer.strategy.barrier("sketches")
+        batches = accumulation(self.global_batch, self.batch_size, self.trainer.world_size)
+        if (told := self.trainer.accumulate_grad_batches) not in (1, batches):
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches = {told} beside global_batch = {self.global_batch}, which takes "
+                f"{batches}",
+                "one of the two",
+                "Leave trainer.accumulate_grad_batches out, or set data.init_args.global_batch to null.",
+            )
+        self.trainer.accumulate_grad_batches = batches
 
     def sketch(self) -> Filled:
         """Fill the cache with what any split shows, ahead of training.
@@ -188,17 +210,19 @@ class ConversationDataModule(LightningDataModule):
             slots=self.slots,
             answers=answers,
             seed=self.seed,
+            new_tokens=self.max_new_tokens,
         )
 
     def train_dataloader(self) -> DataLoader:
         data = self.data["train"]
-        order = ResumableOrder(len(data), self.batch_size, self.seed, self.learned)
+        accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        order = ResumableOrder(len(data), self.batch_size, self.seed, self.learned, accumulate, self.share)
         processor = self.processor(STAGES[self.stage].prompt, answers=True)
-        return self._loader(data, self.batch_size, processor, sampler=order, drop_last=True)
+        return self._loader(data, self.batch_size, processor, sampler=order)
 
     def learned(self) -> int:
-        """Batches the run has learned from, those before it was interrupted among them."""
-        return 0 if self.trainer is None else self.trainer.global_step * self.trainer.accumulate_grad_batches
+        """Optimizer steps the run has taken, those before it was interrupted among them."""
+        return 0 if self.trainer is None else self.trainer.global_step
 
     def val_dataloader(self) -> DataLoader | list:
         return self._asking("val") if self.stage != "stage1" and "val" in self.data else []
@@ -210,7 +234,8 @@ class ConversationDataModule(LightningDataModule):
         return self._asking("test")
 
     def _asking(self, split: Split) -> DataLoader:
-        return self._loader(self.data[split], self.eval_batch_size, self.processor("vicuna_v1", False))
+        data = Shared(self.data[split], self.share)
+        return self._loader(data, self.eval_batch_size, self.processor("vicuna_v1", answers=False))
 
     def _loader(self, data: Dataset, batch_size: int, processor: Processor, **options: Any) -> DataLoader:
         options |= {"batch_size": batch_size, "collate_fn": processor, "num_workers": self.num_workers}

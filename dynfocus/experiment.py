@@ -23,7 +23,10 @@ from dynfocus.lit import DynFocusModule
 from dynfocus.nn.backbones import existing
 from dynfocus.records import write_text
 
-LINKED = ("encoders", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage")
+LINKED = (
+    *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
+    "max_new_tokens",
+)
 CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
 EXPECTED = (  # said by Lightning about what is meant to be so
     ".*does not have many workers.*",
@@ -31,6 +34,9 @@ EXPECTED = (  # said by Lightning about what is meant to be so
     ".*Total length of `list` across ranks is zero.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    "`is_gradient_checkpointing` is deprecated.*",  # peft's call of transformers
+    ".*FSDPConnector\\) returned a view tensor.*",  # which nothing changes in place
+    ".*FSDPAveragePooling\\) returned a view tensor.*",
 )
 
 
@@ -70,7 +76,10 @@ class Experiment(LightningCLI):
     def instantiate_trainer(self, **options: Any) -> Trainer:
         plugins = self.config_init[self.subcommand].trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpoint()], **options)
+        # The data modules share rows out themselves, so that a step's rows do not hang on the number of processes.
+        return super().instantiate_trainer(
+            plugins=[*plugins, AtomicCheckpoint()], use_distributed_sampler=False, **options
+        )
 
     def before_instantiate_classes(self) -> None:
         """validate, test and predict read the model that the run's own fit has left, or a given checkpoint."""

@@ -3,46 +3,60 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
-from safetensors.torch import save_file
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
+from dynfocus.building import Building
+from dynfocus.checkpoints import Resumable, plain
 from dynfocus.disk import whole
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.score import correct, hits
 from dynfocus.metrics import AnswerScore
-from dynfocus.nn.backbones import existing, load_tokenizer
+from dynfocus.nn.backbones import Attention, load_instruction_tokenizer, load_tokenizer
 from dynfocus.nn.model import DynFocusModel
+from dynfocus.nn.precision import half_precision
 from dynfocus.nn.selectors import SELECTORS, build_selector
+from dynfocus.overview import overview
+from dynfocus.pretrained import DynFocusProcessor
 from dynfocus.prompts import Turns
 from dynfocus.records import Prediction
-from dynfocus.settings import ConnectorSettings, FrameRule
+from dynfocus.settings import ConnectorSettings, FrameRule, LoraSettings
+from dynfocus.sharding import gathered, language_layers, refuse_unshardable, shard
 from dynfocus.stages import STAGES, StageName
 from dynfocus.types import Batch, VideoTokens
 
 LEARNED, BLIND = "learned", "blind"
 
 
-class DynFocusModule(LightningModule):
+class DynFocusModule(Resumable):
     """Trains and tests DynFocus in one of its stages.
 
     Args:
-        encoders: folder of the vision encoder and the Q-Former (an InstructBLIP checkpoint).
+        encoders: folder of the vision encoder and the Q-Former (an InstructBLIP checkpoint, or LAVIS files).
         language_model: folder of the language model and its tokenizer.
         connector: settings of DPE and CCE.
         frame_rule: how frames are taken from a video.
         system_prompt: whether a conversation opens with the prompt's long sentence.
         slots: ``first`` or ``every`` turn of a conversation shows the video.
         stage: which of the stages runs: it says what trains.
+        vision: folder of another vision encoder, such as CLIP's or SigLIP's.
+        attention: how the language model computes attention; flash attention must be installed.
+        quantize: ``nf4`` holds the frozen language model in 4 bits.
+        lora: adapters that are trained instead of the language model's own weights.
+        train_instruction: train the Q-Former too, as LLaMA-VID does; the paper says nothing of it.
+        activation_checkpointing: compute the language model's inner activations twice instead of keeping them.
+        shard_towers: where the model is sharded, shard the frozen encoders too.
         lr: learning rate; the stage's own where none is given.
         language_lr: learning rate of the language model, where it is another.
         init_from: projectors of stage 1 (a file), or a whole trained model (a folder), to start from.
         warmup: share of the steps before the learning rate is full.
+        optimizer: AdamW with its states in fp32, or in 8 bits (bitsandbytes).
         weight_decay: of AdamW.
         betas: of AdamW.
         arms: what a test compares: ``learned``, ``blind`` (no video), or any selector's name, which then keeps
@@ -59,22 +73,34 @@ class DynFocusModule(LightningModule):
         system_prompt: bool = True,
         slots: Turns = "every",
         stage: StageName = "stage2",
+        vision: Path | None = None,
+        attention: Attention = "sdpa",
+        quantize: Literal["nf4"] | None = None,
+        lora: LoraSettings | None = None,
+        train_instruction: bool = False,
+        activation_checkpointing: bool = False,
+        shard_towers: bool = False,
         lr: float | None = None,
         language_lr: float | None = None,
         init_from: Path | None = None,
         warmup: float = 0.03,
+        optimizer: Literal["adamw", "adamw8bit"] = "adamw",
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         arms: tuple[str, ...] = (LEARNED,),
         max_new_tokens: int = 16,
     ) -> None:
         super().__init__()
-        self.encoders, self.language_model, self.connector = encoders, language_model, connector
-        self.reading = {"frame_rule": asdict(frame_rule), "system_prompt": system_prompt, "slots": slots}
-        self.stage, self.init_from = STAGES[stage], init_from
-        lr = self.stage.lr if lr is None else lr
-        self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr}
-        self.warmup, self.weight_decay, self.betas = warmup, weight_decay, betas
+        self.save_hyperparameters(plain({n: v for n, v in locals().items() if n not in ("self", "__class__")}))
+        self.building = Building(
+            *(encoders, language_model, connector, stage, vision, init_from, attention, quantize, lora),
+            *(train_instruction, activation_checkpointing),
+        )
+        self.shard_towers = shard_towers
+        self.reading: dict[str, Any] = {"frame_rule": frame_rule, "system_prompt": system_prompt, "slots": slots}
+        lr = STAGES[stage].lr if lr is None else lr
+        self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr, "instruction": lr}
+        self.warmup, self.optimizer, self.weight_decay, self.betas = warmup, optimizer, weight_decay, betas
         self.arms, self.max_new_tokens = tuple(arms), max_new_tokens
         known = {LEARNED, BLIND, *(SELECTORS if connector.encoder == "dynfocus" else ())}
         if unknown := [arm for arm in self.arms if arm not in known]:
@@ -85,49 +111,80 @@ class DynFocusModule(LightningModule):
             )
         self.score = AnswerScore()
         self.model: DynFocusModel | None = None
+        self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
 
     def configure_model(self) -> None:
-        """Build towers and connector, take over what was trained before, and freeze what the stage does not train."""
+        """Build the stage's model, and shard it where the strategy has a mesh of processes."""
         if self.model is not None:
             return
-        if self.init_from is not None and existing(self.init_from).is_dir():
-            self.model = DynFocusModel.from_folder(self.init_from, self.connector)
-        else:
-            self.model = DynFocusModel.from_towers(self.encoders, self.language_model, self.connector)
-            if self.init_from is not None:
-                self.model.load_projectors(self.init_from)
-        self.tokenizer = load_tokenizer(self.language_model)
-        for name, part in self.model.named_children():
-            part.requires_grad_(name in self.stage.trains)
+        trainer = self._trainer
+        precision = "32-true" if trainer is None else str(trainer.precision)
+        self.model = self.building.build(precision, None if trainer is None else trainer.strategy.root_device)
+        self.tokenizer = load_tokenizer(self.building.language_model)
+        if self.device_mesh is not None:
+            mesh = self.device_mesh["data_parallel"]
+            refuse_unshardable(mesh.size(), self.trainer.world_size, self.building.quantize, self.optimizer)
+            shard(self.model, mesh, half_precision(precision), self.shard_towers)
 
     def configure_optimizers(self) -> Any:
         assert self.model is not None
         groups = [
-            {"params": list(getattr(self.model, part).parameters()), "lr": self.rates[part], "name": part}
-            for part in self.stage.trains
+            {"params": [w for w in getattr(self.model, part).parameters() if w.requires_grad], "lr": rate, "name": part}
+            for part, rate in self.rates.items()
+            if part in self.building.trains
         ]
-        optimizer = torch.optim.AdamW(groups, betas=self.betas, weight_decay=self.weight_decay)
+        optimizer = self.optimizer_kind()(groups, betas=self.betas, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def optimizer_kind(self) -> Any:
+        """AdamW as ``optimizer`` names it; on a GPU it is fused, which takes no memory of the weights' size."""
+        if self.optimizer == "adamw":
+            fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"  # whose scaling it cannot do
+            return partial(torch.optim.AdamW, fused=True) if fused else torch.optim.AdamW
+        from bitsandbytes.optim import AdamW8bit  # slow to import, and not asked for by most
+
+        return AdamW8bit
+
+    def on_fit_start(self) -> None:
+        assert self.model is not None
+        rank_zero_info(overview(self.model, self.rates))
+
     def on_train_start(self) -> None:
         assert self.model is not None
         for name, part in self.model.named_children():
-            part.train(name in self.stage.trains)
+            part.train(name in self.building.trains)
+        if self.building.activation_checkpointing:
+            for layer in language_layers(self.model):
+                layer.training = True  # not its inner parts: it says no more than that activations are not kept
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The sum of the batch's losses; it becomes a mean when all processes and accumulated batches are counted."""
         assert self.model is not None
         loss, video = self.model(batch, step=self.global_step)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.input_ids))
+        total, targets = loss * batch.targets, batch.targets
+        self.learned = self.learned.to(total.device) + torch.stack([total.detach(), targets])
         self.log("train/visual_tokens", video.mask.sum(-1).float().mean(), batch_size=len(batch.input_ids))
-        return loss
+        return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the gradients those of the mean loss over the target tokens of all processes and accumulated batches."""
+        total, targets = self.trainer.strategy.reduce(self.learned, reduce_op="sum").tolist()
+        self.learned = torch.zeros(2)
+        # Lightning has divided by the accumulated batches, and the strategy by the processes.
+        share = self.trainer.accumulate_grad_batches * self.trainer.world_size / max(targets, 1.0)
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    weight.grad.mul_(share)
+        self.log("train/loss", total / max(targets, 1.0), prog_bar=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.score.update(self.predict_arm(batch, LEARNED))
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{name}": value for name, value in self.score.compute().items()}, prog_bar=False)
+        self.log_dict({f"val/{name}": value for name, value in self.score.compute().items()}, sync_dist=True)
         self.score.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:  # type: ignore[override]
@@ -144,7 +201,11 @@ class DynFocusModule(LightningModule):
                 self.model.without_video(batch) if arm == BLIND else batch, max_new_tokens=self.max_new_tokens
             )
         answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [self.prediction(batch, video, n, answer.strip(), arm) for n, answer in enumerate(answers)]
+        return [
+            self.prediction(batch, video, n, answer.strip(), arm)
+            for n, answer in enumerate(answers)
+            if batch.records[n] is not None
+        ]
 
     def prediction(self, batch: Batch, video: VideoTokens, row: int, answer: str, arm: str) -> Prediction:
         annotation = batch.records[row]
@@ -174,17 +235,21 @@ class DynFocusModule(LightningModule):
         )
 
     def export(self, what: Literal["projectors", "model"], folder: Path) -> None:
-        """Write F_fine and F_coarse to ``projectors.safetensors``, or the model and its tokenizers to ``model/``."""
+        """Write F_fine and F_coarse to ``projectors.safetensors``, or the model and its tokenizers to ``model/``.
+
+        Where the model is sharded every process must call it; the first one writes.
+        """
         assert self.model is not None
-        if what == "projectors":
-            with whole(folder / "projectors.safetensors") as file:
-                save_file({name: tensor.contiguous() for name, tensor in self.model.projectors().items()}, file)
+        state = self.model.state_dict() if self.device_mesh is None else gathered(self.model)
+        if not self.trainer.is_global_zero:
             return
-        self.model.config.reading = self.reading
+        if what == "projectors":
+            self.model.save_projectors(folder, state)
+            return
+        tokenizers = self.tokenizer, load_instruction_tokenizer(self.building.encoders)
         with whole(folder / "model") as part:
-            self.model.save_pretrained(part)
-            self.tokenizer.save_pretrained(part)
-            load_tokenizer(self.encoders / "qformer_tokenizer").save_pretrained(part / "qformer_tokenizer")
+            self.model.save(part, state)
+            DynFocusProcessor(*tokenizers, self.model.config, **self.reading).save_pretrained(part)
 
     @contextmanager
     def keeping(self, arm: str) -> Iterator[None]:
@@ -195,8 +260,7 @@ class DynFocusModule(LightningModule):
             return
         connector, settings = self.model.connector, replace(self.model.settings, selector=arm)
         learned = connector.select
-        config = self.model.config
-        widths = config.vision_config.hidden_size, config.qformer_config.hidden_size
+        widths = self.model.vision.width, self.model.config.qformer_config.hidden_size
         connector.select = build_selector(settings, *widths).to(self.device).eval()
         try:
             yield

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from dynfocus.budget import budget, largest_fit
-from dynfocus.errors import PromptError
-from dynfocus.nn.backbones import language_config, load_tokenizer
+from dynfocus.errors import CheckpointError, PromptError
+from dynfocus.nn.backbones import language_config, load_instruction_tokenizer, load_tokenizer
 from dynfocus.prompts import IGNORED, TEMPLATES, Encoded, Place, Turns, encode, expand
 from dynfocus.records import Row, Turn
 from dynfocus.settings import ConnectorSettings
@@ -19,11 +19,15 @@ from dynfocus.types import Batch, FrameSketch, stack_sketches
 
 @dataclass
 class Example:
-    """One row and what it shows: its sketch, or else its frames."""
+    """One row and what it shows: its sketch, or else its frames.
+
+    An ``extra`` one is repeated so that every process has equally many: it is computed and counted nowhere.
+    """
 
     row: Row
     sketch: FrameSketch | None = None
     frames: torch.Tensor | None = None
+    extra: bool = False
 
     @property
     def length(self) -> int:
@@ -44,8 +48,9 @@ class Processor:
         slots: whether the first turn alone or every turn shows the video again.
         answers: true to give the answers (training), false to leave the last one open (asking).
         seed: keys on which side of the question a training row's video stands.
-        longest_instruction: tokens of a question that the instruction encoder reads at most; the language model
-            reads all of it.
+        longest_instruction: tokens of a question that the instruction encoder reads at most, the last ones where its
+            tokenizer truncates on the left; the language model reads all of it.
+        new_tokens: room of the context that an open question leaves for its answer.
     """
 
     tokenizer: Any
@@ -58,6 +63,7 @@ class Processor:
     answers: bool = False
     seed: int = 0
     longest_instruction: int = 256
+    new_tokens: int = 0
 
     @classmethod
     def from_folders(
@@ -66,9 +72,9 @@ class Processor:
         """The tokenizers of an InstructBLIP folder and of a language model's; ``options`` are the other attributes."""
         return cls(
             load_tokenizer(language_model),
-            load_tokenizer(Path(encoders) / "qformer_tokenizer"),
+            load_instruction_tokenizer(encoders),
             settings,
-            language_config(language_model).get_text_config().max_position_embeddings,
+            longest_prompt(language_config(language_model)),
             **options,
         )
 
@@ -107,7 +113,7 @@ class Processor:
             sketch=stack_sketches(sketches) if sketches else None,
             frames=tuple(example.frames for example in examples if example.frames is not None),
             relevant=_relevant(examples),
-            records=tuple(example.row for example in examples),
+            records=tuple(None if example.extra else example.row for example in examples),
         )
 
     def _encode(self, row: Row, visual: bool, frames: int) -> Encoded:
@@ -119,34 +125,56 @@ class Processor:
         tokens = budget(frames, self.settings).visual_tokens
         times = 0 if not visual else len(turns) if self.slots == "every" else 1
         encoded = expand(encoded, self.tokenizer.convert_tokens_to_ids("<image>"), [tokens] * times)
-        total = len(encoded.input_ids)
-        if total > self.context:
+        total, new = len(encoded.input_ids), 0 if self.answers else self.new_tokens
+        if total + new > self.context:
             once = len(encode(self.tokenizer, turns, template, visual, place, "first").input_ids) - 1 + tokens
-            raise _too_long(row, total, times, frames, self.settings, self.context, times > 1 and once <= self.context)
+            once_fits = times > 1 and once + new <= self.context
+            raise _too_long(row, total, times, frames, self.settings, self.context, new, once_fits)
         return encoded
 
 
+def longest_prompt(config: Any) -> int:
+    """The context of a language model, or of the language model in another's config, as its config says it.
+
+    Raises:
+        CheckpointError: if the config does not say it.
+    """
+    text = config.get_text_config()
+    length = getattr(text, "max_position_embeddings", None)
+    if not isinstance(length, int):
+        raise CheckpointError(
+            f"a language model ({text.model_type}) whose config.json does not say max_position_embeddings",
+            "the length of its longest prompt, in tokens",
+            'Write it there, such as "max_position_embeddings": 2048.',
+        )
+    return length
+
+
 def _too_long(
-    row: Row, total: int, slots: int, frames: int, settings: ConnectorSettings, context: int, once_fits: bool
+    row: Row, total: int, slots: int, frames: int, settings: ConnectorSettings, context: int, new: int, once_fits: bool
 ) -> PromptError:
     """What a row that does not fit costs, and each setting that alone would make it fit; no token is ever cut."""
     each = budget(frames, settings).visual_tokens
     text = total - slots * each
     given = f"row {row.id!r} of {total} tokens, {slots * each} of them visual"
     given += f" ({slots} slots of {each})" if slots > 1 else ""
-    needed = f"at most {context}, the language model's context"
+    needed = f"at most {context - new}, the language model's context"
+    needed += f" of {context} less {new} new tokens" if new else ""
+    spare, context = context - total, context - new
     if text > context:
+        fewer = f", ask for max_new_tokens {spare}" if spare > 0 else ""
         return PromptError(
             f"{given}, {text} of them text",
             needed,
-            "The text itself is too long, without any visual token: shorten the conversation, or take a language model "
-            "of a longer context.",
+            f"The text itself is too long, without any visual token: shorten the conversation{fewer}, or take a "
+            "language model of a longer context.",
         )
     fit = largest_fit(frames, settings, (context - text) // slots)
     values = {"frame_rule.frames": fit.frames, "connector.events": fit.events, "connector.keep": fit.keep}
     able = [f"{name} {_plain(value)}" for name, value in values.items() if value is not None]
     unable = [name for name, value in values.items() if value is None]
     able += ["slots first"] if once_fits else []
+    able += [f"max_new_tokens {spare}"] if spare > 0 else []
     advice = [f"Each of these alone makes it fit: {', '.join(able)}"] if able else []
     advice += [f"Not enough alone at any value: {', '.join(unable)}"] if unable else []
     advice += [] if able else ["Shorten the conversation, or take a language model of a longer context"]

@@ -35,6 +35,8 @@ class ConnectorSettings:
             of your own, such as ``my_module.MySelector``.
         encoder: ``dynfocus``, or ``average_pooling``: the baseline that gives P averaged tokens for every frame.
         sketch_dtype: the precision sketches are rounded to before anything reads them.
+        instruction_mode: ``instruction``: the question's own tokens are Q, the same for every frame; ``frame``: query
+            tokens read each frame under the question, so a video is encoded anew for every question.
     """
 
     patches: int = 256
@@ -55,6 +57,7 @@ class ConnectorSettings:
     selector: str = "dpe"
     encoder: Literal["dynfocus", "average_pooling"] = "dynfocus"
     sketch_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
+    instruction_mode: Literal["instruction", "frame"] = "instruction"
 
     def __post_init__(self) -> None:
         for name in ("patches", "pooled"):
@@ -78,6 +81,12 @@ class ConnectorSettings:
         for name in ("events", "neighbours", "samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
+        if self.score_reads_question and self.instruction_mode == "frame":
+            raise ConfigError(
+                "score_reads_question with instruction_mode = frame",
+                "the question's own tokens, which a score can read before any frame is chosen",
+                "Set instruction_mode to instruction, or score_reads_question to false.",
+            )
         layers = (self.patches, *self.spatial_prototypes)
         if any(after > before or after < 1 for before, after in pairwise(layers)):
             raise ConfigError(
@@ -156,3 +165,24 @@ def kept(frames: int, settings: ConnectorSettings) -> int:
     """K' = ceil(K/L * L'), with the ratio taken as an exact decimal (0.28 * 25 is 7, not 7.000000000000001)."""
     exact = Decimal(str(settings.keep)) * prototypes(frames, settings)
     return int(exact.to_integral_value(ROUND_CEILING))
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters on every linear layer of the language model but its head.
+
+    Attributes:
+        rank: of the two factors.
+        alpha: their product is scaled by alpha / rank.
+        dropout: share of the adapters' inputs that is dropped in training.
+    """
+
+    rank: int = 64
+    alpha: int = 128
+    dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"lora.rank = {self.rank}", "at least 1", "Raise lora.rank.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"lora.dropout = {self.dropout}", "a share in [0, 1)", "Set lora.dropout, such as 0.05.")

@@ -84,7 +84,7 @@ class Cues(_Bundle):
     keep: tuple[int, ...]
     rows: Int[Tensor, " B"]
     step: int
-    question: Float[Tensor, "B R e"]
+    question: Float[Tensor, "B *T R e"]
     question_mask: Bool[Tensor, "B R"]
     relevant: Bool[Tensor, "B T"] | None = None
 
@@ -164,7 +164,8 @@ class Batch(_Bundle):
         sketch: one entry a video (B of them), where it was cached; else ``frames`` holds the pixels.
         frames: the pixels of each video.
         relevant: true at frames the questions need, where known; an oracle selector reads it.
-        records: what the rows ask, for scoring; the model never reads it.
+        records: what the rows ask, for scoring; None at a row that is repeated and counts nowhere. The model never
+            reads them.
     """
 
     input_ids: Int[Tensor, "Rows S"]
@@ -179,3 +180,8 @@ class Batch(_Bundle):
     frames: tuple[UInt8[Tensor, "_ H W 3"], ...] = ()
     relevant: Bool[Tensor, "B T"] | None = None
     records: tuple = ()
+
+    @property
+    def targets(self) -> Int[Tensor, ""]:
+        """How many tokens are learned."""
+        return (self.labels[:, 1:] != torch.nn.CrossEntropyLoss().ignore_index).sum()

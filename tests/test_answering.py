@@ -1,5 +1,6 @@
 """From a file on disk to words, with the folder that training leaves and nothing beside it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,11 +13,14 @@ from sketching import counted
 
 from dynfocus.answering import Answerer
 from dynfocus.budget import budget
-from dynfocus.errors import CheckpointError, VideoError
+from dynfocus.cli import main
+from dynfocus.errors import CheckpointError, ConfigError, PromptError, VideoError
+from dynfocus.pretrained import DynFocusProcessor
 from dynfocus.processor import Example
 from dynfocus.records import Row, Turn
-from dynfocus.settings import FrameRule
-from dynfocus.video import read_media
+from dynfocus.settings import ConnectorSettings, FrameRule
+from dynfocus.sketches.cache import Sketched
+from dynfocus.video import Clip, read_media
 
 QUESTION = "what color is the star"
 RULE = FrameRule(size=tiny.SIDE, fps=2.0, frames=9)
@@ -24,12 +28,14 @@ RULE = FrameRule(size=tiny.SIDE, fps=2.0, frames=9)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "model"
-    net = tiny.model()
-    net.config.reading = {"frame_rule": vars(RULE), "system_prompt": False, "slots": "every"}
+    return kept(tiny.SETTINGS, tmp_path_factory.mktemp("run") / "model")
+
+
+def kept(settings: ConnectorSettings, folder: Path) -> Path:
+    net = tiny.model(settings)
     net.save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder / "qformer_tokenizer")
+    words = tiny.tokenizer(), tiny.tokenizer()
+    DynFocusProcessor(*words, net.config, RULE, system_prompt=False).save_pretrained(folder)
     return folder
 
 
@@ -134,4 +140,44 @@ def test_few_videos_are_remembered_and_none_that_changed(trained: Path, tmp_path
     assert [reads(images[n]) for n in (0, 1, 0, 2, 0, 1)] == [1, 1, 0, 1, 0, 1]
     Image.fromarray(tiny.frames(1, 7)[0].numpy()).save(images[1])
     assert reads(images[1]) == 1
-    assert torch.equal(answerer.sketch(images[1]).sketch.pooled, tiny.model().sketch(tiny.frames(1, 7)).pooled)
+    found = answerer.read(images[1])
+    assert isinstance(found, Sketched)
+    assert torch.equal(found.sketch.pooled, tiny.model().sketch(tiny.frames(1, 7)).pooled)
+
+
+def test_a_model_that_reads_frames_under_the_question_is_given_frames(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second question costs no decoding; but the encoder runs again, and no sketch is kept anywhere."""
+    folder = kept(replace(tiny.SETTINGS, instruction_mode="frame"), tmp_path / "model")
+    answerer = Answerer(folder)
+    assert answerer.model.settings.instruction_mode == "frame"
+    runs: list[int] = []
+    answerer.model.vision.encoder.embeddings.register_forward_hook(lambda *_: runs.append(1))
+    for reads in (1, 0):
+        with counted() as calls:
+            found = answerer.ask(video, QUESTION)
+        assert calls["reader"] == reads
+        assert runs
+        runs.clear()
+    assert found.frames == 9
+    seen = answerer.read(video)
+    assert isinstance(seen, Clip)
+    assert torch.equal(seen.frames, read_media(video, RULE).frames)
+    cache = tmp_path / "cache"
+    with pytest.raises(ConfigError, match="instruction_mode is frame"):
+        Answerer(folder, cache)
+    assert main(["sketch", str(video), "--model", str(folder), "--cache", str(cache)]) == 1
+    assert "instruction_mode is frame" in capsys.readouterr().err
+    assert not cache.exists()
+
+
+def test_an_answer_that_would_not_fit_is_refused_before_the_model_runs(trained: Path, video: Path) -> None:
+    """Up to the last token of the context, and not one further."""
+    answerer = Answerer(trained)
+    row = Row("x", 0, str(video), (Turn(QUESTION, None),))
+    length = tiny.processor()([Example(row, frames=read_media(video, RULE).frames)]).input_ids.shape[1]
+    spare = answerer.processor.collate.context - length
+    assert answerer.ask(video, QUESTION, max_new_tokens=spare).frames == 9
+    with pytest.raises(PromptError, match=rf"max_new_tokens {spare}\."):
+        answerer.ask(video, QUESTION, max_new_tokens=spare + 1)

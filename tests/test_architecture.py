@@ -23,16 +23,22 @@ MAY = {
     "dynfocus.records": ("dynfocus.disk", "dynfocus.errors"),
     "dynfocus.settings": ("dynfocus.errors",),
     "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
+    "dynfocus.plan": ("dynfocus.errors", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     "dynfocus.prompts": ("dynfocus.errors", "dynfocus.records"),
     "dynfocus.video": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings"),
     "dynfocus.processor": (
         *("dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings", "dynfocus.budget"),
         *("dynfocus.prompts", "dynfocus.video", "dynfocus.nn.backbones"),
     ),
+    "dynfocus.pretrained": (
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.prompts"),
+        *("dynfocus.processor", "dynfocus.nn", "dynfocus.sketches.clips"),
+    ),
     "dynfocus.world": ("dynfocus.errors", "dynfocus.records", "dynfocus.world"),
     "dynfocus.readers": ("dynfocus.errors", "dynfocus.records", "dynfocus.readers"),
     "dynfocus.evals": ("dynfocus.errors", "dynfocus.records", "dynfocus.evals"),
     "dynfocus.metrics": ("dynfocus.records", "dynfocus.evals"),
+    "dynfocus.nn.folders": ("dynfocus.disk", "dynfocus.errors", "dynfocus.settings", "dynfocus.nn"),
     "dynfocus.nn": ("dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.budget", "dynfocus.nn"),
     "dynfocus.sketches": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.video"),
@@ -41,14 +47,20 @@ MAY = {
     "dynfocus.bench": (
         *("dynfocus.bench", "dynfocus.budget", "dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.settings"),
         *("dynfocus.threads", "dynfocus.towers", "dynfocus.types", "dynfocus.world"),
+        *("dynfocus.building", "dynfocus.plan", "dynfocus.sharding"),  # what a training step is built of
     ),
     "dynfocus.towers": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
         *("dynfocus.world", "dynfocus.settings", "dynfocus.threads", "dynfocus.nn.backbones", "dynfocus.towers"),
     ),
+    "dynfocus.building": ("dynfocus.errors", "dynfocus.settings", "dynfocus.stages", "dynfocus.nn"),
+    "dynfocus.overview": ("dynfocus.nn.model",),
+    "dynfocus.sharding": ("dynfocus.errors", "dynfocus.nn.model"),
+    "dynfocus.checkpoints": ("dynfocus.errors",),
     "dynfocus.lit": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
         *("dynfocus.stages", "dynfocus.prompts", "dynfocus.nn", "dynfocus.metrics", "dynfocus.evals"),
+        *("dynfocus.building", "dynfocus.checkpoints", "dynfocus.overview", "dynfocus.pretrained", "dynfocus.sharding"),
     ),
     "dynfocus.experiment": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.lit", "dynfocus.nn.backbones"),
@@ -62,10 +74,12 @@ MAY = {
 }
 MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experiment", "dynfocus.cli")}
 TORCH_FREE = (
-    *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
+    *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
 )
-KNOW_LIGHTNING = ("dynfocus.lit", "dynfocus.experiment", "datamodules", "callbacks")
+KNOW_LIGHTNING = (
+    *("dynfocus.lit", "dynfocus.checkpoints", "dynfocus.sharding", "dynfocus.experiment", "datamodules", "callbacks"),
+)
 HEAVY = ("torch", "lightning", "torchmetrics", "transformers", "peft", "bitsandbytes")
 NO_ROOMS = {"utils", "helpers", "common", "constants", "misc"}
 
@@ -148,6 +162,7 @@ for name in {light}:
     importlib.import_module(name)
 from dynfocus.cli import main
 assert not main(["plan", "--frames", "16", "--events", "25", "--keep", "0.8", "--json"])
+assert not main(["plan", "--frames", "16", "--train", "qlora", "--rows", "2"])
 sys.exit(f"imported: {{loaded}}" if (loaded := sorted({set(HEAVY)} & set(sys.modules))) else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)

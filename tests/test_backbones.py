@@ -3,26 +3,28 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    InstructBlipConfig,
     InstructBlipForConditionalGeneration,
     InstructBlipQFormerConfig,
     InstructBlipVisionConfig,
-    InstructBlipVisionModel,
 )
 
 from dynfocus.errors import CheckpointError, FeatureError
 from dynfocus.nn.backbones import (
     InstructionTower,
     VisionTower,
+    load_instruction,
     load_language_model,
-    load_part,
     load_tokenizer,
-    read_config,
+    open_instruction,
+    open_vision,
 )
 from dynfocus.nn.model import DynFocusModel
 
@@ -84,32 +86,95 @@ def test_towers_are_loaded_to_the_bit(made: Path) -> None:
     assert all(torch.equal(own[name], value) for name, value in stored.items())
     assert net.vision.mean == [0.5, 0.4, 0.3]
     assert net.config.image_token_id == tiny.tokenizer().convert_tokens_to_ids("<image>")
-    assert read_config(made / "encoders")["image_std"] == [0.5, 0.6, 0.7]
+    assert open_vision(made / "encoders").image_std == [0.5, 0.6, 0.7]
     with torch.no_grad():
         assert net.eval()(tiny.batch([3, 0], answers=True))[0].isfinite()
 
 
-def test_a_whole_instructblip_checkpoint_serves(tmp_path: Path) -> None:
-    """With its language model inside, in several files, and with a buffer that older versions wrote."""
-    config = read_config(tiny.towers(tmp_path)[0])
-    parts = tiny.configs()
-    from transformers import InstructBlipConfig
-
+@pytest.fixture(scope="module")
+def sharded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InstructBlipForConditionalGeneration]:
+    """A whole checkpoint, its language model inside, in many files and with an index."""
+    folder = tmp_path_factory.mktemp("whole")
     torch.manual_seed(3)
-    whole = InstructBlipForConditionalGeneration(InstructBlipConfig(**parts))
-    whole.save_pretrained(tmp_path / "whole", max_shard_size="20KB")
-    files = sorted((tmp_path / "whole").glob("*.safetensors"))
-    assert len(files) > 1
-    state = load_file(files[0])
-    save_file(state | {"qformer.embeddings.position_ids": torch.arange(4)}, files[0])
-    tower = VisionTower(InstructBlipVisionConfig(**config["vision_config"]), [0.5] * 3, [0.5] * 3)
-    load_part(tower.encoder, tmp_path / "whole", "vision_model.")
-    assert isinstance(tower.encoder, InstructBlipVisionModel)
-    assert torch.equal(tower.encoder.post_layernorm.weight, whole.vision_model.post_layernorm.weight)
-    text = InstructionTower(InstructBlipQFormerConfig(**config["qformer_config"]))
-    load_part(text.encoder, tmp_path / "whole", "qformer.")
-    given, own = whole.qformer.state_dict(), text.encoder.state_dict()
-    assert all(torch.equal(own[name], value) for name, value in given.items())
+    whole = InstructBlipForConditionalGeneration(InstructBlipConfig(**tiny.configs()))
+    whole.query_tokens.data.normal_()
+    whole.save_pretrained(folder, max_shard_size="20KB")
+    shutil.copy(made / "encoders" / "preprocessor_config.json", folder)
+    assert len(list(folder.glob("*.safetensors"))) > 5
+    return folder, whole
+
+
+def same_weights(own: torch.nn.Module, given: torch.nn.Module) -> bool:
+    both = own.state_dict(), given.state_dict()
+    return both[0].keys() == both[1].keys() and all(
+        torch.equal(both[0][name], value) for name, value in both[1].items()
+    )
+
+
+def test_a_whole_instructblip_checkpoint_serves(sharded: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, whole = sharded
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for file in copy.glob("*.safetensors"):  # a buffer that older versions wrote among the weights
+        state = load_file(file)
+        if any(name.startswith("qformer.") for name in state):
+            save_file(state | {"qformer.embeddings.position_ids": torch.arange(4)}, file)
+    for place in (folder, copy):
+        assert same_weights(open_vision(place).tower().encoder, whole.vision_model)
+        text = load_instruction(place, "frame")
+        assert same_weights(text.encoder, whole.qformer)
+        assert torch.equal(text.query_tokens.tokens, whole.query_tokens)
+        everything = (*text.named_parameters(), *text.named_buffers(), *open_vision(place).tower().named_buffers())
+        assert not [name for name, tensor in everything if tensor.is_meta]
+        assert torch.equal(text.encoder.embeddings.position_ids, whole.qformer.embeddings.position_ids)
+
+
+def test_only_the_files_that_the_index_names_are_opened(sharded: tuple[Path, Any], tmp_path: Path) -> None:
+    folder = shutil.copytree(sharded[0], tmp_path / "copy")
+    (folder / "old.safetensors").write_bytes(b"of another download")
+    listed = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    needed = {file for name, file in listed.items() if name.startswith("vision_model.")}
+    for file in set(listed.values()) - needed:
+        (folder / file).unlink()
+    files = open_vision(folder)
+    assert same_weights(files.tower().encoder, sharded[1].vision_model)
+    configs = {"config.json", "preprocessor_config.json", "model.safetensors.index.json"}
+    assert {file.name for file in files.files} == needed | configs
+    with pytest.raises(CheckpointError, match=r"model-000.*\.safetensors, where nothing is"):
+        load_instruction(folder)
+    (folder / min(needed)).unlink()
+    with pytest.raises(CheckpointError, match=f"{min(needed)}, where nothing is"):
+        open_vision(folder)
+
+
+def test_an_index_that_does_not_match_its_files_is_refused(sharded: tuple[Path, Any], tmp_path: Path) -> None:
+    folder = shutil.copytree(sharded[0], tmp_path / "copy")
+    name = "vision_model.post_layernorm.bias"
+    file = folder / json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"][name]
+    save_file({key: value for key, value in load_file(file).items() if key != name}, file, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"post_layernorm\.bias is not in the file"):
+        open_vision(folder).tower()
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="weight_map"):
+        open_vision(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_are_read_straight_into_another_precision(made: Path, dtype: torch.dtype) -> None:
+    tower = open_vision(made / "encoders").tower(dtype)
+    exact = tiny.model().vision
+    assert not tower.training
+    assert not [parameter for parameter in tower.parameters() if parameter.requires_grad]
+    for (_, own), value in zip(tower.named_parameters(), exact.parameters(), strict=True):
+        assert torch.equal(own, value.to(dtype))
+
+
+def test_whole_numbers_are_no_weights(folders: tuple[Path, Path]) -> None:
+    file = folders[0] / "model.safetensors"
+    state = load_file(file)
+    name = "vision_model.post_layernorm.bias"
+    save_file(state | {name: state[name].to(torch.int64)}, file)
+    with pytest.raises(CheckpointError, match=r"post_layernorm\.bias holds torch\.int64"):
+        open_vision(folders[0]).tower()
 
 
 def damaged(file: Path, damage: str, name: str) -> None:
@@ -156,19 +221,23 @@ def test_absent_files_of_the_language_model_are_named(folders: tuple[Path, Path]
     (folders[1] / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match="language"):
         load_tokenizer(folders[1])
-    for read in (load_tokenizer, load_language_model, read_config):
+    for read in (load_tokenizer, load_language_model, open_vision, open_instruction):
         with pytest.raises(CheckpointError, match="nowhere"):
             read(folders[1] / "nowhere")
 
 
-def test_a_tokenizer_without_placeholder_is_refused(folders: tuple[Path, Path]) -> None:
-    file = folders[1] / "tokenizer.json"
-    known = json.loads(file.read_text())
-    known["added_tokens"] = [token for token in known["added_tokens"] if token["content"] != "<image>"]
-    del known["model"]["vocab"]["<image>"]
-    file.write_text(json.dumps(known))
+def test_a_tokenizer_without_placeholder_gets_it(folders: tuple[Path, Path]) -> None:
+    words = tiny.words().save_pretrained(folders[1]) and json.loads((folders[1] / "tokenizer.json").read_text())
+    words["added_tokens"] = [token for token in words["added_tokens"] if token["content"] != "<image>"]
+    old = words["model"]["vocab"].pop("<image>")
+    (folders[1] / "tokenizer.json").write_text(json.dumps(words))
     settings = folders[1] / "tokenizer_config.json"
     options = {key: value for key, value in json.loads(settings.read_text()).items() if "special_tokens" not in key}
     settings.write_text(json.dumps(options))
-    with pytest.raises(CheckpointError, match="does not know <image>"):
-        DynFocusModel.from_towers(*folders, tiny.SETTINGS)
+    known = load_tokenizer(folders[1])
+    new = known.convert_tokens_to_ids("<image>")
+    assert new not in (old, None, known.unk_token_id)
+    assert known("star <image> star<image>")["input_ids"].count(new) == 2
+    assert known.decode([new], skip_special_tokens=True) == ""
+    net = DynFocusModel.from_towers(*folders, tiny.SETTINGS)
+    assert net.config.image_token_id == new

@@ -4,89 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-
-from dynfocus.cli import LIGHTNING, main, parser
-
-ROOT = Path(__file__).parents[1]
-# Stands for Python: it records each call and leaves the files that the real commands leave.
-PYTHON = f"""#!/usr/bin/env bash
-case "$*" in
-  -c*version_info*) [ -z "${{OLD-}}" ] || exec {sys.executable} -c \
-    'import sys; sys.version_info = (3, 9); exec(sys.argv[1])' "$2" ;;&
-  -c*metadata*) echo torch==9.9; exit 0 ;;
-  -c*) exec {sys.executable} "$@" ;;
-esac
-echo "$*" >> calls.txt
-case "$*" in
-  *refuse*) exit 2 ;;
-  *pip\\ install*) [ -z "${{OFFLINE-}}" ] || exit 1 ;;
-  -m\\ venv*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  *dynfocus\\ world*) mkdir -p cache/world/data ;;
-  *dynfocus\\ towers*) mkdir -p cache/world/towers && date +%N > cache/world/towers/model.safetensors ;;
-  *fit*stage1.yaml*) mkdir -p runs/world/stage1; echo "${{SLEEP-}}" > runs/world/stage1/projectors.safetensors
-    trap 'exit 0' INT; [ -z "${{SLEEP-}}" ] || {{ touch asleep; sleep "$SLEEP"; }} ;;
-  *fit*stage2.yaml*) mkdir -p runs/world/stage2 ;;
-  *dynfocus\\ test*) [ -z "${{FAIL-}}" ] || exit 1; echo '{{}}' > runs/world/stage2/metrics.json ;;
-  *table*) echo THE TABLE ;;
-esac
-"""
-
-
-class Clone:
-    """A copy of the files that make reads, and what its Python was asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("Makefile", "setup.cfg", "pyproject.toml"):
-            shutil.copy(ROOT / name, folder)
-        (folder / "lightning_configs").mkdir()
-        for name in ("stage1", "stage2", "world"):
-            (folder / f"lightning_configs/{name}.yaml").write_text(f"{name}: 1\n")
-        (folder / "python").write_text(PYTHON)
-        (folder / "python").chmod(0o755)
-
-    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        clean = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "CONFIG"}}
-        return subprocess.Popen(
-            ["make", "PYTHON=./python", *args],
-            cwd=self.folder,
-            env={**clean, **env},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def make(self, *args: str, **env: str) -> tuple[int, str, list[str]]:
-        """The exit code, what was printed, and the Python calls of one make."""
-        (self.folder / "calls.txt").unlink(missing_ok=True)
-        process = self.start(*args, **env)
-        out, _ = process.communicate(timeout=60)
-        return process.returncode, out, self.calls()
-
-    def calls(self) -> list[str]:
-        path = self.folder / "calls.txt"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def steps(self, *args: str, **env: str) -> list[str]:
-        """The sub-commands of `dynfocus` that one successful make calls, a stage's fit with its number."""
-        code, out, calls = self.make(*args, **env)
-        assert code == 0, out
-        words = [call.split() for call in calls if "dynfocus" in call]
-        return [w[2] + (w[4][-6] if w[2] == "fit" else "") for w in words]
+from clone import EVERYTHING, ROOT, Clone
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
     return Clone(tmp_path)
-
-
-EVERYTHING = ["world", "towers", "fit1", "fit2", "test", "table"]
 
 
 def test_stage2_does_everything_in_order_and_then_nothing(clone: Clone) -> None:
@@ -163,22 +90,6 @@ def test_args_reach_the_named_target_alone(clone: Clone) -> None:
     assert clone.steps("stage2") == ["fit2", "test", "table"]
 
 
-def test_the_real_command_line_takes_these_calls(
-    clone: Clone, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, _, calls = clone.make("stage2")
-    asked = [call.split()[2:] for call in calls if "dynfocus" in call]
-    assert len(asked) == len(EVERYTHING)
-    monkeypatch.chdir(ROOT)
-    for verb, *rest in asked:
-        if verb in LIGHTNING:
-            with pytest.raises(SystemExit) as stop:
-                main([verb, *rest, "--print_config"])
-            assert not stop.value.code, capsys.readouterr().err
-        else:
-            parser().parse_args([verb, *rest])
-
-
 def test_stage2_builds_on_the_stage1_that_is_there(clone: Clone) -> None:
     assert clone.steps("stage1", "ARGS=--model.lr 5") == ["world", "towers", "fit1"]
     assert clone.steps("stage2") == ["fit2", "test", "table"]
@@ -227,11 +138,11 @@ def test_a_config_without_the_world_builds_no_world(clone: Clone) -> None:
     assert clone.steps("stage2", "CONFIG=lightning_configs/stage2.yaml", "RUN=runs/world") == ["table"]
 
 
-def test_settings_nobody_would_read_are_refused(clone: Clone) -> None:
-    for setting in ("ARGS=--model.lr 1", "CONFIG=a.yaml"):
-        code, out, calls = clone.make("check", setting)
-        assert (code, calls) == (2, [])
-        assert "was given, but n" in out
+@pytest.mark.parametrize("setting", ["ARGS=--model.lr 1", "CONFIG=a.yaml", "DEVICES=2", "NODES=2", "LAUNCH=srun"])
+def test_settings_nobody_would_read_are_refused(clone: Clone, setting: str) -> None:
+    code, out, calls = clone.make("check", setting)
+    assert (code, calls) == (2, [])
+    assert f"{setting.split('=')[0]} was given, but none of the" in out
 
 
 def test_an_interrupted_fit_leaves_no_stamp(clone: Clone) -> None:

@@ -2,15 +2,17 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from transformers import BloomConfig, Gemma3Config, GPT2Config
 
 from dynfocus.budget import budget
-from dynfocus.errors import PromptError
-from dynfocus.processor import Example, Processor
+from dynfocus.errors import CheckpointError, PromptError
+from dynfocus.processor import Example, Processor, longest_prompt
 from dynfocus.prompts import IGNORED
 from dynfocus.records import Row, Turn
 from dynfocus.settings import ConnectorSettings
@@ -187,6 +189,55 @@ def test_a_question_is_never_cut() -> None:
         found = within(context)([example]).input_ids[0].tolist()
         assert found[3 + cost(3) : -2] == ids
     refused(within(length - 1), example)
+
+
+def test_an_open_question_leaves_room_for_its_answer() -> None:
+    """As much as is asked for, in asking alone; what is then too much is named with the answer that would fit."""
+    example, single = tiny.example(0, 6, turns=2), tiny.example(0, 6)
+    length = tiny.processor()([example]).input_ids.shape[1]
+    assert within(length + 16, new_tokens=16)([example]).input_ids.shape[1] == length
+    message = refused(within(length + 15, new_tokens=16), example)
+    assert f"at most {length - 1}, the language model's context of {length + 15} less 16 new tokens" in message
+    offered = given_values(message)
+    assert offered["max_new_tokens"] == "15"
+    assert within(length + 15, new_tokens=15)([example]).input_ids.shape[1] == length
+    frames = int(offered["frame_rule.frames"])
+    assert within(length + 15, new_tokens=16)([tiny.example(0, frames, turns=2)])
+    refused(within(length + 15, new_tokens=16), tiny.example(0, frames + 1, turns=2))
+    assert "max_new_tokens" not in refused(within(length - 1, new_tokens=16), example)
+    taught = tiny.processor(answers=True)([single]).input_ids.shape[1]
+    assert within(taught, new_tokens=16, answers=True)([single]).input_ids.shape[1] == taught
+    text = refused(within(length, new_tokens=length - 3), example)
+    assert "The text itself is too long" not in refused(within(length, new_tokens=1), example)
+    assert "The text itself is too long" in text
+
+
+@pytest.mark.parametrize("question", ["what color is the star", "how many circles are there , two"])
+def test_a_long_question_keeps_its_end_for_the_instruction_encoder(place: Path, question: str) -> None:
+    """Of a conversation's questions in one instruction, it is the last that has no answer yet."""
+    towers = place / "towers"
+    made = Processor.from_folders(towers / "encoders", towers / "language", tiny.SETTINGS, slots="first")
+    assert made.longest_instruction == 256
+    made = replace(made, context=2048)
+    asked = "square " * 300 + question
+    read = made([Example(Row("r", 0, "v.mp4", (Turn(asked, None),)), sketch=tiny.sketch(3))])
+    exact = tiny.tokenizer()(asked, add_special_tokens=False)["input_ids"]
+    assert read.question_ids.shape == (1, 256)
+    assert read.question_ids[0].tolist() == [tiny.tokenizer().bos_token_id, *exact[-255:]]
+    assert tiny.tokenizer().decode(read.question_ids[0]).endswith(question)
+    assert len(read.input_ids[0]) > len(exact)
+
+
+@pytest.mark.parametrize("kind", [GPT2Config, Gemma3Config, BloomConfig])
+def test_the_context_is_what_the_config_says_wherever_it_says_it(kind: Any) -> None:
+    """GPT-2 has another name for it, Gemma 3 nests it; BLOOM has none, as its attention knows no end."""
+    known = {GPT2Config: kind(n_positions=77), Gemma3Config: kind(text_config={"max_position_embeddings": 77})}
+    if kind in known:
+        assert longest_prompt(known[kind]) == 77
+        return
+    with pytest.raises(CheckpointError, match=r"\(bloom\) whose config\.json does not say max_position_embeddings"):
+        longest_prompt(kind())
+    assert longest_prompt(kind(max_position_embeddings=77)) == 77
 
 
 def test_frames_go_along_where_there_is_no_sketch() -> None:

@@ -64,7 +64,7 @@ def test_targets_in_the_text_exist() -> None:
     assert targets <= set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), flags=re.M))
 
 
-@pytest.mark.parametrize("line", [line for line in DYNFOCUS if " plan " not in line])
+@pytest.mark.parametrize("line", [line for line in DYNFOCUS if " plan " not in line or "--train" in line])
 def test_dynfocus_takes_the_options(
     line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +93,7 @@ def test_args_of_a_stage_are_settings(
 
 
 def test_plan_says_the_number_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
-    plans = [line for line in DYNFOCUS if " plan " in line]
+    plans = [line for line in DYNFOCUS if " plan " in line and "--train" not in line]
     assert plans
     for line in plans:
         assert run(shlex.split(line)[1:]) == 0

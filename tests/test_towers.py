@@ -13,13 +13,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     InstructBlipConfig,
-    InstructBlipQFormerConfig,
-    InstructBlipVisionConfig,
     LlamaForCausalLM,
 )
 
 from dynfocus.errors import CheckpointError, ConfigError, DataError
-from dynfocus.nn.backbones import InstructionTower, VisionTower, load_part, read_config
+from dynfocus.nn.backbones import load_instruction, load_instruction_tokenizer, open_vision
 from dynfocus.prompts import IMAGE
 from dynfocus.towers import LanguageSettings, TowerSettings, VisionSettings, check_towers, read_quality, train_towers
 from dynfocus.towers.folders import write_folder
@@ -68,18 +66,14 @@ def test_encoders_are_an_instructblip_checkpoint(towers: Path) -> None:
 
 def test_encoders_load_whole_and_see(towers: Path, data: Path) -> None:
     folder = towers / "instructblip"
-    read = read_config(folder)
-    vision = VisionTower(InstructBlipVisionConfig(**read["vision_config"]), read["image_mean"], read["image_std"])
-    load_part(vision.encoder, folder, "vision_model.")
+    vision = open_vision(folder).tower()
     frames = read_labelled(data, "val", 2, progress=False)
     features = vision(frames.frames).detach()
     assert features.shape == (len(frames), 36, 32)
     assert 0.3 < features.var() < 3
-    instruction = InstructionTower(InstructBlipQFormerConfig(**read["qformer_config"]))
-    load_part(instruction.encoder, folder, "qformer.")
-    coded = AutoTokenizer.from_pretrained(folder / "qformer_tokenizer")(["what color is the star"], return_tensors="pt")
+    coded = load_instruction_tokenizer(folder)(["what color is the star"], return_tensors="pt")
     assert coded["input_ids"].shape == (1, 5)
-    told = instruction.eval()(coded["input_ids"], coded["attention_mask"].bool())
+    told = load_instruction(folder)(coded["input_ids"], coded["attention_mask"].bool())
     assert told.shape == (1, 5, 32)
     assert told.isfinite().all()
 

@@ -29,7 +29,7 @@ class Connector(nn.Module):
     def forward(
         self,
         sketch: FrameSketch,
-        question: Float[Tensor, "B R e"],
+        question: Float[Tensor, "B *T R e"],
         question_mask: Bool[Tensor, "B R"],
         rows: Int[Tensor, " B"],
         step: int = 0,
@@ -58,7 +58,7 @@ class AveragePooling(nn.Module):
     def forward(
         self,
         sketch: FrameSketch,
-        question: Float[Tensor, "B R e"],
+        question: Float[Tensor, "B *T R e"],
         question_mask: Bool[Tensor, "B R"],
         rows: Int[Tensor, " B"],
         step: int = 0,

@@ -1,6 +1,7 @@
 """Eq. 8-11: kept frames as cones, every frame as rods, woven together in time order."""
 
 from functools import partial
+from itertools import repeat
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,7 +43,7 @@ class Cones(nn.Module):
 class Rods(nn.Module):
     """F_coarse: two tokens a frame, the grains as the instruction attends to them, and their plain average.
 
-    Shapes: sketch [B,T,...] and instruction [B,R,d'] -> [B,T,2,D].
+    Shapes: sketch [B,T,...] and instruction [B,R,d'], or [B,T,R,d'] where each frame has its own -> [B,T,2,D].
 
     Paper: Eq. 9-10.
     Departs: as printed the shapes of Eq. 9 do not fit; instruction rows attend over the frame's prototypes. f_q has no
@@ -56,10 +57,14 @@ class Rods(nn.Module):
         self.coarse = Projector(width, out)
 
     def forward(
-        self, sketch: FrameSketch, question: Float[Tensor, "B R e"], question_mask: Bool[Tensor, "B R"]
+        self, sketch: FrameSketch, question: Float[Tensor, "B *T R e"], question_mask: Bool[Tensor, "B R"]
     ) -> Float[Tensor, "B T 2 D"]:
         queries = self.f_k(question) @ self.f_q.weight  # f_q on the few questions' tokens instead of all frames' grains
-        parts = (self.read(part.to(queries.dtype), queries, question_mask) for part in sketch.grains.split(BLOCK, 1))
+        asked = queries.split(BLOCK, 1) if queries.ndim == 4 else repeat(queries)
+        parts = (
+            self.read(part.to(queries.dtype), own, question_mask)
+            for part, own in zip(sketch.grains.split(BLOCK, 1), asked, strict=False)
+        )
         if sketch.grains.shape[1] <= BLOCK:
             return next(parts)
         first = next(parts)
@@ -70,22 +75,24 @@ class Rods(nn.Module):
         return rods
 
     def read(
-        self, grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B R d"], mask: Bool[Tensor, "B R"]
+        self, grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B *T R d"], mask: Bool[Tensor, "B R"]
     ) -> Float[Tensor, "B T 2 D"]:
         """Two tokens for each of some frames."""
         return self.coarse(torch.stack([ground(grains, queries, mask), grains.mean(2)], 2))
 
 
 def ground(
-    grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B R d"], mask: Bool[Tensor, "B R"]
+    grains: Float[Tensor, "B T G d"], queries: Float[Tensor, "B *T R d"], mask: Bool[Tensor, "B R"]
 ) -> Float[Tensor, "B T d"]:
     """Avg(E): the grains as seen by each real instruction token, averaged over the tokens.
 
-    ``queries`` are the tokens behind f_k and f_q: <f_k(q), f_q(g)> = <f_q^T f_k(q), g>.
+    ``queries`` are the tokens behind f_k and f_q: <f_k(q), f_q(g)> = <f_q^T f_k(q), g>; one set of them for all frames,
+    or one for each.
 
     Paper: Eq. 9.
     """
-    fit = torch.einsum("brd,btgd->btrg", queries / grains.shape[-1] ** 0.5, grains)
+    each = "btrd" if queries.ndim == 4 else "brd"
+    fit = torch.einsum(f"{each},btgd->btrg", queries / grains.shape[-1] ** 0.5, grains)
     share = mask / mask.sum(-1, keepdim=True).clamp(min=1)
     weights = torch.einsum("btrg,br->btg", fit.softmax(-1), share.to(fit.dtype))
     return torch.einsum("btg,btgd->btd", weights, grains)

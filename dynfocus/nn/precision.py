@@ -16,3 +16,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def half_precision(trainer: str) -> torch.dtype | None:
+    """The 16-bit type that a Trainer's precision, such as ``bf16-mixed``, computes in; None where it is fp32."""
+    kinds = {"bf16": torch.bfloat16, "16": torch.float16}
+    return kinds.get(trainer.split("-")[0])

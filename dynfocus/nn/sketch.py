@@ -11,15 +11,16 @@ from torch import Tensor
 from dynfocus.errors import FeatureError
 from dynfocus.nn.cluster import BLOCK, density_peaks
 from dynfocus.nn.events import find_events
-from dynfocus.settings import ConnectorSettings
+from dynfocus.settings import ConnectorSettings, prototypes
 from dynfocus.types import FrameSketch
 
+CHUNK = 16  # frames that are encoded at once
 Encoder = Callable[[UInt8[Tensor, "T H W 3"]], Float[Tensor, "T N d"]]
 
 
 @torch.no_grad()
 def sketch_frames(
-    frames: UInt8[Tensor, "T H W 3"], encoder: Encoder, settings: ConnectorSettings, chunk: int = 16
+    frames: UInt8[Tensor, "T H W 3"], encoder: Encoder, settings: ConnectorSettings, chunk: int = CHUNK
 ) -> FrameSketch:
     """Encode one video's frames and sketch them, ``chunk`` frames at a time, so that V never exists whole.
 
@@ -45,6 +46,14 @@ def sketch_frames(
         if not finite(sketch):
             raise _too_large(settings, 0, len(frames))
     return sketch
+
+
+def encoder_calls(frames: int, settings: ConnectorSettings, chunk: int = CHUNK) -> int:
+    """How often `sketch_frames` calls the encoder for a video of so many frames."""
+    again = 0
+    if settings.kept_tokens == 256:
+        again = frames if settings.patch_frames == "all" else prototypes(frames, settings)
+    return -(-frames // chunk) - (-again // chunk)
 
 
 def sketch_patches(patches: Float[Tensor, "T N d"], settings: ConnectorSettings, start: int = 0) -> FrameSketch:

@@ -1,0 +1,109 @@
+"""From settings to a model that is ready to train: towers read, weights frozen, adapters put on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dynfocus.errors import ConfigError
+from dynfocus.nn.adapters import add_adapters, has_adapters
+from dynfocus.nn.backbones import Attention, existing
+from dynfocus.nn.model import DynFocusModel
+from dynfocus.nn.precision import half_precision
+from dynfocus.settings import ConnectorSettings, LoraSettings
+from dynfocus.stages import STAGES, StageName
+
+
+@dataclass(frozen=True)
+class Building:
+    """What a model is built from and which of its parts a stage trains; the fields are `DynFocusModule`'s arguments.
+
+    Raises:
+        ConfigError: if settings contradict each other.
+    """
+
+    encoders: Path
+    language_model: Path
+    connector: ConnectorSettings
+    stage: StageName
+    vision: Path | None = None
+    init_from: Path | None = None
+    attention: Attention = "sdpa"
+    quantize: Literal["nf4"] | None = None
+    lora: LoraSettings | None = None
+    train_instruction: bool = False
+    activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        tuned = "language_model" in STAGES[self.stage].trains
+        if self.lora and not tuned:
+            raise ConfigError(
+                f"lora in {self.stage}, which leaves the language model as it is",
+                "a stage that trains the language model",
+                "Set model.lora to null in this stage, or run stage2.",
+            )
+        if self.quantize and tuned and not self.lora:
+            raise ConfigError(
+                f"quantize = {self.quantize} in {self.stage}, which trains the language model",
+                "adapters, as weights of 4 bits cannot be trained themselves",
+                "Set model.lora (as lightning_configs/qlora.yaml does), or model.quantize to null.",
+            )
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """The children of the model that are trained, at least in part."""
+        return STAGES[self.stage].trains + (("instruction",) if self.train_instruction else ())
+
+    def build(self, precision: str, device: torch.device | None = None) -> DynFocusModel:
+        """The model of this stage, with everything frozen that it does not train.
+
+        Frozen weights are held in the precision they are computed in, trained ones in fp32 under mixed precision.
+
+        Args:
+            precision: as Lightning's Trainer names it.
+            device: where a quantised language model is packed; all else comes on the CPU.
+        """
+        half = half_precision(precision)
+        whole = "language_model" in self.trains and not self.lora and not precision.endswith("true")
+        language: dict[str, Any] = {
+            "attention": self.attention,
+            "dtype": torch.float32 if half is None or whole else half,
+        }
+        if self.quantize:
+            language |= {"quantize": self.quantize, "device": device}
+        if self.init_from is not None and existing(self.init_from).is_dir():
+            model = DynFocusModel.from_folder(self.init_from, self.connector, **language)
+        else:
+            model = DynFocusModel.from_towers(
+                *(self.encoders, self.language_model, self.connector, self.vision, half or torch.float32), **language
+            )
+            if self.init_from is not None:
+                model.load_projectors(self.init_from)
+        if self.train_instruction and precision.endswith("mixed"):
+            model.instruction.float()
+        self.freeze(model)
+        if self.activation_checkpointing:
+            checkpoint_activations(model)
+        return model
+
+    def freeze(self, model: DynFocusModel) -> None:
+        """Put adapters on where they are asked for, and freeze everything that this stage does not train."""
+        model.requires_grad_(False)
+        model.connector.requires_grad_(True)
+        if "language_model" in self.trains:
+            if self.lora and not has_adapters(model.language_model):
+                model.language_model = add_adapters(model.language_model, self.lora)
+            for name, weight in model.language_model.named_parameters():
+                weight.requires_grad_("lora_" in name if has_adapters(model.language_model) else True)
+        if self.train_instruction:
+            for weight in model.instruction.used():
+                weight.requires_grad_(True)
+
+
+def checkpoint_activations(model: DynFocusModel) -> None:
+    """Let the language model keep the inputs of its layers alone, and compute the rest again in the backward pass."""
+    base: Any = model.language_model.get_base_model() if has_adapters(model.language_model) else model.language_model
+    # The first is the newer name of the second.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

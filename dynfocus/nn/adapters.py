@@ -1,0 +1,69 @@
+"""Low-rank adapters on the language model: put on, saved, loaded and merged by peft."""
+
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, filterwarnings
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from torch import nn
+
+from dynfocus.errors import CheckpointError
+from dynfocus.nn.backbones import existing
+from dynfocus.settings import LoraSettings
+
+ADAPTER = "adapter"
+
+
+def add_adapters(language_model: nn.Module, settings: LoraSettings) -> PeftModel:
+    """Fresh adapters on every linear layer but the head; they change nothing before they are trained."""
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(language_model, config)
+
+
+def load_adapters(language_model: nn.Module, folder: Path) -> PeftModel:
+    """The language model with the adapters that a folder holds.
+
+    Raises:
+        CheckpointError: if they are absent, broken, or another model's.
+    """
+    adapter = existing(existing(Path(folder)) / ADAPTER)
+    try:
+        with catch_warnings():
+            filterwarnings("error", "Found missing adapter keys")
+            return PeftModel.from_pretrained(language_model, adapter, is_trainable=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
+        raise CheckpointError(
+            f"adapters in {adapter} that do not fit ({str(error).splitlines()[0]})",
+            "the adapters of this language model",
+            "Check the folder, and that the language model is the one they were trained on.",
+        ) from error
+
+
+def has_adapters(language_model: nn.Module) -> bool:
+    return isinstance(language_model, PeftModel)
+
+
+def merge_adapters(language_model: Any) -> nn.Module:
+    """The plain language model that computes the same; weights in 4 bits are written out first.
+
+    A 4-bit model's answers change a little, by the rounding of 16-bit sums.
+    """
+    plain = language_model.get_base_model()
+    if getattr(plain, "is_quantized", False):
+        config, adapters = language_model.peft_config["default"], _adapters(language_model)
+        plain = language_model.unload().dequantize()
+        language_model = get_peft_model(plain, config)
+        language_model.load_state_dict(adapters, strict=False)
+    return language_model.merge_and_unload()
+
+
+def _adapters(language_model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in language_model.state_dict().items() if "lora_" in name}

@@ -1,0 +1,111 @@
+"""Language models: any causal one of transformers, and its tokenizer, read from their files."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.utils import is_flash_attn_2_available
+
+from dynfocus.errors import ConfigError
+from dynfocus.nn.backbones.files import existing, reason, unfit
+
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+IMAGE = "<image>"
+
+
+def load_language_model(
+    folder: Path,
+    attention: Attention = "sdpa",
+    dtype: torch.dtype = torch.float32,
+    quantize: Literal["nf4"] | None = None,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """Any causal language model of transformers, from its folder on disk.
+
+    Args:
+        folder: with config.json and weights.
+        attention: the way attention is computed.
+        dtype: of the weights; of the computations, where they are quantised.
+        quantize: "nf4" packs the weights of linear layers into 4 bits (doubly quantised), all but the head's.
+        device: where it is to be; by default the CPU.
+
+    Raises:
+        CheckpointError: if weights are absent, surplus, broken or of another shape.
+        ConfigError: if this machine or this model cannot do what ``attention`` or ``quantize`` asks for.
+    """
+    existing(Path(folder) / "config.json")
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "attention = flash_attention_2, which this machine does not have",
+            "a CUDA GPU and the package flash-attn",
+            "Run `pip install flash-attn --no-build-isolation` there, or set attention to sdpa.",
+        )
+    place = torch.device("cpu") if device is None else device
+    extra: dict[str, Any] = {"device_map": {"": place}} if device is not None else {}
+    if quantize is not None:
+        extra = {"quantization_config": _nf4(dtype), "device_map": {"": place}}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=dtype, output_loading_info=True, attn_implementation=attention, **extra
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise unfit(folder, reason(error)) from error
+    except (ValueError, ImportError) as error:
+        raise ConfigError(
+            f"a language model in {folder} that cannot be loaded so ({reason(error)})",
+            "a causal language model of transformers, and attention and quantisation that it knows",
+            "Set attention to eager, which some models need, or quantize to null, or use another model.",
+        ) from error
+    model, found = loaded
+    for kind in ("missing", "unexpected"):
+        if found[f"{kind}_keys"]:
+            raise unfit(folder, f"{min(found[f'{kind}_keys'])} is {'absent' if kind == 'missing' else 'surplus'}")
+    return model
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    try:
+        import bitsandbytes  # noqa: F401 (slow to import, and not everywhere)
+    except Exception as error:  # whatever its native part dies of
+        raise ConfigError(
+            f"quantize = nf4, and bitsandbytes does not import ({error})",
+            "a bitsandbytes that works on this machine",
+            "Run `pip install bitsandbytes`, or set quantize to null.",
+        ) from error
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def language_config(folder: Path) -> Any:
+    existing(Path(folder) / "config.json")
+    return AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """A language model's tokenizer; ``<image>`` is added where it is unknown.
+
+    The new id needs no embedding: visual tokens take its place before anything is looked up.
+
+    Raises:
+        CheckpointError: if there is none, or it cannot say which characters a token stands for.
+    """
+    tokenizer = read_tokenizer(folder)
+    tokenizer.add_tokens([IMAGE], special_tokens=True)
+    return tokenizer
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer as it lies in the folder; raises CheckpointError if there is none, or a slow one."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(existing(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise unfit(folder, f"no tokenizer: {reason(error)}") from error
+    if not tokenizer.is_fast:
+        raise unfit(folder, f"{type(tokenizer).__name__} cannot tell which characters a token stands for")
+    return tokenizer

@@ -1,0 +1,72 @@
+"""How a run trains, as far as memory depends on it (no torch)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dynfocus.errors import ConfigError
+from dynfocus.plan.activations import Numbers
+from dynfocus.settings import LoraSettings
+
+Train = Literal["stage1", "stage2", "lora", "qlora"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a run trains; the defaults are the suite's.
+
+    Attributes:
+        train: ``stage1`` (the connector), ``stage2`` (connector and language model), ``lora``, ``qlora``.
+        gpus: processes that share the work.
+        strategy: ``ddp`` holds everything in each, ``fsdp`` shards language model and connector.
+        rows: annotation rows a process reads at once, each with one video.
+        text: prompt tokens a row that are not visual.
+        answer: supervised tokens a row.
+        checkpointing: whether only the input of each language-model layer is kept, and the rest computed again.
+        optimizer: ``adamw``, or ``adamw8bit``.
+        rank: of LoRA's adapters.
+        accumulate: batches an optimizer step adds up; from the second on gradients stand beside activations.
+        fused: whether the optimizer updates in place, without square roots of all its second moments at once.
+        precision: ``bf16-mixed``, or ``32``.
+    """
+
+    train: Train = "stage2"
+    gpus: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    rows: int = 1
+    text: int = 64
+    answer: int = 32
+    checkpointing: bool = True
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    rank: int = LoraSettings.rank
+    accumulate: int = 2
+    fused: bool = True
+    precision: Literal["bf16-mixed", "32"] = "bf16-mixed"
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "rows", "rank", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
+        for name in ("text", "answer"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "at least 0", f"Raise {name}.")
+        if self.strategy == "fsdp" and (self.train == "qlora" or self.optimizer == "adamw8bit"):
+            raise ConfigError(
+                f"a sharded model with {'4-bit weights' if self.train == 'qlora' else '8-bit AdamW'}",
+                "weights and states that can be split between GPUs",
+                "Plan it with the strategy ddp, or plan lora with the optimizer adamw.",
+            )
+
+    @property
+    def shards(self) -> int:
+        return self.gpus if self.strategy == "fsdp" else 1
+
+    @property
+    def frozen(self) -> int:
+        """Bytes of a frozen weight."""
+        return 4 if self.precision == "32" else 2
+
+    @property
+    def numbers(self) -> Numbers:
+        """Under autocast the stream of a model trained whole is in fp32; that of a sharded or frozen one in 16 bit."""
+        wide = self.train == "stage2" and self.strategy == "ddp"
+        return Numbers(self.frozen, 4 if wide else self.frozen)
