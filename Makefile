@@ -45,7 +45,7 @@ scale = $(if $(DEVICES),--trainer.devices $(DEVICES)) $(if $(NODES),--trainer.nu
 # Stage 2 with adapters: the same stage in a folder of its own.
 recipe_lora := stage2 lora
 recipe_qlora := stage2 qlora
-folder_of = $(if $(and $(recipe_$(1)),$(call on_world,$(1))),--trainer.default_root_dir $(RUN)/$(1))
+folder_of = $(if $(and $(recipe_$(1)),$(or $(call on_world,$(1)),$(call given,RUN))),--trainer.default_root_dir $(RUN)/$(1))
 # The world's models are so small that a second thread costs more than it brings.
 threads = $(if $(call on_world,$@),OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1})
 on_world = $(filter lightning_configs/world.yaml %/lightning_configs/world.yaml,$(call config_of,$(1)))
@@ -200,7 +200,7 @@ bench: install ## measure what the connector costs: time, memory, operations (AR
 gpu: install ## run the tests that need a GPU, and measure on it
 	@$(python) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "make gpu: torch sees no GPU here; run it on a machine with an NVIDIA GPU, with a CUDA build of torch (make install TORCH_ARGS=...)"; exit 1; }
 	$(python) -m pytest -q -m gpu
-	$(dynfocus) bench $(ARGS)
+	$(dynfocus) bench --training $(ARGS)
 
 tensorboard: install ## look at the runs in a browser
 	@$(python) -m tensorboard.main --logdir runs $(ARGS)

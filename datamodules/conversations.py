@@ -50,6 +50,10 @@ class ResumableLoader(DataLoader):
     It keeps no count of its own: batches are fetched ahead, so only the trainer knows how many were learned from.
     """
 
+    def __iter__(self) -> Any:
+        # Lightning asks for iterators before it knows where the run goes on, and workers would fetch at once.
+        yield from super().__iter__()
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -123,14 +127,15 @@ class ConversationDataModule(LightningDataModule):
         """The sketches on disk, where they are kept."""
         if self.sketch_cache is None:
             return None
-        folder = self.vision or self.encoders
+        folder, own = self.vision or self.encoders, False
         # A model that starts from a whole model's folder brings that one's vision encoder. Its path may lead through
         # the run's own folder, which is not there yet.
         building = getattr(self.trainer and self.trainer.lightning_module, "building", None)
         trained = getattr(building, "init_from", None)
         for path in (trained, normpath(trained)) if trained else ():
-            folder = Path(path) if Path(path).is_dir() else folder
-        precision = None if self.trainer is None else half_precision(str(self.trainer.precision))
+            folder, own = (Path(path), True) if Path(path).is_dir() else (folder, own)
+        given = "32-true" if self.trainer is None else str(self.trainer.precision)
+        precision = None if own and not given.endswith("true") else half_precision(given)  # None: as the folder says
         device = None if self.trainer is None else self.trainer.strategy.root_device
         return SketchCache(self.sketch_cache, EncoderFolder(folder, precision), self.connector, self.rule, device)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from dynfocus.errors import ConfigError
+from dynfocus.nn.folders import trained_config
 from dynfocus.nn.model import DynFocusModel
-from dynfocus.pretrained import DynFocusProcessor, trained_config, trained_rule
+from dynfocus.pretrained import DynFocusProcessor, trained_rule
 from dynfocus.processor import Example
 from dynfocus.records import Row, Turn
 from dynfocus.sketches.cache import SketchCache, Sketched

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from dynfocus.errors import ConfigError
-from dynfocus.nn.adapters import add_adapters, has_adapters
+from dynfocus.nn.adapters import add_adapters, has_adapters, held_adapters
 from dynfocus.nn.backbones import Attention, existing
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.nn.precision import half_precision
@@ -49,6 +49,12 @@ class Building:
                 "adapters, as weights of 4 bits cannot be trained themselves",
                 "Set model.lora (as lightning_configs/qlora.yaml does), or model.quantize to null.",
             )
+        if self.train_instruction and not tuned:
+            raise ConfigError(
+                f"train_instruction in {self.stage}, which hands over nothing but projectors",
+                "a stage that leaves a whole model",
+                "Set model.train_instruction to false in this stage, or run stage2.",
+            )
 
     @property
     def trains(self) -> tuple[str, ...]:
@@ -63,29 +69,47 @@ class Building:
         Args:
             precision: as Lightning's Trainer names it.
             device: where a quantised language model is packed; all else comes on the CPU.
+
+        Raises:
+            CheckpointError: if a folder does not hold what is needed.
+            ConfigError: if a trained model's folder and the settings contradict each other.
         """
-        half = half_precision(precision)
-        whole = "language_model" in self.trains and not self.lora and not precision.endswith("true")
+        half, mixed = half_precision(precision), precision.endswith("mixed")
+        folder = self.init_from if self.init_from is not None and existing(self.init_from).is_dir() else None
+        adapted = self.lora is not None if folder is None else self._adapted(folder)
+        full = mixed and "language_model" in self.trains and not adapted
         language: dict[str, Any] = {
             "attention": self.attention,
-            "dtype": torch.float32 if half is None or whole else half,
+            "dtype": torch.float32 if half is None or full else half,
+            "device": device,
         }
         if self.quantize:
-            language |= {"quantize": self.quantize, "device": device}
-        if self.init_from is not None and existing(self.init_from).is_dir():
-            model = DynFocusModel.from_folder(self.init_from, self.connector, **language)
+            language["quantize"] = self.quantize
+        if folder is not None:
+            model = DynFocusModel.from_folder(folder, self.connector, **language)
         else:
             model = DynFocusModel.from_towers(
                 *(self.encoders, self.language_model, self.connector, self.vision, half or torch.float32), **language
             )
             if self.init_from is not None:
                 model.load_projectors(self.init_from)
-        if self.train_instruction and precision.endswith("mixed"):
+        if self.train_instruction and mixed:
             model.instruction.float()
         self.freeze(model)
         if self.activation_checkpointing:
             checkpoint_activations(model)
         return model
+
+    def _adapted(self, folder: Path) -> bool:
+        """Whether a trained model's folder holds adapters; raises ConfigError if others than ``lora`` asks for."""
+        held = held_adapters(folder)
+        if self.lora is not None and held != self.lora:
+            raise ConfigError(
+                f"lora of {_shown(self.lora)} on the model in {folder}, which holds {_shown(held)}",
+                "the adapters that are there, or a language model's own folder under new ones",
+                "Set model.lora as it was, or start from stage 1's projectors.",
+            )
+        return held is not None
 
     def freeze(self, model: DynFocusModel) -> None:
         """Put adapters on where they are asked for, and freeze everything that this stage does not train."""
@@ -99,6 +123,10 @@ class Building:
         if self.train_instruction:
             for weight in model.instruction.used():
                 weight.requires_grad_(True)
+
+
+def _shown(lora: LoraSettings | None) -> str:
+    return "none" if lora is None else f"rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout}"
 
 
 def checkpoint_activations(model: DynFocusModel) -> None:

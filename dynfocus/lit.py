@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,16 +21,19 @@ from dynfocus.nn.backbones import Attention, load_instruction_tokenizer, load_to
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.nn.precision import half_precision
 from dynfocus.nn.selectors import SELECTORS, build_selector
+from dynfocus.optimizers import OptimizerName, optimizer_class
 from dynfocus.overview import overview
 from dynfocus.pretrained import DynFocusProcessor
 from dynfocus.prompts import Turns
 from dynfocus.records import Prediction
-from dynfocus.settings import ConnectorSettings, FrameRule, LoraSettings
-from dynfocus.sharding import gathered, language_layers, refuse_unshardable, shard
+from dynfocus.settings import ConnectorSettings, FrameRule, LoraSettings, restored
+from dynfocus.sharding import check_strategy, gathered, language_layers, shard
 from dynfocus.stages import STAGES, StageName
 from dynfocus.types import Batch, VideoTokens
 
 LEARNED, BLIND = "learned", "blind"
+PATHS = ("encoders", "language_model", "vision", "init_from")
+SETTINGS = {"connector": ConnectorSettings, "frame_rule": FrameRule, "lora": LoraSettings}
 
 
 class DynFocusModule(Resumable):
@@ -84,7 +86,7 @@ class DynFocusModule(Resumable):
         language_lr: float | None = None,
         init_from: Path | None = None,
         warmup: float = 0.03,
-        optimizer: Literal["adamw", "adamw8bit"] = "adamw",
+        optimizer: OptimizerName = "adamw",
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         arms: tuple[str, ...] = (LEARNED,),
@@ -113,6 +115,19 @@ class DynFocusModule(Resumable):
         self.model: DynFocusModel | None = None
         self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Path, **changes: Any) -> "DynFocusModule":  # type: ignore[override]
+        """The module of a checkpoint, on the CPU, its frozen parts from their own files; ``changes`` are arguments."""
+        held = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+        given = held["hyper_parameters"]
+        made: dict[str, Any] = {name: Path(given[name]) for name in PATHS if given[name] is not None}
+        made |= {name: restored(kind, given[name]) for name, kind in SETTINGS.items() if given[name] is not None}
+        module = cls(**given | made | changes)
+        module.configure_model()
+        module.on_load_checkpoint(held)
+        module.load_state_dict(held["state_dict"], strict=False)
+        return module
+
     def configure_model(self) -> None:
         """Build the stage's model, and shard it where the strategy has a mesh of processes."""
         if self.model is not None:
@@ -121,10 +136,18 @@ class DynFocusModule(Resumable):
         precision = "32-true" if trainer is None else str(trainer.precision)
         self.model = self.building.build(precision, None if trainer is None else trainer.strategy.root_device)
         self.tokenizer = load_tokenizer(self.building.language_model)
+        if self.model.config.image_token_id != self.tokenizer.convert_tokens_to_ids("<image>"):
+            raise ConfigError(
+                f"{self.building.init_from}, trained with another tokenizer than {self.building.language_model}",
+                "the language model that it was trained with",
+                "Set model.language_model to that one's folder.",
+            )
+        if trainer is not None:
+            check_strategy(
+                trainer.strategy, (self.model.towers or {}).get("quantize"), self.optimizer, self.shard_towers
+            )
         if self.device_mesh is not None:
-            mesh = self.device_mesh["data_parallel"]
-            refuse_unshardable(mesh.size(), self.trainer.world_size, self.building.quantize, self.optimizer)
-            shard(self.model, mesh, half_precision(precision), self.shard_towers)
+            shard(self.model, self.device_mesh["data_parallel"], half_precision(precision), self.shard_towers)
 
     def configure_optimizers(self) -> Any:
         assert self.model is not None
@@ -133,19 +156,11 @@ class DynFocusModule(Resumable):
             for part, rate in self.rates.items()
             if part in self.building.trains
         ]
-        optimizer = self.optimizer_kind()(groups, betas=self.betas, weight_decay=self.weight_decay)
+        kind = optimizer_class(self.optimizer, self.device, str(self.trainer.precision))
+        optimizer = kind(groups, betas=self.betas, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def optimizer_kind(self) -> Any:
-        """AdamW as ``optimizer`` names it; on a GPU it is fused, which takes no memory of the weights' size."""
-        if self.optimizer == "adamw":
-            fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"  # whose scaling it cannot do
-            return partial(torch.optim.AdamW, fused=True) if fused else torch.optim.AdamW
-        from bitsandbytes.optim import AdamW8bit  # slow to import, and not asked for by most
-
-        return AdamW8bit
 
     def on_fit_start(self) -> None:
         assert self.model is not None

@@ -26,7 +26,7 @@ def overview(model: DynFocusModel, rates: dict[str, float]) -> str:
         weights = list(part.parameters())
         trained = sum(weight.numel() for weight in weights if weight.requires_grad)
         kinds = sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})
-        total = sum(weight.numel() for weight in weights)
+        total = sum(_size(weight) for weight in weights)
         rows.append((name, f"{total:,}", f"{trained:,}", ", ".join(kinds), f"{rate:g}" if trained else "-"))
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = [
@@ -44,6 +44,12 @@ def _parts(model: DynFocusModel, rates: dict[str, float]) -> Iterator[tuple[str,
             if any(True for _ in part.parameters()):
                 shown = f"{name} ({NAMES[name]})" if name in NAMES else name
                 yield shown, part, rates.get(child, 0.0)
+
+
+def _size(weight: nn.Parameter) -> int:
+    """Numbers in a weight; two of them lie in a byte where it is packed into 4 bits."""
+    packed = getattr(weight, "quant_state", None)
+    return weight.numel() if packed is None else packed.shape.numel()
 
 
 def _without_gradient(model: DynFocusModel) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dynfocus.disk import whole
 from dynfocus.errors import CheckpointError, ConfigError, PromptError
 from dynfocus.nn.adapters import ADAPTER
 from dynfocus.nn.backbones import load_instruction_tokenizer, load_tokenizer
+from dynfocus.nn.folders import trained_config
 from dynfocus.nn.model import DynFocusConfig, DynFocusModel
 from dynfocus.processor import Example, Processor, longest_prompt
 from dynfocus.prompts import TEMPLATES, Turns
@@ -128,13 +129,6 @@ def _one_each(count: int, **files: Sequence[Path | str | None] | Path | str | No
             f"question {twice[0]} about a video and an image", "one file for each question", "Ask about one at a time."
         )
     return [next((str(medium) for medium in pair if medium is not None), None) for pair in pairs]
-
-
-def trained_config(folder: Path) -> DynFocusConfig:
-    """The config of a trained model's folder; raises CheckpointError if there is none."""
-    if not (folder / "config.json").exists():
-        raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first.")
-    return DynFocusConfig.from_pretrained(folder, local_files_only=True)
 
 
 def trained_rule(folder: Path) -> FrameRule:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from math import isqrt
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dynfocus.errors import ConfigError
+
+CHUNK = 16  # frames that are encoded and sketched at once
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,11 @@ class ConnectorSettings:
         return 0 if self.kept_tokens == 0 else 2
 
 
+def restored(kind: type[Settings], values: dict[str, Any]) -> Settings:
+    """Settings from the plain dict that files hold them as."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
 def sketch_settings(settings: ConnectorSettings) -> dict[str, object]:
     """The settings that shape a sketch: two that agree in these make the same one of every video."""
     names = ["patches", "pooled", "spatial_prototypes", "spatial_neighbours", "spatial_neighbourhood", "sketch_dtype"]
@@ -184,5 +192,7 @@ class LoraSettings:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ConfigError(f"lora.rank = {self.rank}", "at least 1", "Raise lora.rank.")
+        if self.alpha < 1:
+            raise ConfigError(f"lora.alpha = {self.alpha}", "at least 1, or adapters do nothing", "Raise lora.alpha.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"lora.dropout = {self.dropout}", "a share in [0, 1)", "Set lora.dropout, such as 0.05.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -68,20 +68,35 @@ def shard(model: DynFocusModel, mesh: DeviceMesh, half: torch.dtype | None = Non
     model.synced = mesh.size() > 1
 
 
-def refuse_unshardable(group: int, processes: int, quantize: str | None, optimizer: str) -> None:
-    """Raises ConfigError for what would train each process apart, or not at all."""
-    if group != processes:
+def check_strategy(strategy: Strategy, quantize: str | None, optimizer: str, towers: bool) -> None:
+    """Raises ConfigError for what would train each process apart, or not at all, or would be swallowed."""
+    if isinstance(strategy, ModelParallelStrategy):
+        group, processes = strategy.device_mesh["data_parallel"].size(), strategy.world_size
+        if group != processes:
+            raise ConfigError(
+                f"a strategy with {group} of {processes} processes in its data-parallel group",
+                "all of them, or they would not hear of each other's gradients",
+                "Set trainer.strategy.class_path to dynfocus.sharding.Sharded.",
+            )
+        if quantize or optimizer == "adamw8bit":
+            given = f"quantize = {quantize}" if quantize else f"optimizer = {optimizer}"
+            raise ConfigError(
+                f"{given} in a sharded model",
+                "weights and states that can be split between processes",
+                "Use the strategy ddp, which holds them whole in every process, or set it back.",
+            )
+        return
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise ConfigError(
-            f"a strategy with {group} of {processes} processes in its data-parallel group",
-            "all of them, or they would not hear of each other's gradients",
-            "Set trainer.strategy.class_path to dynfocus.sharding.Sharded.",
+            f"the strategy {type(strategy).__name__}",
+            "one device, ddp, or dynfocus.sharding.Sharded",
+            "Set trainer.strategy; lightning_configs/fsdp.yaml shards the model.",
         )
-    if quantize or optimizer == "adamw8bit":
-        given = f"quantize = {quantize}" if quantize else f"optimizer = {optimizer}"
+    if towers:
         raise ConfigError(
-            f"{given} in a sharded model",
-            "weights and states that can be split between processes",
-            "Use the strategy ddp, which holds them whole in every process, or set it back.",
+            "shard_towers where nothing is sharded",
+            "the strategy dynfocus.sharding.Sharded",
+            "Add lightning_configs/fsdp.yaml, or set model.shard_towers to false.",
         )
 
 

@@ -10,13 +10,16 @@ import bitsandbytes as bnb
 import pytest
 import tiny
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoModel
 
 from dynfocus.building import Building
-from dynfocus.errors import CheckpointError
-from dynfocus.lit import DynFocusModule
+from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.nn.model import DynFocusModel
+from dynfocus.optimizers import FusedAdamW, optimizer_class
+from dynfocus.overview import overview
 from dynfocus.settings import LoraSettings
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
@@ -192,16 +195,83 @@ def test_a_model_of_mixed_precision_comes_back_as_it_was(towers: tuple[Path, Pat
     assert torch.equal(logits(again), logits(model.eval()))
 
 
-def test_states_of_the_optimizer_in_eight_bits(towers: tuple[Path, Path]) -> None:
-    module = DynFocusModule(*towers, tiny.SETTINGS, stage="stage2", optimizer="adamw8bit")
-    module.configure_model()
-    module.rates = {"connector": 0.1, "language_model": 0.1}
-    assert module.model is not None
+def test_states_of_the_optimizer_in_eight_bits() -> None:
     wide = nn.Linear(128, 64)  # states of fewer than 4096 numbers stay in fp32
-    kind = module.optimizer_kind()
+    kind = optimizer_class("adamw8bit", torch.device("cpu"), FULL)
     optimizer = kind([{"params": list(wide.parameters()), "lr": 0.1}], betas=(0.9, 0.98), weight_decay=0.0)
     before = wide.weight.detach().clone()
     wide(torch.ones(2, 128)).sum().backward()
     optimizer.step()
     assert optimizer.state[wide.weight]["state1"].dtype == torch.uint8
     assert not torch.equal(before, wide.weight)
+
+
+def test_gradients_are_clipped_before_a_fused_step() -> None:
+    """Lightning clips nothing for an optimizer that would unscale gradients itself."""
+    wide = nn.Linear(4, 4)
+    plugin = MixedPrecision("bf16-mixed", "cpu")
+    wide(torch.ones(2, 4)).sum().backward()
+    plugin.clip_gradients(FusedAdamW(wide.parameters(), lr=0.1), clip_val=1.0)
+    optimizer = FusedAdamW(wide.parameters(), lr=0.1)
+    before = wide.weight.detach().clone()
+    optimizer.step()
+    assert not torch.equal(before, wide.weight)
+
+
+def test_a_trained_instruction_encoder_stays_with_its_adapters(towers: tuple[Path, Path], tmp_path: Path) -> None:
+    model = built(towers, train_instruction=True)
+    with torch.no_grad():
+        for weight in model.instruction.used():
+            weight += 0.1
+    model.save(tmp_path / "once")
+    built(towers, stage="posttune", lora=None, init_from=tmp_path / "once").save(tmp_path / "twice")
+    again = DynFocusModel.from_folder(tmp_path / "twice")
+    for (name, ours), (_, theirs) in zip(
+        model.instruction.named_parameters(), again.instruction.named_parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
+
+
+def test_other_adapters_than_those_of_the_folder_are_refused(towers: tuple[Path, Path], tmp_path: Path) -> None:
+    built(towers).save(tmp_path / "adapters")
+    with pytest.raises(ConfigError, match=r"lora of rank 8.* holds rank 4, alpha 8"):
+        built(towers, lora=LoraSettings(rank=8, alpha=8, dropout=0.0), init_from=tmp_path / "adapters")
+    built(towers, lora=None).save(tmp_path / "whole")
+    with pytest.raises(ConfigError, match=r"lora of rank 4.* holds none"):
+        built(towers, init_from=tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="to be held in 4 bits"):
+        DynFocusModel.from_folder(tmp_path / "whole", quantize="nf4")
+
+
+def test_going_on_from_adapters_keeps_what_is_under_them(towers: tuple[Path, Path], tmp_path: Path) -> None:
+    built(towers, "bf16-mixed", quantize="nf4").save(tmp_path / "model")
+    again = built(towers, "bf16-mixed", stage="posttune", lora=None, init_from=tmp_path / "model")
+    assert sum(isinstance(part, bnb.nn.Linear4bit) for part in again.modules()) == 14
+    assert again.language_model.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert (again.towers or {})["quantize"] == "nf4"
+
+
+def test_adapters_alone_are_nothing_to_transformers(towers: tuple[Path, Path], tmp_path: Path) -> None:
+    built(towers).save(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="export MODEL OUT --merge"):
+        AutoModel.from_pretrained(tmp_path / "model")
+
+
+def test_the_table_counts_what_is_packed(towers: tuple[Path, Path]) -> None:
+    sizes = []
+    for quantize in (None, "nf4"):
+        lines = overview(built(towers, quantize=quantize), {}).splitlines()
+        sizes.append(next(line.split()[1] for line in lines if line.startswith("language_model")))
+    assert sizes[0] == sizes[1]
+
+
+def test_encoders_are_read_as_exactly_as_they_were_written(towers: tuple[Path, Path], tmp_path: Path) -> None:
+    model = built(towers, lora=None)
+    model.save(tmp_path / "model")
+    half = DynFocusModel.from_pretrained(tmp_path / "model", dtype=torch.bfloat16)
+    assert half.language_model.dtype == torch.bfloat16
+    for part in ("vision", "instruction", "connector"):
+        for (name, ours), (_, theirs) in zip(
+            getattr(model, part).named_parameters(), getattr(half, part).named_parameters(), strict=True
+        ):
+            assert torch.equal(ours, theirs), name

@@ -54,13 +54,14 @@ MAY = {
         *("dynfocus.world", "dynfocus.settings", "dynfocus.threads", "dynfocus.nn.backbones", "dynfocus.towers"),
     ),
     "dynfocus.building": ("dynfocus.errors", "dynfocus.settings", "dynfocus.stages", "dynfocus.nn"),
+    "dynfocus.optimizers": ("dynfocus.errors",),
     "dynfocus.overview": ("dynfocus.nn.model",),
     "dynfocus.sharding": ("dynfocus.errors", "dynfocus.nn.model"),
     "dynfocus.checkpoints": ("dynfocus.errors",),
     "dynfocus.lit": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
         *("dynfocus.stages", "dynfocus.prompts", "dynfocus.nn", "dynfocus.metrics", "dynfocus.evals"),
-        *("dynfocus.building", "dynfocus.checkpoints", "dynfocus.overview", "dynfocus.pretrained", "dynfocus.sharding"),
+        *("dynfocus.building", "dynfocus.checkpoints", "dynfocus.optimizers", "dynfocus.overview", "dynfocus.pretrained", "dynfocus.sharding"),
     ),
     "dynfocus.experiment": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.lit", "dynfocus.nn.backbones"),

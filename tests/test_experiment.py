@@ -61,6 +61,16 @@ def test_stages_train_what_their_table_says(place: Path, trained: Path) -> None:
     assert not torch.equal(first[scores], start[scores.removeprefix("model.")])
 
 
+def test_a_checkpoint_comes_back_as_a_module(trained: Path) -> None:
+    file = trained / "stage2" / "checkpoints" / "last.ckpt"
+    module = DynFocusModule.load_from_checkpoint(file, init_from=None)
+    stored = torch.load(file, weights_only=True)
+    assert module.trained() == set(stored["state_dict"])
+    own = module.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in stored["state_dict"].items())
+    assert module.building.connector == tiny.SETTINGS or module.building.connector.samples == 20
+
+
 def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained: Path) -> None:
     file = trained / "stage1" / "projectors.safetensors"
     handed = load_file(file)

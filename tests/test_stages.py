@@ -81,8 +81,8 @@ def test_adapters_move_and_the_language_model_under_them_stays(towers: tuple[Pat
 
 @pytest.mark.parametrize("settings", [tiny.SETTINGS, FRAME])
 def test_the_instruction_encoder_is_trained_where_asked(towers: tuple[Path, Path], settings: Any) -> None:
-    assert not any(name.startswith("instruction.") for name in changed(built(towers, settings, stage="stage1")))
-    module = built(towers, settings, stage="stage1", train_instruction=True)
+    assert not any(name.startswith("instruction.") for name in changed(built(towers, settings, stage="stage2")))
+    module = built(towers, settings, stage="stage2", train_instruction=True)
     moved = {name for name in changed(module) if name.startswith("instruction.")}
     assert module.model is not None
     used = {id(weight) for weight in module.model.instruction.used()}
@@ -136,6 +136,7 @@ def test_fit_prints_the_table(place: Path, tmp_path: Path, caplog: pytest.LogCap
     ("options", "said"),
     [
         ({"stage": "stage1", "lora": LORA}, "lora in stage1"),
+        ({"stage": "stage1", "train_instruction": True}, "hands over nothing but projectors"),
         ({"stage": "stage2", "quantize": "nf4"}, "weights of 4 bits cannot be trained"),
         ({"stage": "posttune", "quantize": "nf4"}, "weights of 4 bits cannot be trained"),
     ],

@@ -1,4 +1,4 @@
-"""What the connector costs: counted operations, measured memory, and time beside the machine's own limit."""
+"""What the method costs: counted operations, measured memory, and time beside the machine's own limit."""
 
 from pathlib import Path
 
@@ -18,3 +18,24 @@ def bench(out: Path, frames: list[int], quick: bool) -> None:
     from dynfocus.bench.run import run
 
     run(out, frames, quick)
+
+
+def bench_training(out: Path, frames: list[int], rows: int) -> None:
+    """Measure training steps of a random model of the paper's sizes on a GPU, in each of the ways that fit one.
+
+    Prints a table as it goes, and appends one JSON line for each case to ``out``.
+
+    Args:
+        out: a file of JSON lines; it is made, or added to.
+        frames: the numbers of frames T to measure.
+        rows: videos in a batch.
+
+    Raises:
+        ConfigError: if there is no GPU.
+        DiskError: if ``out`` cannot be written.
+    """
+    from tqdm import tqdm
+
+    from dynfocus.bench.training import training
+
+    training(out, frames, rows, tqdm.write)

@@ -1,5 +1,6 @@
 """Low-rank adapters on the language model: put on, saved, loaded and merged by peft."""
 
+import json
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -47,6 +48,15 @@ def load_adapters(language_model: nn.Module, folder: Path) -> PeftModel:
         ) from error
 
 
+def held_adapters(folder: Path) -> LoraSettings | None:
+    """The settings of the adapters that a trained model's folder holds; None where it holds whole weights."""
+    file = folder / ADAPTER / "adapter_config.json"
+    if not file.exists():
+        return None
+    held = json.loads(file.read_text())
+    return LoraSettings(held["r"], held["lora_alpha"], held["lora_dropout"])
+
+
 def has_adapters(language_model: nn.Module) -> bool:
     return isinstance(language_model, PeftModel)
 
@@ -54,15 +64,16 @@ def has_adapters(language_model: nn.Module) -> bool:
 def merge_adapters(language_model: Any) -> nn.Module:
     """The plain language model that computes the same; weights in 4 bits are written out first.
 
-    A 4-bit model's answers change a little, by the rounding of 16-bit sums.
+    Sums are taken in fp32 and rounded once, to the precision of the language model.
     """
     plain = language_model.get_base_model()
+    dtype = plain.get_input_embeddings().weight.dtype
     if getattr(plain, "is_quantized", False):
         config, adapters = language_model.peft_config["default"], _adapters(language_model)
         plain = language_model.unload().dequantize()
         language_model = get_peft_model(plain, config)
         language_model.load_state_dict(adapters, strict=False)
-    return language_model.merge_and_unload()
+    return language_model.float().merge_and_unload().to(dtype)
 
 
 def _adapters(language_model: nn.Module) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, no_type_check
 from transformers import AutoConfig, InstructBlipQFormerConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from dynfocus.settings import ConnectorSettings
+from dynfocus.settings import ConnectorSettings, restored
 
 
 @no_type_check  # transformers checks its own, and passes on more than the signature that a dataclass shows
@@ -37,5 +37,4 @@ class DynFocusConfig(PreTrainedConfig):
 
     @property
     def settings(self) -> ConnectorSettings:
-        given: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in (self.connector or {}).items()}
-        return ConnectorSettings(**given)
+        return restored(ConnectorSettings, self.connector or {})

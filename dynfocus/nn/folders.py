@@ -18,6 +18,7 @@ from dynfocus.nn.adapters import ADAPTER, has_adapters, load_adapters, merge_ada
 from dynfocus.nn.backbones import (
     InstructionTower,
     VisionTower,
+    check_attention,
     existing,
     load_instruction,
     load_language_model,
@@ -41,13 +42,15 @@ class Folders(PreTrainedModel):
     """
 
     config_class = DynFocusConfig
-    _keep_in_fp32_modules_strict = {"connector"}  # noqa: RUF012 (transformers' own type)
+    # The connector stays so whatever the rest is read in; the encoders are rounded by what their own config says.
+    _keep_in_fp32_modules_strict = {"connector", "vision", "instruction"}  # noqa: RUF012 (transformers' own type)
     config: DynFocusConfig
     vision: VisionTower
     instruction: InstructionTower
     connector: nn.Module
     language_model: Any
     towers: dict[str, str | None] | None = None
+    read_apart = False  # whether the instruction encoder has been trained beside adapters
 
     def fresh_connector(self) -> nn.Module:
         """DPE and CCE as they begin, of the towers' widths."""
@@ -122,8 +125,9 @@ class Folders(PreTrainedModel):
         Raises:
             CheckpointError: if the folder lacks weights that the settings ask for.
         """
-        folder = existing(existing(Path(folder)) / "config.json").parent
-        config = DynFocusConfig.from_pretrained(folder, local_files_only=True)
+        folder = existing(Path(folder))
+        check_attention(language.get("attention", "sdpa"))
+        config = trained_config(folder)
         if settings is not None:
             config.connector = asdict(settings)
         if config.towers is not None:
@@ -142,7 +146,7 @@ class Folders(PreTrainedModel):
             loaded: Any = cls.from_pretrained(
                 folder, config=config, local_files_only=True, output_loading_info=True, **options
             )
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
         model, found = loaded
         if found["missing_keys"]:
@@ -151,7 +155,17 @@ class Folders(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', with the encoders in the precision that they were used with in training."""
+        """As transformers', with the encoders in the precision that they were used with in training.
+
+        Raises:
+            CheckpointError: if the folder holds adapters, of which transformers knows nothing.
+        """
+        if args and (Path(args[0]) / ADAPTER).is_dir():
+            raise CheckpointError(
+                f"{args[0]}, which holds adapters and no language model",
+                "one model of plain weights",
+                "Make it: dynfocus export MODEL OUT --merge.",
+            )
         loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.vision.to(getattr(torch, model.config.vision_dtype))
@@ -170,6 +184,7 @@ class Folders(PreTrainedModel):
             given = load_file(existing(folder / CONNECTOR))
             absent = [f"connector.{name}" for name in model.connector.state_dict() if f"connector.{name}" not in given]
             surplus = model.load_state_dict(given, strict=False).unexpected_keys
+            model.read_apart = any(name.startswith("instruction.") for name in given)
         except (RuntimeError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
         if absent or surplus:
@@ -188,8 +203,8 @@ class Folders(PreTrainedModel):
             return
         self.config.towers = self.towers
         self.config.save_pretrained(folder)
-        read = any(weight.requires_grad for weight in self.instruction.parameters())
-        parts = ("connector.", "instruction.") if read else ("connector.",)
+        self.read_apart |= any(weight.requires_grad for weight in self.instruction.parameters())
+        parts = ("connector.", "instruction.") if self.read_apart else ("connector.",)
         trained = {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(parts)}
         save_file(trained, folder / CONNECTOR, {"format": "pt"})
         own = {
@@ -239,6 +254,14 @@ class Folders(PreTrainedModel):
                 "Run stage 1 with these towers and sizes first.",
             )
         self.load_state_dict(given, strict=False)
+
+
+def trained_config(folder: Path) -> DynFocusConfig:
+    """The config of a trained model's folder; raises CheckpointError if there is none."""
+    file = folder / "config.json"
+    if not file.exists() or json.loads(file.read_text()).get("model_type") != DynFocusConfig.model_type:
+        raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first.")
+    return DynFocusConfig.from_pretrained(folder, local_files_only=True)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -52,6 +52,8 @@ class EventPrototypeSelector(nn.Module):
         else:
             mixture, patches = None, patches_of(sketch, frames, used)
             pooled, grains = at_frames(events.prototypes, slots), at_frames(sketch.grains, frames).float()
+            if self.training:  # by zero: processes must agree on which weights have a gradient
+                pooled = pooled + 0.0 * scores.sum()
         return Focus(frames, used, pooled, grains, patches, scores, mixture, events)
 
     def noise(self, cues: Cues, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:

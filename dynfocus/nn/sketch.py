@@ -11,10 +11,9 @@ from torch import Tensor
 from dynfocus.errors import FeatureError
 from dynfocus.nn.cluster import BLOCK, density_peaks
 from dynfocus.nn.events import find_events
-from dynfocus.settings import ConnectorSettings, prototypes
+from dynfocus.settings import CHUNK, ConnectorSettings, prototypes
 from dynfocus.types import FrameSketch
 
-CHUNK = 16  # frames that are encoded at once
 Encoder = Callable[[UInt8[Tensor, "T H W 3"]], Float[Tensor, "T N d"]]
 
 

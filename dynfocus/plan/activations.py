@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from dynfocus.budget import budget
 from dynfocus.plan.towers import LanguageSizes, Towers, VisionSizes
-from dynfocus.settings import ConnectorSettings
+from dynfocus.settings import CHUNK, ConnectorSettings
 
-CHUNK = 16  # frames that are encoded and sketched at once
 MASK = 1  # bytes of a number in dropout's mask; torch's CPU kernels keep it in fp32
 
 

@@ -8,7 +8,13 @@ from dynfocus.nn.backbones.instruction import (
     load_instruction_tokenizer,
     open_instruction,
 )
-from dynfocus.nn.backbones.language import Attention, language_config, load_language_model, load_tokenizer
+from dynfocus.nn.backbones.language import (
+    Attention,
+    check_attention,
+    language_config,
+    load_language_model,
+    load_tokenizer,
+)
 from dynfocus.nn.backbones.vision import VisionConfig, VisionFiles, VisionTower, open_vision
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "VisionConfig",
     "VisionFiles",
     "VisionTower",
+    "check_attention",
     "existing",
     "language_config",
     "load_instruction",

@@ -29,23 +29,17 @@ def load_language_model(
         attention: the way attention is computed.
         dtype: of the weights; of the computations, where they are quantised.
         quantize: "nf4" packs the weights of linear layers into 4 bits (doubly quantised), all but the head's.
-        device: where it is to be; by default the CPU.
+        device: where a quantised one is packed, by default the CPU; any other comes on the CPU.
 
     Raises:
         CheckpointError: if weights are absent, surplus, broken or of another shape.
         ConfigError: if this machine or this model cannot do what ``attention`` or ``quantize`` asks for.
     """
     existing(Path(folder) / "config.json")
-    if attention == "flash_attention_2" and not is_flash_attn_2_available():
-        raise ConfigError(
-            "attention = flash_attention_2, which this machine does not have",
-            "a CUDA GPU and the package flash-attn",
-            "Run `pip install flash-attn --no-build-isolation` there, or set attention to sdpa.",
-        )
-    place = torch.device("cpu") if device is None else device
-    extra: dict[str, Any] = {"device_map": {"": place}} if device is not None else {}
+    check_attention(attention)
+    extra: dict[str, Any] = {}
     if quantize is not None:
-        extra = {"quantization_config": _nf4(dtype), "device_map": {"": place}}
+        extra = {"quantization_config": _nf4(dtype), "device_map": {"": device or torch.device("cpu")}}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, dtype=dtype, output_loading_info=True, attn_implementation=attention, **extra
@@ -63,6 +57,16 @@ def load_language_model(
         if found[f"{kind}_keys"]:
             raise unfit(folder, f"{min(found[f'{kind}_keys'])} is {'absent' if kind == 'missing' else 'surplus'}")
     return model
+
+
+def check_attention(attention: str) -> None:
+    """Raises ConfigError if this machine cannot compute attention so."""
+    if attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "attention = flash_attention_2, which this machine does not have",
+            "a CUDA GPU and the package flash-attn",
+            "Run `pip install flash-attn --no-build-isolation` there, or set attention to sdpa.",
+        )
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -84,7 +88,10 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 def language_config(folder: Path) -> Any:
     existing(Path(folder) / "config.json")
-    return AutoConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise unfit(folder, reason(error)) from error
 
 
 def load_tokenizer(folder: Path) -> Any:
