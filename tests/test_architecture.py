@@ -61,7 +61,8 @@ MAY = {
     "dynfocus.lit": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
         *("dynfocus.stages", "dynfocus.prompts", "dynfocus.nn", "dynfocus.metrics", "dynfocus.evals"),
-        *("dynfocus.building", "dynfocus.checkpoints", "dynfocus.optimizers", "dynfocus.overview", "dynfocus.pretrained", "dynfocus.sharding"),
+        *("dynfocus.building", "dynfocus.checkpoints", "dynfocus.optimizers", "dynfocus.overview"),
+        *("dynfocus.pretrained", "dynfocus.sharding"),
     ),
     "dynfocus.experiment": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.lit", "dynfocus.nn.backbones"),
