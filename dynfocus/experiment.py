@@ -85,6 +85,9 @@ class Experiment(LightningCLI):
                 said, "a trainer that this machine can run", "Correct the settings of trainer."
             ) from error
 
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would put the checkpoint's settings over those of configs and command line, without a word."""
+
     def before_instantiate_classes(self) -> None:
         """validate, test and predict read the model that the run's own fit has left, or a given checkpoint."""
         config = self.config[self.subcommand]

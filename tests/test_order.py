@@ -16,7 +16,7 @@ from miniature import arguments
 
 from datamodules.conversations import ConversationDataModule
 from datamodules.order import ResumableOrder, Shared, accumulation
-from dynfocus.errors import ConfigError
+from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.experiment import EXPECTED, Experiment, run
 from dynfocus.processor import Example
 from dynfocus.records import Row, Turn
@@ -180,7 +180,7 @@ def test_another_vision_encoder_is_the_one_that_sketches(place: Path, tmp_path: 
     other = ConversationDataModule(place / "data", *towers, sketch_cache=tmp_path, vision=place / "towers" / "language")
     assert plain.cache is not None
     assert plain.cache.source.folder == towers[0]
-    with pytest.raises(Exception, match="language"):
+    with pytest.raises(CheckpointError, match="a vision encoder"):
         _ = other.cache
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,19 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
     assert card["steps"] == 9
     ends = [load_file(place / "runs" / name / "model" / "model.safetensors") for name in ("whole", "again")]
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_checkpoint_does_not_replace_the_settings(place: Path, trained: Path) -> None:
+    run = place / "runs" / "faster"
+    shutil.copytree(trained / "stage2" / "checkpoints", run / "checkpoints")
+    last = run / "checkpoints" / "last.ckpt"
+    rates = torch.load(last, weights_only=True)["hyper_parameters"]["lr"]
+    more = ("--model.init_from", "null", "--ckpt_path", str(last), "--model.lr", "0.125", "--trainer.max_epochs", "2")
+    assert call(place, "fit", "stage2", run, *more) == 0
+    newest = max((run / "checkpoints").iterdir(), key=lambda file: file.stat().st_mtime)
+    assert torch.load(newest, weights_only=True)["hyper_parameters"]["lr"] == 0.125 != rates
+    assert "lr: 0.125" in (run / "config.yaml").read_text()
 
 
 def test_a_run_of_other_settings_moves_the_earlier_one_aside(place: Path, trained: Path) -> None:
