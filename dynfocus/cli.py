@@ -196,9 +196,9 @@ def plan(
 def export(model: Path, out: Path, merge: bool, dtype: str | None) -> None:
     """Write a trained model as one plain checkpoint, with its processor."""
     quiet()
-    from dynfocus import pretrained
+    from dynfocus.export import export as written
 
-    pretrained.export(model, out, merge, dtype)
+    written(model, out, merge, dtype)
     print(f"the model is in {out}")
 
 

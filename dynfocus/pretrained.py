@@ -9,12 +9,10 @@ from typing import Any, get_args
 import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from dynfocus.disk import whole
 from dynfocus.errors import CheckpointError, ConfigError, PromptError
-from dynfocus.nn.adapters import ADAPTER
 from dynfocus.nn.backbones import load_instruction_tokenizer, load_tokenizer
 from dynfocus.nn.folders import trained_config
-from dynfocus.nn.model import DynFocusConfig, DynFocusModel
+from dynfocus.nn.model import DynFocusConfig
 from dynfocus.processor import Example, Processor, longest_prompt
 from dynfocus.prompts import TEMPLATES, Turns
 from dynfocus.records import Row, Turn
@@ -148,46 +146,8 @@ def _state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}, which does not say how videos are read ({type(error).__name__}: {error})",
             "the processor of a trained model",
-            "Train or export the model again, which writes it.",
+            "Train the model again, which writes it.",
         ) from error
-
-
-def export(folder: Path, out: Path, merge: bool = False, dtype: str | None = None) -> None:
-    """Write a trained model once more, as a plain checkpoint with its processor, whole or not at all.
-
-    Args:
-        folder: a trained model's, plain or with adapters.
-        out: the folder to write, which must be empty or absent.
-        merge: whether adapters are added to the weights they adapt.
-        dtype: the precision of the towers, such as ``bfloat16``; by default what they have. The connector, which is
-            small, stays in fp32.
-
-    Raises:
-        ConfigError: if there are adapters and ``merge`` is false, or ``out`` holds anything.
-        CheckpointError: if the folder holds no trained model.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}, which is there already", "a folder that is empty or absent", "Choose another one.")
-    processor = DynFocusProcessor.from_pretrained(folder)
-    if adapted(folder) and not merge:
-        raise ConfigError(
-            f"{folder}, which holds adapters and no language model",
-            "one model of plain weights",
-            "Add --merge, which adds the adapters to the weights they adapt.",
-        )
-    model = DynFocusModel.from_folder(folder)
-    model.merge()
-    if dtype is not None:
-        for tower in (model.vision, model.instruction, model.language_model):
-            tower.to(getattr(torch, dtype))
-    with whole(out) as part:
-        model.save(part)
-        processor.save_pretrained(part)
-
-
-def adapted(folder: Path) -> bool:
-    """Whether a trained model's folder holds adapters in place of whole weights."""
-    return (folder / ADAPTER).is_dir()
 
 
 AutoProcessor.register(DynFocusConfig, DynFocusProcessor)

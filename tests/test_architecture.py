@@ -30,8 +30,9 @@ MAY = {
         *("dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings", "dynfocus.budget"),
         *("dynfocus.prompts", "dynfocus.video", "dynfocus.nn.backbones"),
     ),
+    "dynfocus.export": ("dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.pretrained"),
     "dynfocus.pretrained": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.prompts"),
+        *("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.prompts"),
         *("dynfocus.processor", "dynfocus.nn", "dynfocus.sketches.clips"),
     ),
     "dynfocus.world": ("dynfocus.errors", "dynfocus.records", "dynfocus.world"),
