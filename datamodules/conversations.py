@@ -6,6 +6,7 @@ from os.path import normpath
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -244,4 +245,6 @@ class ConversationDataModule(LightningDataModule):
 
     def _loader(self, data: Dataset, batch_size: int, processor: Processor, **options: Any) -> DataLoader:
         options |= {"batch_size": batch_size, "collate_fn": processor, "num_workers": self.num_workers}
+        # A generator of its own, or beginning an epoch or a validation would move the one that training draws from.
+        options["generator"] = torch.Generator().manual_seed(self.seed)
         return ResumableLoader(dataset=data, **options)

@@ -52,6 +52,8 @@ class AtomicCheckpoint(TorchCheckpointIO):
     """Checkpoints that are there whole or not at all, however a run ends; raises DiskError where there is no room."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        for half in Path(path).parent.glob(f".{Path(path).name}.*"):  # of a run that was killed while it wrote
+            half.unlink(missing_ok=True)
         with whole(Path(path)) as part:
             super().save_checkpoint(checkpoint, part, storage_options)
 

@@ -26,7 +26,10 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
     assert "goes on from here" in capsys.readouterr().err
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert not (run / "model").exists()
+    half = run / "checkpoints" / ".last.ckpt.123.abcd"  # as a kill while writing leaves it
+    half.touch()
     assert call(place, "fit", "stage2", run, *more, *stop) == 0
+    assert not half.exists()
     card = json.loads((run / "fit.json").read_text())
     assert card["steps"] == 9
     ends = [load_file(place / "runs" / name / "model" / "model.safetensors") for name in ("whole", "again")]
