@@ -52,6 +52,8 @@ def test_the_language_model_alone_is_packed_into_four_bits(towers: tuple[Path, P
     packed = [name for name, part in model.named_modules() if isinstance(part, bnb.nn.Linear4bit)]
     assert len(packed) == 2 * 7
     assert all(name.startswith("language_model.") and "lm_head" not in name for name in packed)
+    # Both libraries match names by their ends: one of ours like the language model's would be taken for it.
+    assert not [name for name, _ in model.connector.named_modules() if name.endswith("proj")]
     weight = model.get_submodule(packed[0]).weight
     assert weight.dtype == torch.uint8
     assert weight.quant_state.quant_type == "nf4"
