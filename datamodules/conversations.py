@@ -11,7 +11,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.order import ResumableOrder, Share, Shared, accumulation
-from dynfocus.errors import ConfigError
+from dynfocus.errors import ConfigError, DataError
 from dynfocus.nn.precision import half_precision
 from dynfocus.processor import Example, Processor
 from dynfocus.prompts import Turns
@@ -198,6 +198,12 @@ class ConversationDataModule(LightningDataModule):
 
     def dataset(self, split: Split) -> ConversationDataset:
         rows = read_conversations(self.root / self.files[split])
+        if split != "train" and (mute := [row.id for row in rows if not row.questions]):
+            raise DataError(
+                f"row {mute[0]!r} of {self.files[split]}, which does not say what its question asks for",
+                "`questions` in every row that is asked and scored, as the embedded world's rows have them",
+                f"Leave {split} out of data.init_args.files, or add them.",
+            )
         return ConversationDataset(rows, self.root, self.rule, self.cache)
 
     @staticmethod

@@ -31,6 +31,7 @@ class Resumable(LightningModule):
         checkpoint["state_dict"] = {n: tensor for n, tensor in checkpoint["state_dict"].items() if n in trained}
         checkpoint["trained"] = sorted(trained)
         checkpoint["generators"] = _of_all_processes(_generators())
+        checkpoint["accumulated"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises CheckpointError if the checkpoint is of a run that trained other parts."""
@@ -41,6 +42,8 @@ class Resumable(LightningModule):
                 "Go on with that run's own config, or hand a model over with model.init_from.",
             )
         self.generators = checkpoint["generators"]
+        if self._trainer is not None:
+            _count_anew(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Not before: the loaders draw from the generators when they begin.
@@ -50,6 +53,14 @@ class Resumable(LightningModule):
             if own["cuda"] is not None and torch.cuda.is_available():
                 torch.cuda.set_rng_state(own["cuda"])
             self.generators = None
+
+
+def _count_anew(checkpoint: dict[str, Any], accumulated: int) -> None:
+    """Say how many batches were read in batches of this run, which may add up more or fewer of them in a step."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        ready = counts["ready"] * accumulated // checkpoint["accumulated"]
+        counts |= {name: max(0, ready - (counts["ready"] - count)) for name, count in counts.items()}
 
 
 def plain(value: Any) -> Any:

@@ -113,6 +113,12 @@ class Experiment(LightningCLI):
         with a_new_run(folder):
             self._train(options)
 
+    def test(self, **options: Any) -> Any:
+        """As Lightning's; a data set without a test split is no mistake, as a recipe trains first and tests then."""
+        if "test" not in getattr(self.datamodule, "files", {"test": None}):
+            return rank_zero_info("the data name no file for a test: nothing is tested")
+        return self.trainer.test(**options)
+
     def _train(self, options: dict[str, Any]) -> None:
         try:
             self.trainer.fit(**options)

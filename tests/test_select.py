@@ -84,7 +84,8 @@ def test_without_noise_training_is_the_hard_choice() -> None:
     asked = net.eval()(one, tiny.cues(one, keep_of(one, still)))
     assert torch.equal(trained.pooled, asked.pooled)
     assert trained.mixture is None
-    assert not trained.pooled.requires_grad  # no noise, no Eq. 7: never a division by sigma
+    trained.pooled.sum().backward()  # no noise, no Eq. 7: never a division by sigma, but a gradient that is there
+    assert all(weight.grad is not None and not weight.grad.any() for weight in net.parameters())
 
 
 def test_a_ratio_of_one_keeps_all_and_trains_no_score() -> None:

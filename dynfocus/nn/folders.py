@@ -160,9 +160,10 @@ class Folders(PreTrainedModel):
         Raises:
             CheckpointError: if the folder holds adapters, of which transformers knows nothing.
         """
-        if args and (Path(args[0]) / ADAPTER).is_dir():
+        folder = args[0] if args else kwargs.get("pretrained_model_name_or_path", "")
+        if (Path(folder) / ADAPTER).is_dir():
             raise CheckpointError(
-                f"{args[0]}, which holds adapters and no language model",
+                f"{folder}, which holds adapters and no language model",
                 "one model of plain weights",
                 "Make it: dynfocus export MODEL OUT --merge.",
             )
@@ -258,8 +259,11 @@ class Folders(PreTrainedModel):
 
 def trained_config(folder: Path) -> DynFocusConfig:
     """The config of a trained model's folder; raises CheckpointError if there is none."""
-    file = folder / "config.json"
-    if not file.exists() or json.loads(file.read_text()).get("model_type") != DynFocusConfig.model_type:
+    try:
+        kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        kind = None
+    if kind != DynFocusConfig.model_type:
         raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first.")
     return DynFocusConfig.from_pretrained(folder, local_files_only=True)
 

@@ -161,7 +161,8 @@ class SketchCache:
             clips = Clips([(self._path(key), key, medium) for key, medium in missing.items()], self.rule)
             workers = min(workers, len(missing) - 1)
             ahead = 1 if workers else None  # an hour of video is half a gigabyte of frames
-            loader = DataLoader(clips, batch_size=None, num_workers=workers, prefetch_factor=ahead)
+            own = torch.Generator()  # or a cache that has to be filled would move what is drawn after it
+            loader = DataLoader(clips, batch_size=None, num_workers=workers, prefetch_factor=ahead, generator=own)
             found = zip(missing.items(), loader, strict=True)
             for (key, medium), clip in tqdm(found, total=len(missing), desc=bar, unit="video"):
                 if isinstance(clip, DynFocusError):
