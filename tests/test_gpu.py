@@ -1,5 +1,6 @@
 """What a GPU must do as the CPU does it in fp32; each check also runs on the CPU, so that it is known to work."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
@@ -56,10 +57,13 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """No group of processes is left behind."""
+    """No group of processes is left behind, nor its port in the environment of what later tests start."""
+    before = dict(os.environ)
     yield
     if dist.is_initialized():
         dist.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def built(towers: Path, device: torch.device, precision: str = FULL, **options: Any) -> DynFocusModel:
