@@ -86,6 +86,8 @@ CASES = {
     ),
     "a score net without gradient": Case(UNEVEN, {"settings": replace(NOISY, keep=1.0)}),
     "no cones": Case(TEXT_ON_ONE, {"settings": replace(NOISY, kept_tokens=2)}),
+    "no visual tokens of kept frames": Case(TEXT_ON_ONE, {"settings": replace(NOISY, kept_tokens=0)}),
+    "no noise": Case(UNEVEN, {"settings": replace(NOISY, sigma=0.0)}),
     "average pooling": Case(TEXT_ON_ONE, {"settings": replace(NOISY, encoder="average_pooling")}),
     "stage 1": Case(UNEVEN, {"stage": "stage1"}),
     "adapters": Case(UNEVEN, {"lora": LoraSettings(4, 8, 0.0)}),
