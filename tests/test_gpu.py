@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import bitsandbytes
 import pytest
@@ -50,20 +51,16 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("towers")
-    tiny.towers(folder)
-    return folder
+    return tiny.towers(tmp_path_factory.mktemp("towers"))[0].parent
 
 
 @pytest.fixture
 def alone() -> Iterator[None]:
     """No group of processes is left behind, nor its port in the environment of what later tests start."""
-    before = dict(os.environ)
-    yield
+    with patch.dict(os.environ):
+        yield
     if dist.is_initialized():
         dist.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def built(towers: Path, device: torch.device, precision: str = FULL, **options: Any) -> DynFocusModel:
