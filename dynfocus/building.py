@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 
 from dynfocus.errors import ConfigError
-from dynfocus.nn.adapters import add_adapters, has_adapters, held_adapters
+from dynfocus.nn.adapters import add_adapters, has_adapters, held_adapters, without_adapters
 from dynfocus.nn.backbones import Attention, existing
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.nn.precision import half_precision
@@ -131,7 +131,7 @@ def _shown(lora: LoraSettings | None) -> str:
 
 def checkpoint_activations(model: DynFocusModel) -> None:
     """Let the language model keep the inputs of its layers alone, and compute the rest again in the backward pass."""
-    base: Any = model.language_model.get_base_model() if has_adapters(model.language_model) else model.language_model
+    base = without_adapters(model.language_model)
     # The first is the newer name of the second.
     enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
     enable({"use_reentrant": False})

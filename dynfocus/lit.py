@@ -119,11 +119,10 @@ class DynFocusModule(Resumable):
     def load_from_checkpoint(cls, checkpoint_path: Path, **changes: Any) -> "DynFocusModule":  # type: ignore[override]
         """The module of a checkpoint, on the CPU, its frozen parts from their own files; ``changes`` are arguments."""
         held = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-        values: dict[str, Any] = held["hyper_parameters"]
-        given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+        given: dict[str, Any] = held["hyper_parameters"]
         made: dict[str, Any] = {name: Path(given[name]) for name in PATHS if given[name] is not None}
         made |= {name: restored(kind, given[name]) for name, kind in SETTINGS.items() if given[name] is not None}
-        module = cls(**given | made | changes)
+        module = restored(cls, given | made | changes)
         module.configure_model()
         module.on_load_checkpoint(held)
         module.load_state_dict(held["state_dict"], strict=False)

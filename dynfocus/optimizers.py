@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 
-from dynfocus.errors import ConfigError
+from dynfocus.nn.backbones import need_bitsandbytes
 
 OptimizerName = Literal["adamw", "adamw8bit"]
 
@@ -26,12 +26,4 @@ def optimizer_class(name: OptimizerName, device: torch.device, precision: str) -
     """
     if name == "adamw":
         return FusedAdamW if device.type == "cuda" and precision != "16-mixed" else torch.optim.AdamW
-    try:
-        from bitsandbytes.optim import AdamW8bit  # slow to import, and not asked for by most
-    except Exception as error:  # whatever its native part dies of
-        raise ConfigError(
-            f"optimizer = {name}, and bitsandbytes does not import ({error})",
-            "a bitsandbytes that works on this machine",
-            "Run `pip install bitsandbytes`, or set model.optimizer to adamw.",
-        ) from error
-    return AdamW8bit
+    return need_bitsandbytes(f"optimizer = {name}", "model.optimizer to adamw").optim.AdamW8bit

@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from dynfocus.errors import ConfigError
+from dynfocus.nn.adapters import without_adapters
 from dynfocus.nn.model import DynFocusModel
 
 
@@ -102,8 +103,7 @@ def check_strategy(strategy: Strategy, quantize: str | None, optimizer: str, tow
 
 def language_layers(model: DynFocusModel) -> list[torch.nn.Module]:
     """The decoder layers of the language model, whatever its family and with adapters or without."""
-    base: Any = getattr(model.language_model, "get_base_model", lambda: model.language_model)()
-    return list(base.get_decoder().layers)
+    return list(without_adapters(model.language_model).get_decoder().layers)
 
 
 def most_of_all(own: int) -> int:

@@ -60,3 +60,18 @@ def cache(place: Path, tmp_path: Path) -> Any:
     from sketching import small_cache
 
     return partial(small_cache, place, **{"folder": tmp_path / "cache"})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of random weights with its processor, as training leaves them."""
+    import tiny
+    from saving import saved
+
+    return saved(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
+
+
+@pytest.fixture
+def video(place: Path) -> Path:
+    """Twenty frames at one a second."""
+    return place / "data" / "videos" / "train_000000.mp4"

@@ -141,6 +141,8 @@ def damage(folder: Path, what: str) -> None:
         save_file({name: torch.zeros(3, 3) for name in load_file(adapter)}, adapter)
     elif what == "an adapter absent":
         save_file(dict(list(load_file(adapter).items())[1:]), adapter)
+    elif what == "adapter settings cut off":
+        (adapter.parent / "adapter_config.json").write_text('{"r": ')
     elif what == "towers gone":
         config = json.loads((folder / "config.json").read_text())
         config["towers"]["language_model"] = str(folder / "nowhere")
@@ -151,7 +153,7 @@ def damage(folder: Path, what: str) -> None:
     "what",
     [
         *("no connector", "no adapter", "a weight absent", "a weight surplus", "another shape", "cut off"),
-        *("adapters of other shapes", "an adapter absent", "towers gone"),
+        *("adapters of other shapes", "an adapter absent", "adapter settings cut off", "towers gone"),
     ],
 )
 def test_folders_of_adapters_that_are_not_whole_are_refused(
@@ -161,6 +163,8 @@ def test_folders_of_adapters_that_are_not_whole_are_refused(
     damage(tmp_path / "model", what)
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         DynFocusModel.from_folder(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        built(towers, stage="posttune", lora=None, init_from=tmp_path / "model")
 
 
 def test_training_goes_on_from_a_folder_of_adapters(towers: tuple[Path, Path], tmp_path: Path) -> None:

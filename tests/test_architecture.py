@@ -55,9 +55,9 @@ MAY = {
         *("dynfocus.world", "dynfocus.settings", "dynfocus.threads", "dynfocus.nn.backbones", "dynfocus.towers"),
     ),
     "dynfocus.building": ("dynfocus.errors", "dynfocus.settings", "dynfocus.stages", "dynfocus.nn"),
-    "dynfocus.optimizers": ("dynfocus.errors",),
+    "dynfocus.optimizers": ("dynfocus.nn.backbones",),
     "dynfocus.overview": ("dynfocus.nn.model",),
-    "dynfocus.sharding": ("dynfocus.errors", "dynfocus.nn.model"),
+    "dynfocus.sharding": ("dynfocus.errors", "dynfocus.nn.adapters", "dynfocus.nn.model"),
     "dynfocus.checkpoints": ("dynfocus.errors",),
     "dynfocus.lit": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from saving import QUESTION, contents, logits, processor, saved
+from saving import QUESTION, contents, logits, processor
 from transformers import AutoModel, AutoProcessor
 
 from dynfocus.answering import Answerer
@@ -18,17 +18,6 @@ from dynfocus.nn.config import DynFocusConfig
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.settings import LoraSettings
 from dynfocus.types import Batch
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
-
-
-@pytest.fixture
-def video(place: Path) -> Path:
-    """Twenty frames at one a second, of which the frame rule takes nine."""
-    return place / "data" / "videos" / "train_000000.mp4"
 
 
 def test_export_in_another_precision(folder: Path, tmp_path: Path, video: Path, capsys: Any) -> None:

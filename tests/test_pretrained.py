@@ -41,17 +41,6 @@ from dynfocus.video import read_media
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
-
-
-@pytest.fixture
-def video(place: Path) -> Path:
-    """Twenty frames at one a second, of which the frame rule takes nine."""
-    return place / "data" / "videos" / "train_000000.mp4"
-
-
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     Image.fromarray(tiny.frames(1)[0].numpy()).save(tmp_path / "i.png")

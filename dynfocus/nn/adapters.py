@@ -1,6 +1,5 @@
 """Low-rank adapters on the language model: put on, saved, loaded and merged by peft."""
 
-import json
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -41,24 +40,31 @@ def load_adapters(language_model: nn.Module, folder: Path) -> PeftModel:
             filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(language_model, adapter, is_trainable=True)
     except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
-        raise CheckpointError(
-            f"adapters in {adapter} that do not fit ({str(error).splitlines()[0]})",
-            "the adapters of this language model",
-            "Check the folder, and that the language model is the one they were trained on.",
-        ) from error
+        raise _unfit(adapter, error) from error
 
 
 def held_adapters(folder: Path) -> LoraSettings | None:
-    """The settings of the adapters that a trained model's folder holds; None where it holds whole weights."""
-    file = folder / ADAPTER / "adapter_config.json"
-    if not file.exists():
+    """The settings of the adapters that a trained model's folder holds; None where it holds whole weights.
+
+    Raises:
+        CheckpointError: if they cannot be read.
+    """
+    if not (folder / ADAPTER).is_dir():
         return None
-    held = json.loads(file.read_text())
-    return LoraSettings(held["r"], held["lora_alpha"], held["lora_dropout"])
+    try:
+        held: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
+    except (OSError, TypeError, ValueError) as error:
+        raise _unfit(folder / ADAPTER, error) from error
+    return LoraSettings(held.r, held.lora_alpha, held.lora_dropout)
 
 
 def has_adapters(language_model: nn.Module) -> bool:
     return isinstance(language_model, PeftModel)
+
+
+def without_adapters(language_model: Any) -> Any:
+    """The model of transformers under the adapters, or the model itself where there are none."""
+    return language_model.get_base_model() if has_adapters(language_model) else language_model
 
 
 def merge_adapters(language_model: Any) -> nn.Module:
@@ -74,6 +80,14 @@ def merge_adapters(language_model: Any) -> nn.Module:
         language_model = get_peft_model(plain, config)
         language_model.load_state_dict(adapters, strict=False)
     return language_model.float().merge_and_unload().to(dtype)
+
+
+def _unfit(adapter: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"adapters in {adapter} that do not fit ({str(error).splitlines()[0]})",
+        "the adapters of this language model",
+        "Check the folder, and that the language model is the one they were trained on.",
+    )
 
 
 def _adapters(language_model: nn.Module) -> dict[str, torch.Tensor]:

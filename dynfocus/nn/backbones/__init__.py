@@ -14,6 +14,7 @@ from dynfocus.nn.backbones.language import (
     language_config,
     load_language_model,
     load_tokenizer,
+    need_bitsandbytes,
 )
 from dynfocus.nn.backbones.vision import VisionConfig, VisionFiles, VisionTower, open_vision
 
@@ -31,6 +32,7 @@ __all__ = [
     "load_instruction_tokenizer",
     "load_language_model",
     "load_tokenizer",
+    "need_bitsandbytes",
     "open_instruction",
     "open_vision",
 ]

@@ -69,15 +69,21 @@ def check_attention(attention: str) -> None:
         )
 
 
-def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+def need_bitsandbytes(setting: str, instead: str) -> Any:
+    """The library, which ``setting`` asks for; raises ConfigError, with ``instead`` as the other way, if it fails."""
     try:
-        import bitsandbytes  # noqa: F401 (slow to import, and not everywhere)
+        import bitsandbytes  # slow to import, and not everywhere
     except Exception as error:  # whatever its native part dies of
         raise ConfigError(
-            f"quantize = nf4, and bitsandbytes does not import ({error})",
+            f"{setting}, and bitsandbytes does not import ({error})",
             "a bitsandbytes that works on this machine",
-            "Run `pip install bitsandbytes`, or set quantize to null.",
+            f"Run `pip install bitsandbytes`, or set {instead}.",
         ) from error
+    return bitsandbytes
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    need_bitsandbytes("quantize = nf4", "quantize to null")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
