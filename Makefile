@@ -42,7 +42,8 @@ takes_args := world towers $(stages) slow test bench gpu tensorboard
 args_of = $(strip $(if $(call named,$(1)),$(ARGS) $(if $(filter $(1),$(stages)),$(scale)),$(LAST_ARGS_$(1))))
 config_of = $(strip $(or $(if $(call named,$(1)),$(CONFIG),$(LAST_CONFIG_$(1))),$(foreach name,$(or $(recipe_$(1)),$(1)) world,lightning_configs/$(name).yaml)))
 scale = $(if $(DEVICES),--trainer.devices $(DEVICES)) $(if $(NODES),--trainer.num_nodes $(NODES))
-# Stage 2 with adapters: the same stage in a folder of its own.
+# What is laid over stage 2 runs in a folder of its own.
+recipe_posttune := stage2 posttune
 recipe_lora := stage2 lora
 recipe_qlora := stage2 qlora
 folder_of = $(if $(and $(recipe_$(1)),$(or $(call on_world,$(1)),$(call given,RUN))),--trainer.default_root_dir $(RUN)/$(1))

@@ -88,7 +88,7 @@ class Clone:
 def label(call: str) -> str:
     """The sub-command of `dynfocus`, a fit with its stage."""
     verb, configs = call.split()[2], re.findall(r"lightning_configs/(\w+)\.yaml", call)
-    stage = next((name for name in configs if name.endswith("lora")), "".join(configs[:1]))
+    stage = next((name for name in configs if name in ("posttune", "lora", "qlora")), "".join(configs[:1]))
     return verb + (stage.removeprefix("stage") if verb == "fit" else "")
 
 

@@ -53,7 +53,8 @@ def arguments(place: Path, verb: str, stage: str, run: Path, *more: str) -> list
     overlay.parent.mkdir(parents=True, exist_ok=True)
     parts = {"towers": place / "towers", "data": place / "data", "cache": place / "sketches"}
     overlay.write_text(SMALL.format(**parts, what="projectors" if stage == "stage1" else "model"))
-    configs = [CONFIGS / f"{stage}.yaml", CONFIGS / "world.yaml", overlay]
+    recipe = ("stage2", "posttune") if stage == "posttune" else (stage,)
+    configs = [*(CONFIGS / f"{name}.yaml" for name in (*recipe, "world")), overlay]
     flags = [part for config in configs for part in ("--config", str(config))]
     return [verb, *flags, "--trainer.default_root_dir", str(run), *more]
 

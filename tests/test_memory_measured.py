@@ -119,7 +119,7 @@ def test_activations_of_a_step_are_within_a_quarter(
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 def test_a_training_step_of_a_hundred_million_parameters_is_within_a_quarter(checkpointing: bool) -> None:
-    training = Training("stage2", precision="32", checkpointing=checkpointing, fused=True)
+    training = Training("stage2", precision="32", checkpointing=checkpointing)
     batch = rows(2)
     built: list[tuple[DynFocusModel, torch.optim.Optimizer]] = []
 

@@ -85,7 +85,6 @@ def memory(
         Held("optimizer states", _share(sum(state_bytes(one, training.optimizer) for one in every), shards)),
         *_gathered(learned, training, towers),
         *_activations(frames, settings, training, towers, learned),
-        Held("update: square roots of second moments", _share(_roots(learned, training), shards), (UPDATE,)),
         Held("overhead: CUDA context and libraries", overhead),
     ]
     return Memory(tuple(row for row in rows if row.size))
@@ -141,13 +140,6 @@ def state_bytes(weight: Weight, optimizer: str) -> int:
 
 def _share(size: int, shards: int) -> int:
     return -(-size // shards)
-
-
-def _roots(learned: dict[str, Weights], training: Training) -> int:
-    """torch's AdamW takes all square roots of a parameter group at once, 4 bytes a number, unless it is fused."""
-    if training.fused or training.optimizer != "adamw":
-        return 0
-    return 4 * max(map(parameters, learned.values()))
 
 
 def _gathered(learned: dict[str, Weights], training: Training, towers: Towers) -> list[Held]:

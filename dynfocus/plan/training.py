@@ -25,7 +25,6 @@ class Training:
         optimizer: ``adamw``, or ``adamw8bit``.
         rank: of LoRA's adapters.
         accumulate: batches an optimizer step adds up; from the second on gradients stand beside activations.
-        fused: whether the optimizer updates in place, without square roots of all its second moments at once.
         precision: ``bf16-mixed``, or ``32``.
     """
 
@@ -39,7 +38,6 @@ class Training:
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     rank: int = LoraSettings.rank
     accumulate: int = 2
-    fused: bool = True
     precision: Literal["bf16-mixed", "32"] = "bf16-mixed"
 
     def __post_init__(self) -> None:
