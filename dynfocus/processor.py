@@ -12,7 +12,7 @@ from dynfocus.budget import budget, largest_fit
 from dynfocus.errors import CheckpointError, PromptError
 from dynfocus.nn.backbones import language_config, load_instruction_tokenizer, load_tokenizer
 from dynfocus.prompts import IGNORED, TEMPLATES, Encoded, Place, Turns, encode, expand
-from dynfocus.records import Row, Turn
+from dynfocus.records import Row, Skipped, Turn
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Batch, FrameSketch, stack_sketches
 
@@ -21,13 +21,15 @@ from dynfocus.types import Batch, FrameSketch, stack_sketches
 class Example:
     """One row and what it shows: its sketch, or else its frames.
 
-    An ``extra`` one is repeated so that every process has equally many: it is computed and counted nowhere.
+    An ``extra`` one is repeated so that every process has equally many: it is computed and counted nowhere. Where
+    ``skipped`` says why a row could not be read, ``row`` is a blank one in its place.
     """
 
     row: Row
     sketch: FrameSketch | None = None
     frames: torch.Tensor | None = None
     extra: bool = False
+    skipped: Skipped | None = None
 
     @property
     def length(self) -> int:

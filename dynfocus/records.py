@@ -62,6 +62,8 @@ class Row:
         media: path of the video or image; None for a text-only row.
         turns: the conversation.
         questions: what is known of each turn's question, where the data set knows it.
+        span: start and end in seconds of the stretch of the video that it is about; None for all of it.
+        source: name of the data set it comes from.
     """
 
     id: str
@@ -69,6 +71,36 @@ class Row:
     media: str | None
     turns: tuple[Turn, ...]
     questions: tuple[Question, ...] = ()
+    span: tuple[float, float] | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A stretch of a video: the frames at or after ``start`` and before ``end``, in seconds of the file's own time."""
+
+    path: Path
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that nothing could be learned from, and why: a line of a quarantine file.
+
+    Attributes:
+        source: name of its data set.
+        index: its number in that data set.
+        id: its own name, where it has one.
+        media: what it names as its video or image.
+        cause: what is wrong with it.
+    """
+
+    source: str
+    index: int
+    id: str
+    media: str | None
+    cause: str
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,7 @@ class Batch(_Bundle):
         relevant: true at frames the questions need, where known; an oracle selector reads it.
         records: what the rows ask, for scoring; None at a row that is repeated and counts nowhere. The model never
             reads them.
+        skipped: rows that could not be read; a blank one without target stands in the place of each.
     """
 
     input_ids: Int[Tensor, "Rows S"]
@@ -180,6 +181,7 @@ class Batch(_Bundle):
     frames: tuple[UInt8[Tensor, "_ H W 3"], ...] = ()
     relevant: Bool[Tensor, "B T"] | None = None
     records: tuple = ()
+    skipped: tuple = ()
 
     @property
     def targets(self) -> Int[Tensor, ""]:
