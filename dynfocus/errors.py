@@ -26,12 +26,28 @@ class DataError(DynFocusError):
     """An annotation row or file that does not fit its format."""
 
 
+class OutsideError(DataError):
+    """A path that leads out of the folder that it has to stay in."""
+
+
+class MuteError(DataError):
+    """A row that fits its format and holds no answer to learn from."""
+
+
 class VideoError(DynFocusError):
     """A video or image that cannot be read, or holds no frame."""
 
 
+class AbsentError(VideoError):
+    """A video or image that is not there."""
+
+
 class PromptError(DynFocusError):
     """A prompt that does not fit: too long, or its placeholders do not match the visual tokens."""
+
+
+class LongError(PromptError):
+    """A prompt that is longer than the language model's context."""
 
 
 class FeatureError(DynFocusError):
@@ -39,4 +55,4 @@ class FeatureError(DynFocusError):
 
 
 class DiskError(DynFocusError):
-    """A file that cannot be written, such as for want of room."""
+    """A file that cannot be written, such as for want of room, or a store that cannot be read."""

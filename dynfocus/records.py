@@ -93,7 +93,7 @@ class Skipped:
         index: its number in that data set.
         id: its own name, where it has one.
         media: what it names as its video or image.
-        cause: what is wrong with it.
+        cause: what is wrong with it, in a word of `dynfocus.faults.FAULTS` and, after a colon, in full.
     """
 
     source: str
@@ -101,6 +101,11 @@ class Skipped:
     id: str
     media: str | None
     cause: str
+
+    @property
+    def fault(self) -> str:
+        """The word that its cause begins with."""
+        return self.cause.partition(": ")[0]
 
 
 @dataclass(frozen=True)

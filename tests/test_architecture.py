@@ -22,13 +22,27 @@ MAY = {
     "dynfocus.types": (),
     "dynfocus.records": ("dynfocus.disk", "dynfocus.errors"),
     "dynfocus.settings": ("dynfocus.errors",),
+    "dynfocus.checkup": (
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
+    ),
+    "dynfocus.faults": ("dynfocus.errors", "dynfocus.records"),
+    "dynfocus.findings": ("dynfocus.errors", "dynfocus.faults", "dynfocus.settings", "dynfocus.checkup"),
+    "dynfocus.workers": ("dynfocus.errors", "dynfocus.threads"),
+    "dynfocus.doctor": (
+        *("dynfocus.checkup", "dynfocus.errors", "dynfocus.faults", "dynfocus.findings", "dynfocus.processor"),
+        *("dynfocus.readers",),
+        *("dynfocus.records", "dynfocus.settings", "dynfocus.sketches", "dynfocus.video", "dynfocus.workers"),
+    ),
     "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
     "dynfocus.plan": ("dynfocus.errors", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
-    "dynfocus.prompts": ("dynfocus.errors", "dynfocus.records"),
-    "dynfocus.video": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings"),
+    "dynfocus.chat": ("dynfocus.errors",),
+    "dynfocus.prompts": ("dynfocus.errors", "dynfocus.records", "dynfocus.chat"),
+    "dynfocus.overlong": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
+    "dynfocus.audit": ("dynfocus.errors", "dynfocus.prompts", "dynfocus.processor"),
+    "dynfocus.video": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.video"),
     "dynfocus.processor": (
         *("dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings", "dynfocus.budget"),
-        *("dynfocus.prompts", "dynfocus.video", "dynfocus.nn.backbones"),
+        *("dynfocus.prompts", "dynfocus.overlong", "dynfocus.faults", "dynfocus.video", "dynfocus.nn.backbones"),
     ),
     "dynfocus.export": ("dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.pretrained"),
     "dynfocus.pretrained": (
@@ -36,19 +50,24 @@ MAY = {
         *("dynfocus.processor", "dynfocus.nn", "dynfocus.sketches.clips"),
     ),
     "dynfocus.world": ("dynfocus.errors", "dynfocus.records", "dynfocus.world"),
-    "dynfocus.readers": ("dynfocus.errors", "dynfocus.records", "dynfocus.readers"),
+    "dynfocus.readers": ("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.readers"),
     "dynfocus.evals": ("dynfocus.errors", "dynfocus.records", "dynfocus.evals"),
     "dynfocus.metrics": ("dynfocus.records", "dynfocus.evals"),
     "dynfocus.nn.folders": ("dynfocus.disk", "dynfocus.errors", "dynfocus.settings", "dynfocus.nn"),
     "dynfocus.nn": ("dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.budget", "dynfocus.nn"),
     "dynfocus.sketches": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.video"),
-        *("dynfocus.nn.backbones", "dynfocus.nn.sketch", "dynfocus.sketches"),
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
+        *("dynfocus.video", "dynfocus.nn.backbones", "dynfocus.nn.sketch", "dynfocus.sketches"),
     ),
     "dynfocus.bench": (
         *("dynfocus.bench", "dynfocus.budget", "dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.settings"),
-        *("dynfocus.threads", "dynfocus.towers", "dynfocus.types", "dynfocus.world"),
-        *("dynfocus.building", "dynfocus.plan", "dynfocus.sharding"),  # what a training step is built of
+        *("dynfocus.threads", "dynfocus.towers", "dynfocus.types", "dynfocus.video", "dynfocus.world"),
+        *(
+            "dynfocus.building",
+            "dynfocus.plan",
+            "dynfocus.readers",
+            "dynfocus.sharding",
+        ),  # what a training step is built of
     ),
     "dynfocus.towers": (
         *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
@@ -79,6 +98,7 @@ MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experi
 TORCH_FREE = (
     *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
+    *("dynfocus.checkup", "dynfocus.faults", "dynfocus.findings", "dynfocus.arguments"),
 )
 KNOW_LIGHTNING = (
     *("dynfocus.lit", "dynfocus.checkpoints", "dynfocus.sharding", "dynfocus.experiment", "datamodules", "callbacks"),

@@ -9,6 +9,7 @@ import pytest
 
 from dynfocus.errors import DataError
 from dynfocus.readers.conversations import read_conversations
+from dynfocus.readers.layouts import scan
 from dynfocus.records import Question, Turn
 
 PUBLISHED = Path(__file__).parent / "data" / "conversations.json"
@@ -66,6 +67,19 @@ def test_text_rows_first_speakers_and_other_alphabets(tmp_path: Path) -> None:
     assert row.turns == (Turn("¿qué? 星", "ñ"),)
 
 
+def test_a_text_row_keeps_what_a_person_wrote(tmp_path: Path) -> None:
+    said = [{"from": "human", "value": "<image> is a tag of what?"}, {"from": "gpt", "value": "HTML, almost."}]
+    (row,) = read_conversations(written(tmp_path, [{"id": "t", "conversations": said}]))
+    assert row.turns[0].question == "<image> is a tag of what?"
+
+
+def test_only_the_first_turn_has_a_slot(tmp_path: Path) -> None:
+    row = copy.deepcopy(GOOD)
+    row["conversations"] += [{"from": "human", "value": "<image> means?"}, {"from": "gpt", "value": "a picture"}]
+    turns = read_conversations(written(tmp_path, [row]))[0].turns
+    assert [turn.question for turn in turns] == ["what color", "<image> means?"]
+
+
 @pytest.mark.parametrize(
     ("value", "question"),
     [
@@ -73,6 +87,7 @@ def test_text_rows_first_speakers_and_other_alphabets(tmp_path: Path) -> None:
         ("what\n<image>", "what"),
         ("<video> what", "what"),
         ("what is <image> in a file", "what is <image> in a file"),
+        ("<image>\nwhat is <image>", "what is <image>"),
         ("<image>", ""),
         ("  what ", "what"),
     ],
@@ -98,6 +113,19 @@ def changed(path: tuple, value: Any) -> Any:
 WRONG = {
     "no id": changed(("id",), KeyError),
     "no conversations": changed(("conversations",), KeyError),
+    "nothing to learn from": changed(("conversations", 1, "value"), " \n"),
+    "half a character": changed(("conversations", 1, "value"), "\ud83d"),
+    "an id that is null": changed(("id",), None),
+    "an id that is a list": changed(("id",), [7]),
+    "a class that is a number": changed(("class",), 3),
+    "a video that is a number": changed(("video",), 3),
+    "a start without end": changed(("start",), 1.0),
+    "an end without start": changed(("end",), 1.0),
+    "a turn that is text": changed(("conversations", 0), "what"),
+    "a system turn first": {
+        **GOOD,
+        "conversations": [{"from": "system", "value": "Be kind."}, *GOOD["conversations"]],
+    },
     "no turn": changed(("conversations",), []),
     "no answer": changed(("conversations", 1), KeyError),
     "two of human": changed(("conversations", 1, "from"), "human"),
@@ -127,11 +155,44 @@ def test_a_wrong_row_is_named(tmp_path: Path, wrong: Any) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "no JSON"), ("", "no JSON"), ("{}", "a JSON dict"), ("5", "a JSON int"), ("null", "NoneType")],
+    [
+        ("", "is empty"),
+        (" {}", r"begins with '\{' at byte 1.*format jsonl"),
+        ("5", "begins with '5' at byte 0"),
+        ("null", "begins with 'n' at byte 0"),
+        ("[", "cut off at byte 1"),
+        ("[{}", "cut off at byte 3"),
+        ('[{"id": "7", "vid', "cut off at byte 13"),
+        ('[{"id": "星", "video": [[', "cut off at byte 26"),
+        ("[{},]", "no JSON at byte 4"),
+        ("[{} {}]", "no JSON at byte 4 .neither a comma"),
+        ('[{"id": "星" 7}]', "no JSON at byte 14 .Expecting ',' delimiter"),
+        ("[{}] {}", "no JSON at byte 5 .more after"),
+        ('[{"id": "a\x01"}]', "no JSON at byte 10 .Invalid control"),
+        ("[" * 100_000, "no JSON at byte 1 .maximum recursion"),
+    ],
 )
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        read_conversations(written(tmp_path, content))
+    path = written(tmp_path, content)
+    with pytest.raises(DataError, match=said) as caught:
+        list(scan("list", path))
+    assert "rows.json" in caught.value.given
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(2, 1), (1, 1), (-1, 3), ("1", "2"), (True, 3), (1, float("nan")), (1, float("inf")), (1, 10**400), ([1], [2])],
+)
+def test_a_wrong_stretch_is_named(tmp_path: Path, start: Any, end: Any) -> None:
+    with pytest.raises(DataError, match="row 0 of"):
+        read_conversations(written(tmp_path, [{**GOOD, "start": start, "end": end}]))
+
+
+def test_a_stretch_of_an_image_is_refused(tmp_path: Path) -> None:
+    row = {**GOOD, "start": 0, "end": 2.5, "image": GOOD["video"], "video": None}
+    with pytest.raises(DataError, match="without a video"):
+        read_conversations(written(tmp_path, [row]))
+    assert read_conversations(written(tmp_path, [{**GOOD, "start": 0, "end": 2.5}]))[0].span == (0.0, 2.5)
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:

@@ -1,69 +1,72 @@
-"""LLaVA conversation JSON -> rows: the format of LLaVA-665K, and of the embedded world."""
+"""LLaVA conversation JSON: LLaVA's own files, LLaMA-VID's merged ones, a user's own, and the embedded world."""
 
-import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dynfocus.errors import DataError
+from dynfocus.readers.entries import Entry, Reading, listing, mapping, medium, name, piece, row_or_error, text
+from dynfocus.readers.layouts import scan
+from dynfocus.readers.sources import Source
 from dynfocus.records import Question, Row, Turn
 
 SLOTS = ("<image>", "<video>")
+NEEDS = "id, conversations of human and gpt in turn, at most one of image and video, and start and end both or neither"
+
+
+def conversation(value: Any, reading: Reading) -> Entry:
+    """``{"id": "7", "video": "7.mp4", "conversations": [{"from": "human", "value": "<image>\\nwhat"}, ...]}``.
+
+    Also read: ``image``, ``class``, ``start`` and ``end`` in seconds, and the embedded world's ``questions``. What gpt
+    says before anything was asked is left out. The visual slot leaves the first question, as a row shows at most one
+    picture; anywhere else it is a person's own text.
+    """
+    row = mapping(value)
+    messages = [mapping(message) for message in listing(row["conversations"], "conversations")]
+    if messages and messages[0]["from"] == "gpt":
+        messages = messages[1:]
+    asked, said = messages[0::2], messages[1::2]
+    if not asked or [message["from"] for message in messages] != ["human", "gpt"] * len(asked):
+        raise ValueError("turns of human and gpt that do not alternate")
+    shown, kind, span = medium(row)
+    questions = [text(message["value"], "a question").strip() for message in asked]
+    if shown is not None:
+        questions[0] = without_slot(questions[0])
+    answers = [text(message["value"], "an answer") for message in said]
+    group = row.get("class")
+    return Entry(
+        name(row["id"], "id"),
+        shown,
+        kind,
+        tuple(map(Turn, questions, answers)),
+        tuple(_question(mapping(question)) for question in listing(row.get("questions") or [], "questions")),
+        span,
+        None if group is None else text(group, "class"),
+    )
+
+
+def without_slot(question: str) -> str:
+    """The words of a first question, without the slot at its start or its end."""
+    for slot in SLOTS:
+        if question.startswith(slot):
+            return question.removeprefix(slot).strip()
+    for slot in SLOTS:
+        question = question.removesuffix(slot)
+    return question.strip()
+
+
+def read_row(value: Any, index: int, path: Path) -> Row:
+    """The row of one element of the file ``path``, whatever the JSON holds there; raises DataError."""
+    source = Source(path.name, path.name)
+    return row_or_error(lambda: piece(conversation(value, Reading(source)), index, source, 0), index, str(path), NEEDS)
 
 
 def read_conversations(path: Path) -> list[Row]:
-    """Read a JSON list of conversations; the visual slot leaves the text, as a row shows at most one picture.
-
-    Example row: ``{"id": "7", "video": "videos/7.mp4", "conversations": [{"from": "human", "value":
-    "<image>\\nwhat color is the star"}, {"from": "gpt", "value": "star red"}]}``.
-
-    Raises:
-        DataError: if the file is absent or no such list, or a row does not fit; it names the row.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"no annotation file at {path}", "a JSON list of conversations", "Check the data root.")
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            f"{path}, which is no JSON ({error})", "a JSON list of conversations", "Get it again."
-        ) from error
-    if not isinstance(rows, list):
-        raise DataError(f"{path}, a JSON {type(rows).__name__}", "a JSON list of conversations", "Check the file.")
-    return [read_row(row, index, path) for index, row in enumerate(rows)]
+    """All rows of a file at once; raises DataError if it is absent or no such list, or a row does not fit."""
+    (file,) = Source(Path(path).name, Path(path).name).files(Path(path).parent)
+    with closing(scan("list", file)) as found:
+        return [read_row(value, index, file) for index, (_, _, value) in enumerate(found)]
 
 
-def read_row(row: Any, index: int, path: Path) -> Row:
-    """One row of the format, whatever the JSON holds there; raises DataError."""
-    try:
-        messages = row["conversations"]
-        if messages and messages[0]["from"] != "human":
-            messages = messages[1:]
-        asked, said = messages[0::2], messages[1::2]
-        speakers = [message["from"] for message in messages]
-        if not asked or speakers != ["human", "gpt"] * len(asked):
-            raise ValueError("turns of human and gpt that do not alternate")
-        if any(not isinstance(message["value"], str) for message in messages):
-            raise TypeError("a turn whose value is no text")
-        shown = [row[kind] for kind in ("image", "video") if row.get(kind)]
-        if len(shown) > 1 or any(not isinstance(name, str) for name in shown):
-            raise ValueError(f"more than one picture: {shown}")
-        turns = tuple(Turn(_text(q["value"]), a["value"]) for q, a in zip(asked, said, strict=True))
-        questions = tuple(
-            Question(**{**q, "events": tuple(tuple(event) for event in q["events"])}) for q in row.get("questions", ())
-        )
-        return Row(str(row["id"]), index, shown[0] if shown else None, turns, questions)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"row {index} of {path} ({type(error).__name__}: {error})",
-            "id, conversations of human and gpt in turn, and at most one of image and video",
-            "Mend or delete the row.",
-        ) from error
-
-
-def _text(value: str) -> str:
-    """The words of a human turn, without the slot at its start or end; a slot elsewhere is a person's own text."""
-    value = value.strip()
-    for slot in SLOTS:
-        value = value.removeprefix(slot).removesuffix(slot)
-    return value.strip()
+def _question(given: dict) -> Question:
+    events = tuple(tuple(listing(event, "an event")) for event in listing(given["events"], "events"))
+    return Question(**{**given, "events": events})
