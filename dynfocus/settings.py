@@ -147,16 +147,19 @@ class FrameRule:
         frames: at most this many, from the middles of equal shares of those that ``fps`` takes; None for all.
         fps: frames per second, each the first at or after its time; None for every frame of the file.
         interpolation: ``bicubic`` (antialiased) or ``box``, the mean over each target pixel's area.
+        max_pixels: larger pictures are refused before they are decoded; None for no limit. By default where Pillow
+            begins to warn: a picture of that size takes 0.9 GB while it is read.
     """
 
     size: int = 224
     frames: int | None = None
     fps: float | None = 1.0
     interpolation: Literal["bicubic", "box"] = "bicubic"
+    max_pixels: int | None = 89_478_485
 
     def __post_init__(self) -> None:
-        for name, value, least in (("size", self.size, 1), ("frames", self.frames, 1)):
-            if value is not None and value < least:
+        for name, value in (("size", self.size), ("frames", self.frames), ("max_pixels", self.max_pixels)):
+            if value is not None and value < 1:
                 raise ConfigError(f"frame rule with {name}={value}", "at least 1", f"Change {name}.")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise ConfigError(f"frame rule with fps={self.fps}", "a number above 0, or null", "Change fps.")

@@ -1,10 +1,14 @@
-"""video.py on still images: every mode and orientation, and the resizing that videos share."""
+"""Still images: every mode and orientation, names that lie, limits, and the resizing that videos share."""
 
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from filming import VP9, numbered, numbers, with_bytes, written
+from PIL import Image, ImageOps
 
 from dynfocus.errors import VideoError
 from dynfocus.settings import FrameRule
@@ -53,25 +57,37 @@ def test_sixteen_bits_are_scaled(tmp_path):
     assert np.abs(frame - ramp / 257).max() <= 1
 
 
-def test_photographs_are_turned_upright(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown rotated by a quarter, clockwise
-    path = saved(tmp_path / "a.jpg", smooth(64, 64), exif=exif, quality=95)
-    frame = read_image(path, FrameRule(size=64)).frames[0].numpy().astype(int)
-    assert np.abs(frame - np.rot90(smooth(64, 64), -1)).mean() < 5
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.png", smooth(64, 64), exif=exif)
+    frame = read_image(path, FrameRule(size=64)).frames[0].numpy()
+    assert np.array_equal(frame, np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")))
+    assert np.array_equal(frame, smooth(64, 64)) == (orientation == 1)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"MM\0*\0\0\0\x08\0\xff\x01\x12\0\x03", b"garbage", b"II*\0\x08\0\0\0\x01\0\x12\1", b""]
+)
+def test_broken_exif_data_break_no_photograph(tmp_path, exif):
+    path = saved(tmp_path / "a.jpg", np.full((16, 32, 3), 90, np.uint8), exif=b"Exif\0\0" + exif)
+    assert (read_image(path, FrameRule(size=64)).frames == 90).all()
+
+
+def jpeg(path: Path) -> bytes:
+    Image.fromarray(smooth()).save(path, "JPEG", quality=95)
+    return path.read_bytes()
 
 
 BROKEN = {
     "missing": (lambda path: path, "no file"),
     "empty": (lambda path: with_bytes(path, b""), "cannot be read"),
     "garbage": (lambda path: with_bytes(path, b"no image" * 99), "cannot be read"),
+    "no data": (lambda path: with_bytes(path, saved(path, smooth()).read_bytes()[:20]), "cannot be read"),
+    "cut off JPEG": (lambda path: with_bytes(path, jpeg(path)[:-2000]), "cannot be read"),
     "cut off": (lambda path: with_bytes(path, saved(path, smooth()).read_bytes()[:-2000]), "cannot be read"),
 }
-
-
-def with_bytes(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -81,3 +97,107 @@ def test_what_cannot_be_read_is_named(tmp_path, name):
     with pytest.raises(VideoError, match=cause) as caught:
         read_media(path, FrameRule())
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "La", "RGB"])
+def test_clear_pixels_lie_on_white(tmp_path, mode):
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[:, :32] = (0, 255, 0, 0)
+    pixels[:, 32:] = (0, 0, 0, 255)
+    image, more = Image.fromarray(pixels), {}
+    if mode == "P":
+        image, more = image.convert("RGB").quantize(4), {}
+        more["transparency"] = image.getpixel((0, 0))
+    elif mode == "RGB":
+        image, more = image.convert("RGB"), {"transparency": (0, 255, 0)}
+    else:
+        image = image.convert("LA" if mode == "La" else mode)
+    image.save(tmp_path / "a.png", **more)
+    frame = read_media(tmp_path / "a.png", FrameRule(size=64)).frames[0]
+    assert (frame[:, :32] == 255).all()
+    assert (frame[:, 32:] == 0).all()
+
+
+def test_half_clear_pixels_are_mixed_with_white(tmp_path):
+    saved(tmp_path / "a.png", np.full((8, 8, 4), (100, 0, 200, 128), np.uint8))
+    frame = read_media(tmp_path / "a.png", FrameRule(size=8)).frames[0]
+    assert np.abs(frame[0, 0].numpy().astype(int) - (177, 127, 227)).max() <= 1
+
+
+def test_floating_point_counts_from_0_to_255(tmp_path):
+    values = np.array([[-5, 0, 100, 254.9, 300, np.nan]], np.float32).repeat(6, 0)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    frame = read_media(tmp_path / "a.tif", FrameRule(size=6)).frames[0, 0, :, 0]
+    assert frame.tolist() == [0, 0, 100, 254, 255, 0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_extreme_shapes(tmp_path, size):
+    Image.new("RGB", size, (10, 20, 30)).save(tmp_path / "a.png")
+    frame = read_media(tmp_path / "a.png", FrameRule()).frames[0]
+    assert frame.reshape(-1, 3).unique(dim=0).tolist() == [[10, 20, 30]]
+
+
+@pytest.mark.parametrize("held", ["PNG", "GIF", "JPEG", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.mp4", "a"])
+def test_what_a_file_holds_counts_not_its_name(tmp_path, held, name):
+    Image.fromarray(numbered(77)).save(tmp_path / name, held)
+    clip = read_media(tmp_path / name, FrameRule(size=64, interpolation="box"))
+    assert clip.reader == "pillow"
+    assert numbers(clip.frames) == [77]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.jpg", "a.png"])
+def test_a_gif_that_moves_is_a_video(tmp_path, name):
+    frames = [Image.fromarray(numbered(number)) for number in range(12)]
+    frames[0].save(tmp_path / name, "GIF", save_all=True, append_images=frames[1:], duration=200)
+    clip = read_media(tmp_path / name, FrameRule(size=64, fps=1, interpolation="box"))
+    assert clip.reader == "pyav"
+    assert numbers(clip.frames) == [0, 5, 10]
+    assert clip.seconds.tolist() == pytest.approx([0, 1, 2])
+
+
+def test_pages_are_no_video(tmp_path):
+    pages = [Image.fromarray(numbered(number)) for number in (3, 4)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert numbers(read_media(tmp_path / "a.tif", FrameRule(size=64, interpolation="box")).frames) == [3]
+
+
+def test_a_video_named_as_an_image_is_no_image(tmp_path):
+    path = written(tmp_path / "a.webm", codec="libvpx-vp9", options=VP9).rename(tmp_path / "a.jpg")
+    with pytest.raises(VideoError, match="cannot identify"):
+        read_media(path, FrameRule())
+
+
+def empty_png(path: Path, width: int, height: int) -> Path:
+    """A header that promises pixels, and none of them."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b""))
+    return with_bytes(path, b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("width", [10_000, 20_000, 60_000])
+def test_huge_images_are_refused_by_their_header(tmp_path, width):
+    before = Image.MAX_IMAGE_PIXELS
+    path = empty_png(tmp_path / "a.png", width, 10_000)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(VideoError, match=f"{width} x 10000 pixels"):
+            read_media(path, FrameRule())
+    assert not said
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("limit", [None, 10**9])
+def test_the_limit_is_an_option(tmp_path, limit):
+    path = empty_png(tmp_path / "a.png", 20_000, 10_000)
+    with pytest.raises(VideoError, match="truncated"):  # by now it is the pixels that are missing
+        read_media(path, FrameRule(max_pixels=limit))
+    image = saved(tmp_path / "b.png", smooth(10, 10))
+    with pytest.raises(VideoError, match="10 x 10 pixels"):
+        read_media(image, FrameRule(max_pixels=99))
+    assert len(read_media(image, FrameRule(max_pixels=100)).frames) == 1

@@ -1,0 +1,104 @@
+"""Images of any mode, by Pillow."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from dynfocus.errors import VideoError
+from dynfocus.records import Excerpt
+from dynfocus.settings import FrameRule
+from dynfocus.video.clip import Clip, check_pixels, chosen, existing, unreadable
+from dynfocus.video.resizing import resized
+
+IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# What is tried on a file, whatever its name: Pillow also knows formats that are videos, and one that runs programs.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
+CLEAR = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+guard = threading.Lock()
+
+
+def is_still(path: Path) -> bool | None:
+    """Whether the file is, by what it holds, an image of one frame; False if it moves; None if it is no image."""
+    try:
+        with _opened(path) as image:
+            return not getattr(image, "is_animated", False) or image.format in ("TIFF", "MPO")
+    except Exception:  # Pillow's plugins raise what they like; whoever reads the file then says why it fails
+        return None
+
+
+def read_image(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
+    """Read an image of any mode as a clip of one frame at 0 s: upright as its EXIF data say, where they can be
+    read, and the first of its pages.
+
+    Departs: clear pixels are laid on white, as pages and browsers show them; the usual conversion to RGB shows what
+    happens to be stored where nothing is to be seen. 16 bits are scaled to 8; floating-point pixels count from 0 to
+    255.
+
+    Raises:
+        VideoError: if the file is absent, no image, broken, or larger than ``rule.max_pixels``, which its header tells
+            before a pixel is decoded.
+    """
+    stretch = existing(media)
+    chosen(np.zeros(1), rule, stretch)
+    try:
+        with _opened(stretch.path) as image:
+            check_pixels(stretch.path, *image.size, rule)
+            frame = _pixels(image)
+        return Clip(resized(frame, rule)[None], torch.zeros(1), "pillow")
+    except VideoError:
+        raise
+    except Exception as error:
+        raise unreadable(stretch.path, error) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    # Pillow's own guard against huge images warns or raises at limits of the whole process, before one sees the size.
+    with guard, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of broken EXIF data, among others
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            opened = Image.open(path, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    with opened as image:
+        yield image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        with guard, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # many sound photographs carry broken EXIF data
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """RGB ``[H, W, 3]``."""
+    image = _upright(image)
+    if image.mode.startswith("I"):  # Pillow itself would clip 16 bits
+        image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray(np.nan_to_num(np.asarray(image)).clip(0, 255).astype(np.uint8))
+    if image.mode in CLEAR or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
