@@ -102,7 +102,9 @@ class DynFocusProcessor(ProcessorMixin):
             for n, (question, medium) in enumerate(zip(questions, media, strict=True))
         ]
         batch = replace(self.collate, new_tokens=new_tokens)(examples)
-        return BatchFeature({n: value for n, value in vars(batch).items() if value is not None and n != "records"})
+        return BatchFeature(
+            {n: value for n, value in vars(batch).items() if value is not None and n not in ("records", "skipped")}
+        )
 
     def frames(self, medium: str | None) -> torch.Tensor:
         """The frames of a video or image, as the frame rule takes them; the blank one of text alone."""

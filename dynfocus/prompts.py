@@ -1,10 +1,11 @@
 """Conversations -> token ids, the place of the visual tokens, and the labels of the answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dynfocus.errors import PromptError
+from dynfocus.chat import Message, chat_template, chat_text
+from dynfocus.errors import ConfigError, PromptError
 from dynfocus.records import Turn
 
 IMAGE = "<image>"
@@ -12,6 +13,7 @@ IGNORED = -100
 
 Place = Literal["before", "after"]
 Turns = Literal["first", "every"]
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,23 @@ class Template:
     asks: bool = True
 
 
+@dataclass(frozen=True)
+class ChatTemplate:
+    """The template that the language model's tokenizer brings; ``opening`` is said to it as the system's message."""
+
+    opening: str = ""
+
+
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions. "
 )
-TEMPLATES = {
+VICUNA_SHORT = Template("", "USER: ", " ASSISTANT:")
+TEMPLATES: dict[str, Template | ChatTemplate] = {
     "plain": Template(asks=False),
-    "vicuna_v1": Template(VICUNA_SYSTEM, "USER: ", " ASSISTANT:"),
-    "vicuna_v1_short": Template("", "USER: ", " ASSISTANT:"),
+    "vicuna_v1": replace(VICUNA_SHORT, opening=VICUNA_SYSTEM),
+    "vicuna_v1_short": VICUNA_SHORT,
+    "chat": ChatTemplate(VICUNA_SYSTEM),
 }
 
 
@@ -49,7 +60,7 @@ class Encoded:
 def encode(
     tokenizer: Any,
     turns: Sequence[Turn],
-    template: Template,
+    template: Template | ChatTemplate,
     visual: bool,
     place: Place = "before",
     slots: Turns = "first",
@@ -65,40 +76,128 @@ def encode(
         slots: the first turn alone holds a visual slot, or every turn does.
 
     Raises:
-        PromptError: if an answer is empty, or a middle one is open.
+        PromptError: if an answer is empty, a middle one is open, a chat template does not fit, or a token holds the
+            end of a question and the beginning of its answer.
+        ConfigError: if the tokenizer is a slow one, or lacks an end token or the chat template that is asked for.
     """
+    check_tokenizer(tokenizer, template)
+    special = _special(tokenizer, template)
+    said = [
+        Turn(_plain(special, turn.question), None if turn.answer is None else _plain(special, turn.answer))
+        for turn in turns
+    ]
+    if any(turn.answer == "" for turn in said):
+        raise PromptError("a turn with an empty answer", "at least one word to learn", "Drop the row or fill it in.")
+    if any(turn.answer is None for turn in said[:-1]):
+        raise PromptError("an open answer before the last turn", "answers to earlier turns", "Give the answers.")
+    shown = [IMAGE if visual and (n == 0 or slots == "every") else "" for n in range(len(said))]
+    asked = [_question(turn.question, slot, place) for turn, slot in zip(said, shown, strict=True)]
+    answers = [turn.answer for turn in said]
+    if isinstance(template, ChatTemplate):
+        return _coded(tokenizer, *chat_text(tokenizer, _messages(template, asked, answers)), True)
+    asked = [template.user + one + template.assistant for one in asked] if template.asks else shown
+    return _coded(tokenizer, *_text(tokenizer, template, asked, answers), False)
+
+
+def check_tokenizer(tokenizer: Any, template: Template | ChatTemplate) -> None:
+    """Raises ConfigError if labels cannot be made with this tokenizer, or it lacks what the template needs."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(
+            f"{type(tokenizer).__name__}, a slow tokenizer, which cannot tell which characters a token stands for",
+            "a fast one, whose folder holds tokenizer.json",
+            "Save it once with AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER).",
+        )
+    if isinstance(template, ChatTemplate):
+        chat_template(tokenizer)
+    elif tokenizer.eos_token is None:
+        raise ConfigError(
+            "a tokenizer without an end token",
+            "one that ends an answer",
+            "Name eos_token in the language model's tokenizer_config.json.",
+        )
+
+
+def _text(tokenizer: Any, template: Template, asked: list[str], answers: list[str | None]) -> tuple[str, list[Span]]:
     text, spans = template.opening, []
-    for n, turn in enumerate(turns):
-        if turn.answer is not None and not turn.answer.strip():
-            raise PromptError(
-                "a turn with an empty answer", "at least one word to learn", "Drop the row or fill it in."
-            )
-        if turn.answer is None and n + 1 < len(turns):
-            raise PromptError("an open answer before the last turn", "answers to earlier turns", "Give the answers.")
-        slot = IMAGE if visual and (n == 0 or slots == "every") else ""
-        text += _question(_plain(tokenizer, turn.question), slot, place, template)
-        if turn.answer is not None:
+    for question, answer in zip(asked, answers, strict=True):
+        text += question
+        if answer is not None:
             start = len(text)
-            text += (" " if template.asks else "") + _plain(tokenizer, turn.answer) + tokenizer.eos_token
+            text += (" " if template.asks else "") + answer + tokenizer.eos_token
             spans.append((start, len(text)))
-    coded = tokenizer(text, return_offsets_mapping=True)
-    learned = [end > begin and any(s <= begin and end <= e for s, e in spans) for begin, end in coded["offset_mapping"]]
-    ids = coded["input_ids"]
-    return Encoded(ids, [token if keep else IGNORED for token, keep in zip(ids, learned, strict=True)])
+    return text, spans
 
 
-def _question(question: str, slot: str, place: Place, template: Template) -> str:
-    if not template.asks:
-        return slot
-    parts = [part for part in ((slot, question) if place == "before" else (question, slot)) if part]
-    return template.user + "\n".join(parts) + template.assistant
+def _messages(template: ChatTemplate, asked: list[str], answers: list[str | None]) -> list[Message]:
+    told = [("system", template.opening.strip())] if template.opening else []
+    for question, answer in zip(asked, answers, strict=True):
+        told += [("user", question)] if answer is None else [("user", question), ("assistant", answer)]
+    return [{"role": role, "content": content} for role, content in told]
 
 
-def _plain(tokenizer: Any, text: str) -> str:
+def _question(question: str, slot: str, place: Place) -> str:
+    return "\n".join(part for part in ((slot, question) if place == "before" else (question, slot)) if part)
+
+
+def _coded(tokenizer: Any, text: str, spans: list[Span], opened: bool) -> Encoded:
+    """The ids of ``text`` and of what the tokenizer puts before it, unless it is ``opened`` already; none after it."""
+    opened = opened or (tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token))
+    coded = tokenizer(text, add_special_tokens=not opened, return_offsets_mapping=True, return_special_tokens_mask=True)
+    ids, offsets, framing = coded["input_ids"], coded["offset_mapping"], coded["special_tokens_mask"]
+    length = max((n + 1 for n, framed in enumerate(framing) if not framed), default=framing.count(1))
+    added, pending = tokenizer.added_tokens_decoder, spans[::-1]
+    learned: dict[Span, list[int]] = {span: [] for span in spans}
+    marks: set[int] = set()  # by their text: some tokenizers call what they do not know by the end token's id
+    for n, (begin, end) in enumerate(offsets[:length]):
+        if ids[n] in added and text[begin:end].strip() == str(added[ids[n]]):
+            marks.add(n)
+            end = begin + len(text[begin:end].rstrip())  # it may swallow the white space behind it
+        while pending and begin >= pending[-1][1]:
+            pending.pop()
+        if framing[n] or not pending or (begin < pending[-1][0] and (end <= pending[-1][0] or n in marks)):
+            continue
+        if begin < pending[-1][0] or end > pending[-1][1]:
+            raise PromptError(
+                f"the token {text[begin:end]!r}, which holds the end of a prompt and the beginning of its answer",
+                "answers that begin where a token begins",
+                "Choose another model.template, or change the answer.",
+            )
+        learned[pending[-1]].append(n)
+    labels = [IGNORED] * length
+    for (start, stop), places in learned.items():
+        _check_answer(text[start:stop], len(places), bool(places) and places[-1] in marks)
+        for n in places:
+            labels[n] = ids[n]
+    return Encoded(ids[:length], labels)
+
+
+def _check_answer(text: str, tokens: int, ended: bool) -> None:
+    if not ended:
+        raise PromptError(
+            f"a template that ends an answer without an end token: {text[-30:]!r}",
+            "one after which the model knows that it is done",
+            "Set model.template to vicuna_v1, or mend the chat template of the language model's tokenizer.",
+        )
+    if tokens == 1:
+        raise PromptError(
+            f"an empty answer: the tokenizer leaves nothing of {text!r} but the end token",
+            "at least one token to learn",
+            "Drop the row or mend it.",
+        )
+
+
+def _special(tokenizer: Any, template: Template | ChatTemplate) -> list[str]:
+    """What a person's text must not hold, the longest first."""
+    written = chat_template(tokenizer) if isinstance(template, ChatTemplate) else ""
+    added = [(str(token), token.special) for token in tokenizer.added_tokens_decoder.values()]
+    # all_special_tokens lacks those that play no named part, and some templates write tokens that are not special.
+    found = {name for name, special in added if special or (name.strip() and name in written)}
+    return sorted({IMAGE, *tokenizer.all_special_tokens, *found}, key=len, reverse=True)
+
+
+def _plain(special: list[str], text: str) -> str:
     """A person's text with anything that reads like a special token taken apart, so that it stays text."""
-    added = tokenizer.added_tokens_decoder.values()  # all_special_tokens lacks those that play no named part
-    special = {IMAGE, *tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
-    for token in sorted(special, key=len, reverse=True):
+    for token in special:
         text = text.replace(token, f"{token[0]} {token[1:-1]} {token[-1]}" if len(token) > 2 else " ")
     return text.strip()
 

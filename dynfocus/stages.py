@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 StageName = Literal["stage1", "stage2", "posttune"]
+TemplateName = Literal["vicuna_v1", "chat"]
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,10 @@ class Stage:
     trains: tuple[str, ...]
     lr: float
     prompt: str
+
+    def written(self, template: TemplateName) -> str:
+        """The prompt that rows are learned on where the model's is ``template``, which a plain stage does not read."""
+        return self.prompt if self.prompt == "plain" else template
 
 
 STAGES: dict[str, Stage] = {

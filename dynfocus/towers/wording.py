@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dynfocus.prompts import IMAGE, TEMPLATES, VICUNA_SYSTEM
+from dynfocus.prompts import IMAGE, VICUNA_SHORT, VICUNA_SYSTEM
 from dynfocus.world.questions import (
     IMAGE_REQUESTS,
     VIDEO_REQUESTS,
@@ -21,8 +21,8 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE)
 
 def world_text(seed: int, videos: int = 200) -> Iterator[str]:
     """Captions, questions, answers and prompts about the first ``videos`` videos and images of a seed."""
-    template = TEMPLATES["vicuna_v1_short"]
-    yield from (VICUNA_SYSTEM, template.user + template.assistant, *IMAGE_REQUESTS, *VIDEO_REQUESTS)
+    asking = VICUNA_SHORT.user + VICUNA_SHORT.assistant
+    yield from (VICUNA_SYSTEM, asking, *IMAGE_REQUESTS, *VIDEO_REQUESTS)
     for index in range(videos):
         rng, video, image = generator(seed, index), sample_video(seed, index), sample_image(seed, index)
         yield caption(video)

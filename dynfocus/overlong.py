@@ -1,0 +1,44 @@
+"""What a row that is longer than the language model's context is told."""
+
+from decimal import Decimal
+
+from dynfocus.budget import budget, largest_fit
+from dynfocus.errors import LongError
+from dynfocus.records import Row
+from dynfocus.settings import ConnectorSettings
+
+
+def too_long(
+    row: Row, total: int, slots: int, frames: int, settings: ConnectorSettings, context: int, new: int, once_fits: bool
+) -> LongError:
+    """What a row that does not fit costs, and each setting that alone would make it fit; no token is ever cut."""
+    each = budget(frames, settings).visual_tokens
+    text = total - slots * each
+    given = f"row {row.id!r} of {total} tokens, {slots * each} of them visual"
+    given += f" ({slots} slots of {each})" if slots > 1 else ""
+    needed = f"at most {context - new}, the language model's context"
+    needed += f" of {context} less {new} new tokens" if new else ""
+    spare, context = context - total, context - new
+    if text > context:
+        fewer = f", ask for max_new_tokens {spare}" if spare > 0 else ""
+        return LongError(
+            f"{given}, {text} of them text",
+            needed,
+            f"The text itself is too long, without any visual token: shorten the conversation{fewer}, or take a "
+            "language model of a longer context.",
+        )
+    fit = largest_fit(frames, settings, (context - text) // slots)
+    values = {"frame_rule.frames": fit.frames, "connector.events": fit.events, "connector.keep": fit.keep}
+    able = [f"{name} {_number(value)}" for name, value in values.items() if value is not None]
+    unable = [name for name, value in values.items() if value is None]
+    able += ["slots first"] if once_fits else []
+    able += [f"max_new_tokens {spare}"] if spare > 0 else []
+    advice = [f"Each of these alone makes it fit: {', '.join(able)}"] if able else []
+    advice += [f"Not enough alone at any value: {', '.join(unable)}"] if unable else []
+    advice += [] if able else ["Shorten the conversation, or take a language model of a longer context"]
+    return LongError(given, needed, ". ".join(advice) + ".")
+
+
+def _number(value: int | float) -> str:
+    """A number without exponent, so that YAML reads it as one."""
+    return format(Decimal(str(value)), "f")
