@@ -18,6 +18,7 @@ from dynfocus.nn.backbones import VisionTower
 from dynfocus.settings import FrameRule
 from dynfocus.sketches.cache import SketchCache
 from dynfocus.sketches.encoders import EncoderFolder
+from dynfocus.sketches.sketcher import Sketcher
 from dynfocus.types import FrameSketch
 
 RULE = FrameRule(size=tiny.SIDE, interpolation="box")
@@ -35,6 +36,16 @@ def some_media(place: Path, folder: Path) -> list[Path | None]:
 def small_cache(place: Path, folder: Path, **changes: Any) -> SketchCache:
     given = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
     return SketchCache(**{"folder": folder, "device": torch.device("cpu"), **given, **changes})
+
+
+def small_sketcher(place: Path, **changes: Any) -> Sketcher:
+    given = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
+    return Sketcher(**{"device": torch.device("cpu"), **given, **changes})
+
+
+def addressed(place: Path) -> list[tuple[str, Path]]:
+    """Some videos of the miniature world under their addresses."""
+    return [(f"videos/{path.name}", path) for path in sorted((place / "data" / "videos").iterdir())[:8]]
 
 
 def same(one: FrameSketch, other: FrameSketch) -> bool:

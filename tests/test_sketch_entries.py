@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sketching import counted, same
 
 from dynfocus.errors import CheckpointError, DiskError, FeatureError, VideoError
+from dynfocus.sketches import sketcher
 from dynfocus.sketches.cache import Filled
 from dynfocus.sketches.encoders import EncoderFolder
 from dynfocus.sketches.entries import Damaged, read_entry, write_entry
@@ -74,27 +76,71 @@ def test_no_flipped_bit_goes_through(tmp_path) -> None:
     assert harmless < 8
 
 
-def test_what_cannot_be_sketched_is_named(cache, media, tmp_path, place) -> None:
+@pytest.mark.parametrize("workers", [2, 0])
+def test_a_file_that_cannot_be_read_stops_no_other(cache, media, tmp_path, caplog, workers: int) -> None:
     one = cache()
-    broken = tmp_path / "broken.mp4"
+    broken, closed, absent = tmp_path / "broken.mp4", tmp_path / "folder.png", tmp_path / "none.mp4"
     broken.write_bytes(b"no video" * 99)
-    for workers in (2, 0):  # the first time more than one is missing, so that other processes decode
-        with pytest.raises(VideoError, match="broken"):
-            one.fill([*media, broken, *media[:1]], workers=workers)
-    assert one.fill(media).there == len(media)  # what came before is kept
-    with pytest.raises(VideoError, match=r"no file .*none\.mp4"):
-        one.fill([tmp_path / "none.mp4"])
+    closed.mkdir()
+    found = one.fill([broken, *media, absent, closed, broken, *media[:1]], workers=workers)
+    assert found == Filled(0, len(media), 0, one.folder, 3)
+    assert "3 left out" in str(found)
+    said = [record.getMessage() for record in caplog.records]
+    for name in (broken, closed, absent):
+        assert len([line for line in said if str(name) in line and line.startswith("left out: ")]) == 1
+    assert len(said) == 3
+    assert one.fill([*media, broken], workers=workers) == Filled(len(media), 0, 0, one.folder, 1)
+    for name in (broken, absent):
+        with pytest.raises(VideoError, match=name.name):
+            one.read(name)
+    assert not list(one.folder.rglob(".*"))
+
+
+def test_features_of_one_video_that_are_not_finite(cache, media, monkeypatch, caplog) -> None:
+    """They leave it out; those of the blank frame as well stop everything, with the first."""
+    one, whole = cache(), sketcher.sketch_frames
+
+    def wild(frames: torch.Tensor, *rest: Any) -> Any:
+        if len(frames) > 1:
+            raise FeatureError("patch features of frame 3 that are NaN", "finite numbers", "Check the frame.")
+        return whole(frames, *rest)
+
+    monkeypatch.setattr(sketcher, "sketch_frames", wild)
+    assert one.fill(media) == Filled(0, 3, 0, one.folder, 2)
+    assert sum("0.mp4 with patch features" in record.getMessage() for record in caplog.records) == 1
+    with pytest.raises(FeatureError, match=r"0\.mp4 with"):
+        one.read(media[0])
+
+
+def test_what_is_wrong_with_more_than_one_file_stops_filling(cache, media, tmp_path, place) -> None:
     state = load_file(place / "towers" / "encoders" / "model.safetensors")
     wild = shutil.copytree(place / "towers" / "encoders", tmp_path / "wild")
     state["vision_model.encoder.layers.0.mlp.fc1.bias"] += torch.nan
     save_file(state, wild / "model.safetensors")
     with pytest.raises(FeatureError, match=r"1\.mp4 with"):
         cache(source=EncoderFolder(wild)).read(media[2])
+    with pytest.raises(FeatureError, match="the blank frame with"):
+        cache(source=EncoderFolder(wild)).fill(media)
     with pytest.raises(CheckpointError):
         EncoderFolder(tmp_path)
     with pytest.raises(DiskError, match="/proc/none"):
         cache(folder=Path("/proc/none")).fill(media)
-    assert not list(one.folder.rglob(".*"))
+
+
+def test_the_number_of_frames_is_read_from_the_header(cache, media, tmp_path) -> None:
+    one = cache()
+    assert [one.frames(medium) for medium in media] == [None] * len(media)
+    one.fill(media, workers=0)
+    with counted() as calls:
+        assert [one.frames(medium) for medium in media] == [len(one.read(medium).seconds) for medium in media]
+    assert not calls
+    content = bytearray(one.path(media[0]).read_bytes())
+    content[-100:] = bytes(100)  # which only reading it shows
+    one.path(media[0]).write_bytes(content)
+    assert one.frames(media[0]) == 20
+    damaged(one.path(media[0]), "cut off")
+    assert one.frames(media[0]) is None
+    assert one.frames(tmp_path / "none.mp4") is None
 
 
 TOGETHER = """

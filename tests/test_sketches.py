@@ -15,8 +15,8 @@ from sketching import RULE, counted, same
 
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.settings import FrameRule
-from dynfocus.sketches import cache as caching
 from dynfocus.sketches import digests
+from dynfocus.sketches import sketcher as sketching_itself
 from dynfocus.sketches.cache import Filled, SketchCache
 from dynfocus.sketches.clips import read_or_blank
 from dynfocus.sketches.digests import Digests, hash_file
@@ -76,7 +76,7 @@ def test_every_change_has_a_key_of_its_own(cache, media, monkeypatch) -> None:
     found = {"before": keys(cache())}
     for name, change in CHANGES.items():
         if name == "format":
-            monkeypatch.setattr(caching, "FORMAT", 2)
+            monkeypatch.setattr(sketching_itself, "FORMAT", 0)
         found[name] = keys(cache(**change))
     assert len({path for paths in found.values() for path in paths}) == len(found) * len(media)
 
@@ -84,6 +84,7 @@ def test_every_change_has_a_key_of_its_own(cache, media, monkeypatch) -> None:
 def test_what_shapes_no_sketch_is_not_in_the_key(cache, media) -> None:
     other = replace(tiny.SETTINGS, events=9, keep=0.1, neighbours=7, sigma=2.0, samples=3, selector="uniform")
     assert cache(settings=other).path(media[0]) == cache().path(media[0])
+    assert cache(rule=replace(RULE, max_pixels=10**6)).path(media[0]) == cache().path(media[0])
 
 
 def test_a_file_is_known_by_what_it_holds(cache, media, monkeypatch) -> None:
@@ -109,7 +110,7 @@ def test_a_file_is_known_by_what_it_holds(cache, media, monkeypatch) -> None:
 
 def test_a_file_is_hashed_once(cache, media, monkeypatch) -> None:
     hashed: list[Path] = []
-    monkeypatch.setattr(caching, "hash_file", lambda file: hashed.append(file) or hash_file(file))
+    monkeypatch.setattr(sketching_itself, "hash_file", lambda file: hashed.append(file) or hash_file(file))
     cache().path(media[0])
     cache().path(media[0])
     assert len(hashed) == 2  # it is so new that it might change again without a sign
@@ -151,7 +152,7 @@ def test_a_damaged_digest_is_computed_again(tmp_path, damage, monkeypatch) -> No
 
 def test_a_file_that_changes_while_it_is_read(cache, media, monkeypatch) -> None:
     """The entry is made of the frames that belong to its key."""
-    one, reader, seen = cache(), caching.read_or_blank, []
+    one, reader, seen = cache(), sketching_itself.read_or_blank, []
 
     def read(medium: Path, rule: FrameRule) -> Any:
         clip = reader(medium, rule)
@@ -161,7 +162,7 @@ def test_a_file_that_changes_while_it_is_read(cache, media, monkeypatch) -> None
         return clip
 
     old = one.path(media[0])
-    monkeypatch.setattr(caching, "read_or_blank", read)
+    monkeypatch.setattr(sketching_itself, "read_or_blank", read)
     found = one.read(media[0]).sketch
     assert len(seen) == 2
     assert not old.exists()

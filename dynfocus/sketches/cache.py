@@ -1,59 +1,54 @@
 """Each video's sketch, computed once by the frozen encoder and kept on disk."""
 
 import hashlib
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from logging import getLogger
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
 from dynfocus.errors import DynFocusError, FeatureError
 from dynfocus.nn.backbones import VisionTower
-from dynfocus.nn.sketch import sketch_frames
-from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
-from dynfocus.sketches.clips import Clips, media_stamp, read_or_blank
-from dynfocus.sketches.digests import Digests, hash_file
+from dynfocus.settings import ConnectorSettings, FrameRule
+from dynfocus.sketches.clips import Clips, Media, Shown, ahead, named
+from dynfocus.sketches.digests import Digests
 from dynfocus.sketches.encoders import EncoderFolder
-from dynfocus.sketches.entries import Damaged, glance, read_entry, write_entry
-from dynfocus.types import FrameSketch
-from dynfocus.video import IMAGES, Clip
+from dynfocus.sketches.entries import Damaged, entry_shape, glance, read_entry, read_packed, write_entry
+from dynfocus.sketches.shards import SketchShards
+from dynfocus.sketches.sketcher import ONE, Sketched, Sketcher, cause, from_tensors, to_tensors
+from dynfocus.video import Clip
 
-FORMAT = 1  # of entries; a higher number leaves all older ones unread
 log = getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sketched:
-    """The sketch of one video (B = 1), on the CPU, and the time stamps of its frames."""
-
-    sketch: FrameSketch
-    seconds: Float[Tensor, " T"]
-
-
-@dataclass(frozen=True)
 class Filled:
-    """What filling a cache found: sketches that were there, were computed, or were damaged and computed again."""
+    """What filling a cache found: sketches that were there, were computed, or were damaged and computed again.
+
+    Attributes:
+        there, computed, mended: how many.
+        folder: where they lie.
+        failed: how many videos and images have no sketch, as they cannot be read; the log says which, and why.
+    """
 
     there: int
     computed: int
     mended: int
     folder: Path
+    failed: int = 0
 
     def __str__(self) -> str:
+        failed = f"{self.failed} left out as they cannot be read; " if self.failed else ""
         return (
             f"sketches: {self.there} were there, {self.computed} computed, "
-            f"{self.mended} computed again as they were damaged; in {self.folder}"
+            f"{self.mended} computed again as they were damaged; {failed}in {self.folder}"
         )
 
 
-class SketchCache:
+class SketchCache(Sketcher):
     """Sketches on disk, under a key of the file's content, the frame rule, the encoder and the sketch's settings.
 
     Many processes may use one folder at a time. What is damaged is computed again, with a warning in the log.
@@ -65,6 +60,7 @@ class SketchCache:
         rule: how frames are taken from a video.
         device: where sketches are computed; by default a GPU, where there is one.
         tower: the encoder of ``source``, where it is loaded already.
+        shards: sketches that were computed elsewhere; of what they hold, no file is looked at.
     """
 
     def __init__(
@@ -75,150 +71,151 @@ class SketchCache:
         rule: FrameRule,
         device: torch.device | None = None,
         tower: VisionTower | None = None,
+        shards: SketchShards | None = None,
     ) -> None:
-        self.folder, self.source, self.settings, self.rule = Path(folder), source, settings, rule
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.digests = Digests(self.folder / "digests")
-        self.tower = tower
+        self.folder, self.shards = Path(folder), shards
+        super().__init__(source, settings, rule, device, tower, Digests(self.folder / "digests"))
 
     @cached_property
-    def encoder(self) -> str:
-        """The encoder's identity."""
-        return self.digests.of(self.source.files, self.source.identity, f"encoder {self.source.dtype}")
+    def stored(self) -> SketchShards | None:
+        """The shards, which are looked at the first time; raises ConfigError if they were made otherwise."""
+        if self.shards is not None:
+            self.shards.check(self.made)
+        return self.shards
 
-    def key(self, media: Path | None) -> str:
-        """All that the sketch of a video or image hangs on; None is the blank frame of text-only rows.
-
-        Raises:
-            VideoError: if there is no such file.
-        """
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "media": "blank" if media is None else self._content(Path(media)),
-                "rule": asdict(self.rule),
-                "encoder": self.encoder,
-                "sketch": sketch_settings(self.settings),
-            },
-            sort_keys=True,
-        )
-
-    def path(self, media: Path | None) -> Path:
+    def path(self, media: Media) -> Path:
         """Where the sketch of a video or image lies."""
         return self._path(self.key(media))
 
-    def read(self, media: Path | None) -> Sketched:
-        """The sketch of one video or image, which is computed where there is none or it is damaged.
+    def read(self, media: Media, address: str | None = None) -> Sketched:
+        """The sketch of one video or image: from shards that hold its address, else from the folder.
+
+        It is computed where there is none or it is damaged.
 
         Raises:
-            VideoError: if the file cannot be read.
-            DiskError: if there is no room.
+            VideoError: if the file cannot be read, or could not be when shards were written.
+            FeatureError: if its features are not finite, or were not then.
+            DiskError: if there is no room, or a shard is damaged.
+            ConfigError: if the shards were made otherwise.
         """
+        stored = None if address is None or self.stored is None else self.stored.get(address)
+        if stored is not None:
+            return stored
         key = self.key(media)
         try:
             found = read_entry(self._path(key), key)
         except Damaged as error:
             self._report(self._path(key), media, error)
             found = None
-        return self._compute(media) if found is None else _from_tensors(found)
+        return self._compute(media) if found is None else from_tensors(found)
 
-    def fill(self, media: Iterable[Path | None], workers: int = 2, share: tuple[int, int] = (0, 1)) -> Filled:
-        """Compute the sketches that are missing or damaged, with progress.
+    def frames(self, media: Media, address: str | None = None) -> int | None:
+        """T of a video or image whose sketch is there, without reading it; None where there is none."""
+        stored = None if address is None or self.stored is None else self.stored.frames(address)
+        if stored is not None:
+            return stored
+        try:
+            key = self.key(media)
+            shape = entry_shape(self._path(key), key, "seconds")
+        except (*ONE, Damaged):
+            return None
+        return None if shape is None else shape[0]
+
+    def kept(self, media: Media) -> bytes | None:
+        key = self.key(media)
+        try:
+            return read_packed(self._path(key), key)
+        except Damaged as error:
+            self._report(self._path(key), media, error)
+            return None
+
+    def fill(self, media: Iterable[Media | Shown], workers: int = 2, share: tuple[int, int] = (0, 1)) -> Filled:
+        """Compute the sketches that are missing or damaged, with progress; shards that hold an address suffice.
+
+        What cannot be read is counted, and written to the log with its cause; the others go on.
 
         Args:
-            media: videos, images and None, in any number of copies.
+            media: what is sketched, with the addresses of those that shards may hold, in any number of copies.
             workers: processes that decode.
             share: which part is this process's own, of how many.
 
         Raises:
-            VideoError: if a file cannot be read; what was computed before stays.
             DiskError: if there is no room; nothing half-written is left.
+            FeatureError: if the encoder makes no finite features of anything.
+            ConfigError: if the shards were made otherwise.
         """
-        mine = list(dict.fromkeys(media))[share[0] :: share[1]]
-        missing: dict[str, Path | None] = {}
-        damaged = set()
-        for medium in tqdm(mine, desc="looking for sketches", unit="video", delay=3, leave=False):
-            key = self.key(medium)
+        shown = [medium if isinstance(medium, Shown) else Shown(medium) for medium in media]
+        mine = list(dict.fromkeys(shown))[share[0] :: share[1]]
+        missing: dict[str, Media] = {}
+        damaged, failed = set(), 0
+        for one in tqdm(mine, desc="looking for sketches", unit="video", delay=3, leave=False):
             try:
+                if one.address is not None and self.stored is not None and self.stored.holds(one.address):
+                    continue
+                key = self.key(one.media)
                 if not glance(self._path(key), key):
-                    missing[key] = medium
+                    missing[key] = one.media
             except Damaged as error:
-                self._report(self._path(key), medium, error)
-                missing[key] = medium
+                self._report(self._path(key), one.media, error)
+                missing[key] = one.media
                 damaged.add(key)
+            except ONE as error:
+                failed += 1
+                self._leave_out(error)
         own = self.tower
         try:
             bar = "sketches" if share[1] == 1 else f"sketches, part {share[0] + 1} of {share[1]}"
-            computed = self._fill(missing, workers, bar)
+            computed, unread = self._fill(missing, workers, bar)
         finally:
             self.tower = own
-        return Filled(len(mine) - len(computed), len(computed - damaged), len(computed & damaged), self.folder)
+        there = len(mine) - len(computed) - unread - failed
+        return Filled(there, len(computed - damaged), len(computed & damaged), self.folder, unread + failed)
 
-    def _fill(self, missing: dict[str, Path | None], workers: int, bar: str) -> set[str]:
-        """Compute those that no other process has computed in the meantime; returns the keys of what was computed."""
-        computed = set()
+    def _fill(self, missing: dict[str, Media], workers: int, bar: str) -> tuple[set[str], int]:
+        """Compute those that no other process has computed in the meantime; returns their keys, and how many failed."""
+        computed, failed = set(), 0
         if missing:
             clips = Clips([(self._path(key), key, medium) for key, medium in missing.items()], self.rule)
-            workers = min(workers, len(missing) - 1)
-            ahead = 1 if workers else None  # an hour of video is half a gigabyte of frames
-            own = torch.Generator()  # or a cache that has to be filled would move what is drawn after it
-            loader = DataLoader(clips, batch_size=None, num_workers=workers, prefetch_factor=ahead, generator=own)
-            found = zip(missing.items(), loader, strict=True)
+            found = zip(missing.items(), ahead(clips, workers), strict=True)
             for (key, medium), clip in tqdm(found, total=len(missing), desc=bar, unit="video"):
-                if isinstance(clip, DynFocusError):
-                    raise clip
                 if clip is None:
                     continue
-                computed.add(key)
-                if self.key(medium) == key:
-                    self._write(key, medium, clip)
-                else:  # the file has changed since its key was made
-                    self._compute(medium)
-        return computed
+                error = clip if isinstance(clip, DynFocusError) else self._keep(key, medium, clip)
+                if error is None:
+                    computed.add(key)
+                else:
+                    failed += 1
+                    self._leave_out(error)
+        return computed, failed
 
-    def _compute(self, media: Path | None) -> Sketched:
-        key = self.key(media)
-        clip = read_or_blank(media, self.rule)
-        while (now := self.key(media)) != key:
-            key, clip = now, read_or_blank(media, self.rule)
-        return self._write(key, media, clip)
-
-    def _write(self, key: str, media: Path | None, clip: Clip) -> Sketched:
-        # A loader's process cannot use a GPU that its parent has begun to use.
-        device = self.device if get_worker_info() is None else torch.device("cpu")
-        self.tower = (self.tower or self.source.tower()).to(device)
+    def _keep(self, key: str, medium: Media, clip: Clip) -> DynFocusError | None:
         try:
-            with torch.autocast(device.type, enabled=False):
-                sketch = sketch_frames(clip.frames.to(device), self.tower, self.settings)
-        except FeatureError as error:
-            raise FeatureError(f"{_shown(media)} with {error.given}", error.needed, error.do) from error
-        sketched = Sketched(sketch.to("cpu"), clip.seconds)
-        write_entry(self._path(key), _to_tensors(sketched), key)
-        return sketched
+            if self.key(medium) != key:  # the file has changed since its key was made
+                key, clip = self.opened(medium)
+        except ONE as error:
+            return error
+        made = self.tried(medium, clip)
+        if isinstance(made, FeatureError):
+            return made
+        self._write(key, made)
+        return None
 
-    def _content(self, media: Path) -> list[str]:
-        media_stamp(media)
-        digest = self.digests.of([media], lambda: hash_file(media))
-        return ["image" if media.suffix.lower() in IMAGES else "video", digest]
+    def _leave_out(self, error: DynFocusError) -> None:
+        if not isinstance(error, ONE):
+            raise error
+        log.warning("left out: %s", cause(error))
+
+    def _compute(self, media: Media) -> Sketched:
+        key, clip = self.opened(media)
+        return self._write(key, self.sketch(media, clip))
+
+    def _write(self, key: str, sketched: Sketched) -> Sketched:
+        write_entry(self._path(key), to_tensors(sketched), key)
+        return sketched
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
-    def _report(self, path: Path, media: Path | None, error: Damaged) -> None:
-        log.warning("the sketch of %s in %s is damaged (%s) and is computed again", _shown(media), path, error)
-
-
-def _shown(media: Path | None) -> str:
-    return "the blank frame" if media is None else str(media)
-
-
-def _to_tensors(sketched: Sketched) -> dict[str, Tensor]:
-    named = {field.name: getattr(sketched.sketch, field.name) for field in fields(FrameSketch)}
-    kept = {name: value[0] for name, value in named.items() if value is not None}
-    return kept | {"seconds": sketched.seconds}
-
-
-def _from_tensors(tensors: dict[str, Tensor]) -> Sketched:
-    named = {name: value[None] for name, value in tensors.items() if name != "seconds"}
-    return Sketched(FrameSketch(**named), tensors["seconds"])
+    def _report(self, path: Path, media: Media, error: Damaged) -> None:
+        log.warning("the sketch of %s in %s is damaged (%s) and is computed again", named(media), path, error)

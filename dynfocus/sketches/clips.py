@@ -1,29 +1,53 @@
 """What is sketched: the frames of videos and images, and the blank frame of text-only rows."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from dynfocus.errors import DynFocusError, VideoError
+from dynfocus.errors import AbsentError, DynFocusError
+from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
 from dynfocus.sketches.digests import Stamp, stamp
 from dynfocus.sketches.entries import Damaged, glance
 from dynfocus.video import Clip, read_media
 
+Media = Path | Excerpt | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a row shows.
+
+    Attributes:
+        media: a video, an image, a stretch of a video, or None for the blank frame of text-only rows.
+        address: the name under which shards hold its sketch, where it has one.
+    """
+
+    media: Media
+    address: str | None = None
+
+
+def named(media: Media) -> str:
+    """What messages call it."""
+    if isinstance(media, Excerpt):
+        return f"{media.path} from {media.start:g} s to {media.end:g} s"
+    return "the blank frame" if media is None else str(media)
+
 
 def media_stamp(media: Path) -> Stamp:
-    """The stamp of a video or image; raises VideoError if there is no such file."""
+    """The stamp of a video or image; raises AbsentError if there is no such file."""
     if not Path(media).is_file():
-        raise VideoError(
+        raise AbsentError(
             f"there is no file {media}", "a video or image file", "Check the path and the data set's root."
         )
     return stamp(media)
 
 
-def read_or_blank(media: Path | None, rule: FrameRule) -> Clip:
-    """A video or image; or, for None, the one grey frame that text-only rows bring."""
+def read_or_blank(media: Media, rule: FrameRule) -> Clip:
+    """A video, image or stretch of a video; or, for None, the one grey frame that text-only rows bring."""
     if media is not None:
         return read_media(media, rule)
     return Clip(torch.full((1, rule.size, rule.size, 3), 128, dtype=torch.uint8), torch.zeros(1), "pillow")
@@ -37,7 +61,7 @@ class Clips(Dataset):
         rule: how frames are taken from a video.
     """
 
-    def __init__(self, entries: list[tuple[Path, str, Path | None]], rule: FrameRule) -> None:
+    def __init__(self, entries: list[tuple[Path, str, Media]], rule: FrameRule) -> None:
         self.entries, self.rule = entries, rule
 
     def __len__(self) -> int:
@@ -52,3 +76,11 @@ class Clips(Dataset):
             return read_or_blank(media, self.rule)
         except DynFocusError as error:
             return error
+
+
+def ahead(items: Dataset, workers: int) -> DataLoader:
+    """The items one by one in their order, made ready by so many processes."""
+    workers = min(workers, len(items) - 1)  # type: ignore[arg-type]
+    each = 1 if workers > 0 else None  # an hour of video is half a gigabyte of frames
+    own = torch.Generator()  # or a cache that has to be filled would move what is drawn after it
+    return DataLoader(items, batch_size=None, num_workers=max(0, workers), prefetch_factor=each, generator=own)
