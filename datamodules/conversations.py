@@ -1,83 +1,66 @@
 """Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
-from os.path import normpath
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.order import ResumableOrder, Share, Shared, accumulation
+from datamodules.accumulation import accumulate_to
+from datamodules.checked import first_lesson, left_out, row_costs
+from datamodules.encoders import check_places, run_encoder
+from datamodules.epochs import Mix
+from datamodules.loader import ResumableLoader
+from datamodules.order import ResumableBatches, Share, Shared
+from datamodules.rows import Rows
+from dynfocus.doctor import Reading
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.nn.precision import half_precision
-from dynfocus.processor import Example, Processor
+from dynfocus.processor import Processor
 from dynfocus.prompts import Turns
-from dynfocus.readers.conversations import read_conversations
-from dynfocus.records import Row
+from dynfocus.readers.annotations import Annotations
+from dynfocus.readers.sources import Source
 from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.sketches.cache import Filled, SketchCache
-from dynfocus.sketches.clips import read_or_blank
-from dynfocus.sketches.encoders import EncoderFolder
-from dynfocus.stages import STAGES, StageName
+from dynfocus.sketches.clips import Shown
+from dynfocus.sketches.shards import SketchShards
+from dynfocus.sketches.sharing import Written, write_shards
+from dynfocus.stages import STAGES, StageName, TemplateName
+from dynfocus.types import Batch
 
 Split = Literal["train", "val", "test"]
-
-
-class ConversationDataset(Dataset):
-    """Rows of one annotation file with what they show."""
-
-    def __init__(self, rows: list[Row], root: Path, rule: FrameRule, cache: SketchCache | None) -> None:
-        self.rows, self.root, self.rule, self.cache = rows, root, rule, cache
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def media(self, row: Row) -> Path | None:
-        return None if row.media is None else self.root / row.media
-
-    def __getitem__(self, index: int) -> Example:
-        row = self.rows[index]
-        if self.cache is not None:
-            return Example(row, sketch=self.cache.read(self.media(row)).sketch)
-        return Example(row, frames=read_or_blank(self.media(row), self.rule).frames)
-
-
-class ResumableLoader(DataLoader):
-    """A loader whose sampler knows where to go on; Lightning asks for these two to believe it.
-
-    It keeps no count of its own: batches are fetched ahead, so only the trainer knows how many were learned from.
-    """
-
-    def __iter__(self) -> Any:
-        # Lightning asks for iterators before it knows where the run goes on, and workers would fetch at once.
-        yield from super().__iter__()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 class ConversationDataModule(LightningDataModule):
     """Feeds conversations about images, videos and nothing at all to the model.
 
     Args:
-        root: folder of the data set; its rows name media relative to it.
+        root: folder of the data; annotation files and media are named relative to it.
         encoders: folder of the vision encoder and the instruction tokenizer.
         language_model: folder of the language model's tokenizer.
         connector: the connector's settings.
         stage: which stage is trained: it says which prompt is used.
-        files: the annotation file of each split, relative to ``root``; a split without file is skipped.
+        files: the annotation file of each split, relative to ``root``: a JSON list or JSON lines of conversations. A
+            split without file is skipped.
         frame_rule: how frames are taken from a video.
         batch_size: rows in a training batch of one process.
         global_batch: rows that an optimizer step learns from, over all processes: batches are accumulated to it.
             Without it, a step learns from one batch of every process, times ``trainer.accumulate_grad_batches``.
         eval_batch_size: rows in a validation or test batch of one process.
+        group: share an optimizer step's rows out by what they show and by their tokens, so that its largest batch is
+            as small as can be; `dynfocus doctor` has to have counted them.
         sketch_cache: folder where each video's sketch is kept; without one the encoder runs in every step.
+        sketch_shards: folder or address of shards that ``dynfocus sketch --shard`` has written; what they hold is
+            read from there.
+        index: folder for indices of annotation files, and for what `dynfocus doctor` found.
+        links: whether a link in a folder of media may lead out of it.
+        template: how conversations become prompts after stage 1: Vicuna's way, or the language model's own.
         slots: ``first`` or ``every`` turn of a conversation shows the video.
         system_prompt: whether the conversation opens with the template's long sentence.
         num_workers: loader processes.
@@ -101,7 +84,12 @@ class ConversationDataModule(LightningDataModule):
         batch_size: int = 32,
         global_batch: int | None = None,
         eval_batch_size: int = 64,
+        group: bool = False,
         sketch_cache: Path | None = None,
+        sketch_shards: str | None = None,
+        index: Path = Path("cache/index"),
+        links: bool = False,
+        template: TemplateName = "vicuna_v1",
         slots: Turns = "every",
         system_prompt: bool = True,
         num_workers: int = 0,
@@ -113,103 +101,102 @@ class ConversationDataModule(LightningDataModule):
         self.root, self.encoders, self.language_model = Path(root), Path(encoders), Path(language_model)
         self.connector, self.stage, self.files, self.rule = connector, stage, files or {}, frame_rule
         self.batch_size, self.global_batch, self.eval_batch_size = batch_size, global_batch, eval_batch_size
-        self.sketch_cache, self.slots, self.system_prompt = sketch_cache, slots, system_prompt
+        self.group, self.index, self.links, self.template = group, Path(index), links, template
+        self.sketch_cache, self.sketch_shards = sketch_cache, sketch_shards
+        self.slots, self.system_prompt = slots, system_prompt
         self.num_workers, self.seed, self.vision, self.max_new_tokens = num_workers, seed, vision, max_new_tokens
-        self.data: dict[str, ConversationDataset] = {}
-        if sketch_cache is not None and connector.instruction_mode == "frame":
-            raise ConfigError(
-                "a sketch cache with connector.instruction_mode = frame",
-                "no cache: in that mode the question is read beside every frame, so a video is encoded for each anew",
-                "Set data.init_args.sketch_cache to null.",
-            )
+        self.weights: dict[str, float] = {}
+        self.data: dict[str, Rows] = {}
+        check_places(sketch_cache, sketch_shards, connector)
 
     @cached_property
     def cache(self) -> SketchCache | None:
         """The sketches on disk, where they are kept."""
         if self.sketch_cache is None:
             return None
-        folder, own = self.vision or self.encoders, False
-        # A model that starts from a whole model's folder brings that one's vision encoder. Its path may lead through
-        # the run's own folder, which is not there yet.
-        building = getattr(self.trainer and self.trainer.lightning_module, "building", None)
-        trained = getattr(building, "init_from", None)
-        for path in (trained, normpath(trained)) if trained else ():
-            folder, own = (Path(path), True) if Path(path).is_dir() else (folder, own)
-        given = "32-true" if self.trainer is None else str(self.trainer.precision)
-        precision = None if own and not given.endswith("true") else half_precision(given)  # None: as the folder says
+        encoder = run_encoder(self.encoders, self.vision, self.trainer)
         device = None if self.trainer is None else self.trainer.strategy.root_device
-        return SketchCache(self.sketch_cache, EncoderFolder(folder, precision), self.connector, self.rule, device)
+        shards = None if self.sketch_shards is None else SketchShards(self.sketch_shards)
+        return SketchCache(self.sketch_cache, encoder, self.connector, self.rule, device, shards=shards)
 
     def splits(self, stage: str) -> tuple[Split, ...]:
         """The splits that a run of ``fit``, ``validate``, ``test`` or ``predict`` reads."""
         wanted: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
-        return tuple(split for split in wanted.get(stage, ("test",)) if split in self.files)
+        return tuple(split for split in wanted.get(stage, ("test",)) if self.sources(split))
 
     @property
     def share(self) -> Share:
         """Which process this is, of how many."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    def prepare_data(self) -> None:
+        """Make the indices of what is trained on, in one process of each machine; the others find them."""
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self.annotations("train")
+
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            self.accumulate()
-        self.data |= {split: self.dataset(split) for split in self.splits(stage)}
+            accumulate_to(self.global_batch, self.trainer, self.batch_size)
+        # A score over fewer rows than the file has would be another benchmark's: only training lets rows go.
+        self.data |= {split: self.dataset(split, lenient=stage == "fit") for split in self.splits(stage)}
         if self.cache is None:
             return
-        media = self.media(self.data[split] for split in self.splits(stage))
-        self.cache.fill(media, share=self.share)
+        shown = chain.from_iterable(self.data[split].media() for split in self.splits(stage))
+        self.cache.fill(shown, share=self.share)
         if self.trainer is not None:
             self.trainer.strategy.barrier("sketches")
 
-    def accumulate(self) -> None:
-        """Let the trainer accumulate batches up to the global batch, where one is asked for.
+    def sketch(self, workers: int = 2) -> Filled:
+        """Fill the cache with what any split shows, ahead of training; raises ConfigError if no cache is set."""
+        return self.encoding.fill(self.everything(), workers)
 
-        Raises:
-            ConfigError: if it does not come out even, or the trainer was told another number.
-        """
-        if self.trainer is None or self.global_batch is None:
-            return
-        batches = accumulation(self.global_batch, self.batch_size, self.trainer.world_size)
-        if (told := self.trainer.accumulate_grad_batches) not in (1, batches):
-            raise ConfigError(
-                f"trainer.accumulate_grad_batches = {told} beside global_batch = {self.global_batch}, which takes "
-                f"{batches}",
-                "one of the two",
-                "Leave trainer.accumulate_grad_batches out, or set data.init_args.global_batch to null.",
-            )
-        self.trainer.accumulate_grad_batches = batches
+    def share_out(self, out: str, share: Share, workers: int = 2) -> Written:
+        """Write a share of the sketches of what any split shows into shards; raises ConfigError if no cache is set."""
+        addressed = ((one.address, one.media) for one in self.everything() if one.address is not None)
+        return write_shards(addressed, self.encoding, out, share, workers)
 
-    def sketch(self) -> Filled:
-        """Fill the cache with what any split shows, ahead of training.
-
-        Raises:
-            ConfigError: if no cache is set.
-        """
+    @property
+    def encoding(self) -> SketchCache:
         if self.cache is None:
             raise ConfigError(
                 "a config whose data.init_args.sketch_cache is not set",
                 "a folder for the sketches",
                 "Set it in the config, or add --data.init_args.sketch_cache FOLDER.",
             )
+        return self.cache
+
+    def everything(self) -> Iterator[Shown]:
+        """What any split shows."""
         self.prepare_data()
-        return self.cache.fill(
-            self.media(self.dataset(split) for split in ("train", "val", "test") if split in self.files)
-        )
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        return chain.from_iterable(self.dataset(split, True).media() for split in splits if self.sources(split))
 
-    def dataset(self, split: Split) -> ConversationDataset:
-        rows = read_conversations(self.root / self.files[split])
-        if split != "train" and (mute := [row.id for row in rows if not row.questions]):
-            raise DataError(
-                f"row {mute[0]!r} of {self.files[split]}, which does not say what its question asks for",
-                "`questions` in every row that is asked and scored, as the embedded world's rows have them",
-                f"Leave {split} out of data.init_args.files, or add them.",
-            )
-        return ConversationDataset(rows, self.root, self.rule, self.cache)
+    def readings(self) -> list[Reading]:
+        """The training data sets and how they are read, for `dynfocus doctor`."""
+        self.prepare_data()
+        processor = self.teaching()
+        return [Reading(part, processor, self.rule, self.cache) for part in self.annotations("train")]
 
-    @staticmethod
-    def media(datasets: Iterable[ConversationDataset]) -> Iterator[Path | None]:
-        """What the rows show, in their order."""
-        return (data.media(row) for data in datasets for row in data.rows)
+    def sources(self, split: Split) -> list[Source]:
+        """The data sets of a split; none where it has no file."""
+        if split not in self.files:
+            return []
+        return [Source(split, self.files[split], "jsonl" if self.files[split].endswith(".jsonl") else "conversations")]
+
+    def annotations(self, split: Split) -> list[Annotations]:
+        return [Annotations(source, self.root, self.index, self.links) for source in self.sources(split)]
+
+    def dataset(self, split: Split, lenient: bool = False) -> Rows:
+        rows = Rows(self.annotations(split), self.rule, self.cache, lenient)
+        if split != "train":
+            mute = next((row.id for part in rows.sets for row in part if not row.questions), None)
+            if mute is not None:
+                raise DataError(
+                    f"row {mute!r} of {self.files[split]}, which does not say what its question asks for",
+                    "`questions` in every row that is asked and scored, as the embedded world's rows have them",
+                    f"Leave {split} out of data.init_args.files, or add them.",
+                )
+        return rows
 
     def processor(self, prompt: str, answers: bool) -> Processor:
         """What makes batches, with answers to learn from or open questions."""
@@ -225,12 +212,63 @@ class ConversationDataModule(LightningDataModule):
             new_tokens=self.max_new_tokens,
         )
 
+    def teaching(self) -> Processor:
+        """What makes batches to learn from; a row that does not fit gives a blank one that says so."""
+        return replace(self.processor(STAGES[self.stage].written(self.template), answers=True), lenient=True)
+
     def train_dataloader(self) -> DataLoader:
-        data = self.data["train"]
+        data, processor = self.data["train"], self.teaching()
+        readings = {part.source.name: Reading(part, processor, self.rule, self.cache) for part in data.sets}
+        found = {name: reading.load() for name, reading in readings.items()}
+        out = {name: left_out(reading, found[name]) for name, reading in readings.items()}
+        mix = Mix({part.source.name: len(part) for part in data.sets}, self.weights, self.seed, out)
+        costs = np.concatenate([row_costs(readings[name], found[name], not self.group) for name in readings])
+        kinds = np.concatenate([part.kinds for part in data.sets]) if self.group else None
+        known = self.group or (costs[mix.drawn] >= 0).all()
         accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        order = ResumableOrder(len(data), self.batch_size, self.seed, self.learned, accumulate, self.share)
-        processor = self.processor(STAGES[self.stage].prompt, answers=True)
-        return self._loader(data, self.batch_size, processor, sampler=order)
+        self.order = ResumableBatches(
+            mix, self.batch_size, self.learned, accumulate, self.share, costs if known else None, kinds
+        )
+        for name, rows in out.items():
+            if len(rows):
+                rank_zero_info(f"{len(rows)} rows of {name} are left out, as `dynfocus doctor` found them")
+        rank_zero_info(first_lesson(data, mix.rows(0), processor))
+        return self._loader(data, processor, batch_sampler=self.order)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.order.mix.stamp}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ConfigError if the run began with other rows than it would go on with."""
+        self.train_dataloader()
+        if state_dict["rows"] != self.order.mix.stamp:
+            raise ConfigError(
+                "a run that began with other training rows than there are now, so that nobody knows which come next",
+                "the files, weights and findings of `dynfocus doctor` that it began with",
+                "Begin anew, in another trainer.default_root_dir, or hand the model over with model.init_from.",
+            )
+
+    @property
+    def training_rows(self) -> int:
+        """Rows of an epoch."""
+        return len(self.order.mix)
+
+    def most_expensive_batch(self) -> Batch | None:
+        """The dearest batch of the epoch that is next; None where it is not known what rows cost."""
+        rows = self.order.most_expensive()
+        return None if rows is None else self.teaching()([self.data["train"][row] for row in rows])
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Raises DataError if a row was skipped and nothing would tell."""
+        callbacks = self.trainer.callbacks if self.trainer is not None else []  # type: ignore[attr-defined]
+        if batch.skipped and not any(getattr(one, "records_skipped", False) for one in callbacks):
+            one = batch.skipped[0]
+            raise DataError(
+                f"row {one.index} of {one.source}, which cannot be learned from: {one.cause}",
+                "rows that can be read, or callbacks.quarantine.Quarantine to note those that cannot",
+                "Mend or delete the row, or add that callback to trainer.callbacks.",
+            )
+        return batch
 
     def learned(self) -> int:
         """Optimizer steps the run has taken, those before it was interrupted among them."""
@@ -247,10 +285,11 @@ class ConversationDataModule(LightningDataModule):
 
     def _asking(self, split: Split) -> DataLoader:
         data = Shared(self.data[split], self.share)
-        return self._loader(data, self.eval_batch_size, self.processor("vicuna_v1", answers=False))
+        processor = replace(self.processor(self.template, answers=False), lenient=self.data[split].lenient)
+        return self._loader(data, processor, batch_size=self.eval_batch_size)
 
-    def _loader(self, data: Dataset, batch_size: int, processor: Processor, **options: Any) -> DataLoader:
-        options |= {"batch_size": batch_size, "collate_fn": processor, "num_workers": self.num_workers}
+    def _loader(self, data: Dataset, processor: Processor, **options: Any) -> DataLoader:
+        options |= {"collate_fn": processor, "num_workers": self.num_workers}
         # A generator of its own, or beginning an epoch or a validation would move the one that training draws from.
         options["generator"] = torch.Generator().manual_seed(self.seed)
         return ResumableLoader(dataset=data, **options)

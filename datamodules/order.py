@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 
-import torch
 from torch.utils.data import Dataset, Sampler
 
+from datamodules.epochs import Mix, Numbers
+from datamodules.grouping import arrange, deal, dearest_step
 from dynfocus.errors import ConfigError
 from dynfocus.processor import Example
 
@@ -44,69 +44,93 @@ def _listed(number: int) -> str:
     return ", ".join(str(divisor) for divisor in range(1, number + 1) if number % divisor == 0) or "none"
 
 
-class ResumableOrder(Sampler[int]):
-    """This process's rows in a random order of each epoch, keyed by (seed, epoch), from the step on that is next.
+class ResumableBatches(Sampler[list[int]]):
+    """This process's batches of an epoch, as lists of row numbers, from the step on that is next.
 
     What an optimizer step learns from hangs on its number alone: the next ``batch_size * accumulate * processes`` rows
-    of the epoch's order, however these are shared. Rows that do not fill an epoch's last step are left out.
+    of the epoch's order, however these are shared. Rows that do not fill an epoch's last step are left out. With costs
+    and kinds, a step's rows are arranged into batches of one kind that cost alike, of unlike numbers of rows; as a
+    step's loss is a sum over all its targets, it learns the same.
 
     Args:
-        size: rows of the data set.
-        batch_size: rows in a batch of one process.
-        seed: keys the orders.
+        mix: the rows of each epoch.
+        batch_size: rows in a batch of one process, on average where they are arranged.
         learned: says how many optimizer steps the run has taken so far, asked when an epoch begins.
         accumulate: batches of one process in an optimizer step.
         share: which process this is, of how many.
+        costs: tokens of each row of all data sets, where they are known.
+        kinds: 0 text, 1 image, 2 video, for each row; given, batches are arranged.
 
     Raises:
-        ConfigError: if the data set is smaller than one step.
+        ConfigError: if an epoch is smaller than one step, or a row that is read has no known cost.
     """
 
     def __init__(
         self,
-        size: int,
+        mix: Mix,
         batch_size: int,
-        seed: int,
         learned: Callable[[], int],
         accumulate: int = 1,
         share: Share = (0, 1),
+        costs: Numbers | None = None,
+        kinds: Numbers | None = None,
     ) -> None:
-        self.size, self.batch_size, self.seed, self.learned = size, batch_size, seed, learned
-        self.accumulate, (self.rank, self.processes) = accumulate, share
-        self.together = batch_size * accumulate * self.processes
-        if size < self.together:
+        self.mix, self.batch_size, self.learned = mix, batch_size, learned
+        self.accumulate, self.share, self.costs, self.kinds = accumulate, share, costs, kinds
+        self.each = accumulate * share[1]  # batches in a step, of all processes
+        self.together = batch_size * self.each
+        if len(mix) < self.together:
             raise ConfigError(
-                f"{size} training rows for steps of {self.together}: {self.processes} x {accumulate} batches of "
+                f"{len(mix)} training rows for steps of {self.together}: {share[1]} x {accumulate} batches of "
                 f"{batch_size}",
                 "at least the rows of one optimizer step",
                 f"Lower data.init_args.batch_size, data.init_args.global_batch, trainer.accumulate_grad_batches or the "
-                f"number of devices, so that their step is at most {size}.",
+                f"number of devices, so that their step is at most {len(mix)}.",
+            )
+        if costs is not None and len(unknown := (drawn := mix.drawn)[costs[drawn] < 0]):
+            name, row = mix.find(int(unknown[0]))
+            raise ConfigError(
+                f"{len(unknown)} training rows whose cost is not known, such as row {row} of {name!r}",
+                "the tokens of every row, to group batches by them",
+                "Let `dynfocus doctor` look at every row, or set data.init_args.group to false.",
             )
 
     @property
     def steps(self) -> int:
         """Optimizer steps in an epoch."""
-        return self.size // self.together
+        return len(self.mix) // self.together
 
     def __len__(self) -> int:
-        return self.steps * self.accumulate * self.batch_size
+        return self.steps * self.accumulate
 
-    def rows(self, step: int) -> list[int]:
-        """This process's rows of one optimizer step, counted from the run's first."""
+    def batches(self, step: int) -> list[list[int]]:
+        """This process's batches of one optimizer step, counted from the run's first."""
         epoch, step = divmod(step, self.steps)
-        rows = _order(self.size, self.seed, epoch)[step * self.together : (step + 1) * self.together]
-        batches = rows.unflatten(0, (self.accumulate, self.processes, self.batch_size))
-        return batches[:, self.rank].flatten().tolist()
+        rows = self.mix.rows(epoch)[step * self.together : (step + 1) * self.together]
+        if self.costs is None or self.kinds is None:
+            return rows.reshape(self.accumulate, self.share[1], self.batch_size)[:, self.share[0]].tolist()
+        arranged = arrange(self.costs[rows], self.kinds[rows], self.each)
+        return [rows[arranged[n]].tolist() for n in deal(self.each, self.share)]
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
         done = self.learned()
         for step in range(done, done + self.steps):
-            yield from self.rows(step)
+            yield from self.batches(step)
 
+    def most_expensive(self) -> list[int] | None:
+        """The rows of the batch that costs most in the epoch that is next, whichever process computes it.
 
-@lru_cache(maxsize=2)
-def _order(size: int, seed: int, epoch: int) -> torch.Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        It is the same for every process, so that all can rehearse it together; None where costs are not known.
+        """
+        if self.costs is None:
+            return None
+        rows = self.mix.rows(self.learned() // self.steps)[: self.steps * self.together]
+        if self.kinds is None:
+            alike = rows.reshape(-1, self.batch_size)
+            return alike[self.costs[alike].max(1).argmax()].tolist()
+        rows = rows.reshape(self.steps, self.together)
+        step = rows[dearest_step(self.costs[rows], self.kinds[rows], self.each)]
+        return step[arrange(self.costs[step], self.kinds[step], self.each)[0]].tolist()
 
 
 class Shared(Dataset):

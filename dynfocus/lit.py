@@ -24,11 +24,11 @@ from dynfocus.nn.selectors import SELECTORS, build_selector
 from dynfocus.optimizers import OptimizerName, optimizer_class
 from dynfocus.overview import overview
 from dynfocus.pretrained import DynFocusProcessor
-from dynfocus.prompts import Turns
+from dynfocus.prompts import TEMPLATES, Turns, check_tokenizer
 from dynfocus.records import Prediction
 from dynfocus.settings import ConnectorSettings, FrameRule, LoraSettings, restored
 from dynfocus.sharding import check_strategy, gathered, language_layers, shard
-from dynfocus.stages import STAGES, StageName
+from dynfocus.stages import STAGES, StageName, TemplateName
 from dynfocus.types import Batch, VideoTokens
 
 LEARNED, BLIND = "learned", "blind"
@@ -45,6 +45,8 @@ class DynFocusModule(Resumable):
         connector: settings of DPE and CCE.
         frame_rule: how frames are taken from a video.
         system_prompt: whether a conversation opens with the prompt's long sentence.
+        template: how questions and answers are written after stage 1: as Vicuna's, or in the language model's own
+            chat template.
         slots: ``first`` or ``every`` turn of a conversation shows the video.
         stage: which of the stages runs: it says what trains.
         vision: folder of another vision encoder, such as CLIP's or SigLIP's.
@@ -91,6 +93,7 @@ class DynFocusModule(Resumable):
         betas: tuple[float, float] = (0.9, 0.999),
         arms: tuple[str, ...] = (LEARNED,),
         max_new_tokens: int = 16,
+        template: TemplateName = "vicuna_v1",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(plain({n: v for n, v in locals().items() if n not in ("self", "__class__")}))
@@ -100,6 +103,7 @@ class DynFocusModule(Resumable):
         )
         self.shard_towers = shard_towers
         self.reading: dict[str, Any] = {"frame_rule": frame_rule, "system_prompt": system_prompt, "slots": slots}
+        self.reading["prompt"] = template
         lr = STAGES[stage].lr if lr is None else lr
         self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr, "instruction": lr}
         self.warmup, self.optimizer, self.weight_decay, self.betas = warmup, optimizer, weight_decay, betas
@@ -113,7 +117,8 @@ class DynFocusModule(Resumable):
             )
         self.score = AnswerScore()
         self.model: DynFocusModel | None = None
-        self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
+        # Since the last step of the optimizer: the sum of losses and the target tokens; visual tokens and slots.
+        self.learned, self.shown = torch.zeros(2), torch.zeros(2)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path, **changes: Any) -> "DynFocusModule":  # type: ignore[override]
@@ -137,6 +142,7 @@ class DynFocusModule(Resumable):
         precision = "32-true" if trainer is None else str(trainer.precision)
         self.model = self.building.build(precision, None if trainer is None else trainer.strategy.root_device)
         self.tokenizer = load_tokenizer(self.building.language_model)
+        check_tokenizer(self.tokenizer, TEMPLATES[self.reading["prompt"]])
         if self.model.config.image_token_id != self.tokenizer.convert_tokens_to_ids("<image>"):
             raise ConfigError(
                 f"{self.building.init_from}, trained with another tokenizer than {self.building.language_model}",
@@ -181,7 +187,7 @@ class DynFocusModule(Resumable):
         loss, video = self.model(batch, step=self.global_step)
         total, targets = loss * batch.targets, batch.targets
         self.learned = self.learned.to(total.device) + torch.stack([total.detach(), targets])
-        self.log("train/visual_tokens", video.mask.sum(-1).float().mean(), batch_size=len(batch.input_ids))
+        self.shown = self.shown.to(total.device) + torch.stack([video.mask.sum(), total.new_tensor(len(video.mask))])
         return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -195,6 +201,8 @@ class DynFocusModule(Resumable):
                 if weight.grad is not None:
                     weight.grad.mul_(share)
         self.log("train/loss", total / max(targets, 1.0), prog_bar=True)
+        self.log("train/visual_tokens", self.shown[0] / self.shown[1])
+        self.shown = torch.zeros(2)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.score.update(self.predict_arm(batch, LEARNED))

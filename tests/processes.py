@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Sampler
 
-from datamodules.conversations import ResumableLoader
+from datamodules.loader import ResumableLoader
 from dynfocus.experiment import EXPECTED
 from dynfocus.lit import DynFocusModule
 from dynfocus.processor import Example
@@ -48,7 +48,7 @@ def strategy(name: str) -> Strategy | str:
 
 
 class Given(LightningDataModule):
-    """The rows of every step, shared out as `datamodules.order.ResumableOrder` does it."""
+    """The rows of every step, shared out as `datamodules.order.ResumableBatches` does it."""
 
     def __init__(self, steps: Rows, settings: ConnectorSettings, accumulate: int, asked: Sequence[Example]) -> None:
         super().__init__()

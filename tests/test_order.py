@@ -2,8 +2,8 @@
 
 import math
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +15,8 @@ from lightning import LightningModule, Trainer
 from miniature import arguments
 
 from datamodules.conversations import ConversationDataModule
-from datamodules.order import ResumableOrder, Shared, accumulation
+from datamodules.epochs import Mix
+from datamodules.order import ResumableBatches, Shared, accumulation
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.experiment import EXPECTED, Experiment, run
 from dynfocus.processor import Example
@@ -23,23 +24,29 @@ from dynfocus.records import Row, Turn
 from dynfocus.settings import ConnectorSettings, FrameRule
 
 
-def epochs(order: ResumableOrder, count: int) -> list[int]:
-    """The rows of ``count`` epochs of a run that has learned from nothing."""
-    rows = []
+def batches_of(size: int, batch: int, seed: int = 0, **options: Any) -> ResumableBatches:
+    options = {"learned": lambda: 0} | options
+    return ResumableBatches(Mix({"rows": size}, seed=seed), batch, **options)
+
+
+def epochs(order: ResumableBatches, count: int) -> list[list[int]]:
+    """The batches of ``count`` epochs of a run that has learned from nothing."""
+    batches = []
     for epoch in range(count):
         order.learned = lambda done=epoch * order.steps: done
-        rows += list(order)
-    return rows
+        batches += list(order)
+    return batches
 
 
 def steps(size: int, batch: int, accumulate: int, processes: int, count: int = 2, seed: int = 0) -> list[set[int]]:
     """The rows of every optimizer step of two epochs, over all processes."""
     shares = []
     for rank in range(processes):
-        order = ResumableOrder(size, batch, seed, lambda: 0, accumulate, (rank, processes))
-        mine, each = epochs(order, count), batch * accumulate
+        order = batches_of(size, batch, seed, accumulate=accumulate, share=(rank, processes))
+        mine = epochs(order, count)
         assert len(mine) == count * len(order)
-        shares.append([mine[start : start + each] for start in range(0, len(mine), each)])
+        assert {len(rows) for rows in mine} == {batch}
+        shares.append([list(chain(*mine[start : start + accumulate])) for start in range(0, len(mine), accumulate)])
     together = [[row for share in step for row in share] for step in zip(*shares, strict=True)]
     assert all(len(rows) == len(set(rows)) == batch * accumulate * processes for rows in together)
     return [set(rows) for rows in together]
@@ -65,7 +72,7 @@ def test_an_epoch_repeats_nothing_and_leaves_out_less_than_a_step(
     together = batch * accumulate * processes
     if size < together:
         with pytest.raises(ConfigError, match=f"{size} training rows for steps of {together}"):
-            ResumableOrder(size, batch, 0, lambda: 0, accumulate, (0, processes))
+            batches_of(size, batch, accumulate=accumulate, share=(0, processes))
         return
     rows = [row for step in steps(size, batch, accumulate, processes, count=1) for row in step]
     assert len(rows) == len(set(rows)) == size - size % together
@@ -75,18 +82,17 @@ def test_an_epoch_repeats_nothing_and_leaves_out_less_than_a_step(
 @settings(max_examples=40, deadline=None)
 @given(size=st.integers(12, 60), done=st.integers(0, 12), accumulate=st.integers(1, 3), rank=st.integers(0, 1))
 def test_a_resumed_run_goes_on_at_any_step(size: int, done: int, accumulate: int, rank: int) -> None:
-    whole = ResumableOrder(size, 2, 5, lambda: 0, accumulate, (rank, 2))
-    again = ResumableOrder(size, 2, 5, lambda: done, accumulate, (rank, 2))
-    each = 2 * accumulate
+    whole = batches_of(size, 2, 5, accumulate=accumulate, share=(rank, 2))
+    again = batches_of(size, 2, 5, accumulate=accumulate, share=(rank, 2), learned=lambda: done)
     uninterrupted = epochs(whole, done // whole.steps + 2)
-    assert list(again) == uninterrupted[done * each :][: len(whole)]
+    assert list(again) == uninterrupted[done * accumulate :][: len(whole)]
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
-    rows = epochs(ResumableOrder(50, 5, 0, lambda: 0), 2)
+    rows = list(chain(*epochs(batches_of(50, 5), 2)))
     assert sorted(rows[:50]) == sorted(rows[50:]) == list(range(50))
     assert rows[:50] != rows[50:]
-    assert rows[:50] != epochs(ResumableOrder(50, 5, 1, lambda: 0), 1)
+    assert rows[:50] != list(chain(*epochs(batches_of(50, 5, seed=1), 1)))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,6 @@ def test_accumulation_multiplies_back_or_names_what_works(total: int, batch: int
 
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in EXPECTED]
-CPU = torch.device("cpu")
 
 
 class Rows(torch.utils.data.Dataset):
@@ -186,13 +191,12 @@ def test_another_vision_encoder_is_the_one_that_sketches(place: Path, tmp_path: 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "16-mixed", "16-true", "32-true"])
 def test_sketches_are_made_in_the_precision_that_the_frozen_encoder_computes_in(
-    place: Path, tmp_path: Path, precision: str
+    place: Path, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32}[precision.split("-")[0]]
     data = data_of(place, sketch_cache=tmp_path)
-    data.trainer = SimpleNamespace(
-        precision=precision, lightning_module=None, strategy=SimpleNamespace(root_device=CPU)
-    )
+    monkeypatch.setattr(Trainer, "precision", precision)  # which a trainer on a CPU would not take
+    data.trainer = trainer_of(tmp_path)
     assert data.cache is not None
     assert data.cache.source.dtype == kind
 
@@ -246,7 +250,7 @@ def trainer_of(folder: Path, **options: Any) -> Trainer:
 
 
 def test_the_trainer_accumulates_to_the_global_batch_and_knows_its_steps(place: Path, tmp_path: Path) -> None:
-    size = len(list(data_of(place).dataset("train").rows))
+    size = len(data_of(place).dataset("train"))
     module, data = Counting(), data_of(place, batch_size=4, global_batch=12)
     trainer = trainer_of(tmp_path, max_epochs=2)
     trainer.fit(module, datamodule=data)

@@ -39,3 +39,20 @@ def bench_training(out: Path, frames: list[int], rows: int) -> None:
     from dynfocus.bench.training import training
 
     training(out, frames, rows, tqdm.write)
+
+
+def bench_data(out: Path, folder: Path) -> None:
+    """Measure the reading of annotations, videos and images beside the plain way, in generated files.
+
+    Prints a table as it goes, and appends one JSON line for each case to ``out``.
+
+    Args:
+        out: a file of JSON lines; it is made, or added to.
+        folder: where a gigabyte of generated files is kept.
+
+    Raises:
+        DiskError: if ``out`` cannot be written.
+    """
+    from dynfocus.bench.data import data
+
+    data(out, folder)

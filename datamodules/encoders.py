@@ -1,0 +1,47 @@
+"""Which vision encoder makes the sketches of a run, and whether they may be kept."""
+
+from os.path import normpath
+from pathlib import Path
+
+from lightning import Trainer
+
+from dynfocus.errors import ConfigError
+from dynfocus.nn.precision import half_precision
+from dynfocus.settings import ConnectorSettings
+from dynfocus.sketches.encoders import EncoderFolder
+
+
+def run_encoder(encoders: Path, vision: Path | None, trainer: Trainer | None) -> EncoderFolder:
+    """The vision encoder of the model that a run trains or tests, in the run's precision.
+
+    Args:
+        encoders: folder of the vision encoder and the instruction tokenizer.
+        vision: folder of another vision encoder.
+        trainer: the run's, where there is one.
+    """
+    folder, own = vision or encoders, False
+    # A model that starts from a whole model's folder brings that one's vision encoder. Its path may lead through
+    # the run's own folder, which is not there yet.
+    building = getattr(trainer and trainer.lightning_module, "building", None)
+    trained = getattr(building, "init_from", None)
+    for path in (trained, normpath(trained)) if trained else ():
+        folder, own = (Path(path), True) if Path(path).is_dir() else (folder, own)
+    given = "32-true" if trainer is None else str(trainer.precision)
+    precision = None if own and not given.endswith("true") else half_precision(given)  # None: as the folder says
+    return EncoderFolder(folder, precision)
+
+
+def check_places(cache: Path | None, shards: str | None, connector: ConnectorSettings) -> None:
+    """Raises ConfigError if sketches are to be kept where they hang on the question, or in shards alone."""
+    if (cache or shards) and connector.instruction_mode == "frame":
+        raise ConfigError(
+            "a sketch cache with connector.instruction_mode = frame",
+            "no cache: in that mode the question is read beside every frame, so a video is encoded for each anew",
+            "Set data.init_args.sketch_cache to null.",
+        )
+    if shards and not cache:
+        raise ConfigError(
+            "data.init_args.sketch_shards without data.init_args.sketch_cache",
+            "a folder of its own for what no shard holds, such as the blank frame of text-only rows",
+            "Set data.init_args.sketch_cache.",
+        )

@@ -1,0 +1,22 @@
+"""Batches for a trainer that may go on where a run stopped."""
+
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose sampler knows where to go on; Lightning asks for these two to believe it.
+
+    It keeps no count of its own: batches are fetched ahead, so only the trainer knows how many were learned from.
+    """
+
+    def __iter__(self) -> Any:
+        # Lightning asks for iterators before it knows where the run goes on, and workers would fetch at once.
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

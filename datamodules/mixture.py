@@ -1,0 +1,95 @@
+"""The published data sets, alone and mixed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from datamodules.conversations import ConversationDataModule, Split
+from dynfocus.errors import ConfigError
+from dynfocus.readers.sources import SETS, Source
+
+Subset = Literal["nextqa", "clevrer_qa", "clevrer_mc", "webvid_qa", "videochat2_videochatgpt"]
+
+
+class Mixture(ConversationDataModule):
+    """Published data sets, and data sets of one's own, mixed by weight.
+
+    Args:
+        root: folder that holds the data sets.
+        sets: names in `dynfocus.readers.sources.SETS`, which says where each lies under ``root``.
+        sources: data sets of one's own, as `Source` describes them.
+        weights: how often an epoch reads each row of a set: 1 if not given; 0.5 reads the other half in the epoch
+            after, 2 reads every row twice.
+        folders: where a set lies instead: relative to ``root``, or absolute.
+        kwargs: as in `ConversationDataModule`.
+
+    Raises:
+        ConfigError: if a name is unknown, or two sets share one.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        sets: tuple[str, ...] = (),
+        sources: tuple[Source, ...] = (),
+        weights: dict[str, float] | None = None,
+        folders: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        if unknown := [name for name in sets if name not in SETS]:
+            raise ConfigError(f"the data set {unknown[0]!r}", f"one of {', '.join(SETS)}", "Correct sets.")
+        chosen = [*(SETS[name] for name in sets), *sources]
+        names = [source.name for source in chosen]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(
+                f"the data sets {', '.join(names) or 'none'}",
+                "at least one, and a name of its own for each",
+                "Correct data.init_args.sets and data.init_args.sources.",
+            )
+        for setting, given in (("weights", weights or {}), ("folders", folders or {})):
+            if unknown := [name for name in given if name not in names]:
+                raise ConfigError(
+                    f"{setting} of {unknown[0]!r}, which is not among the data sets {', '.join(names)}",
+                    "names of data sets that are mixed",
+                    f"Correct data.init_args.{setting}.",
+                )
+        self.mixed = [replace(source, folder=(folders or {}).get(source.name, source.folder)) for source in chosen]
+        self.weights = weights or {}
+
+    def sources(self, split: Split) -> list[Source]:
+        return self.mixed if split == "train" else super().sources(split)
+
+
+class CC3M(Mixture):
+    """LLaVA's 595K captioned images of CC3M."""
+
+    def __init__(self, root: Path, **kwargs: Any) -> None:
+        super().__init__(root, sets=("cc3m",), **kwargs)
+
+
+class WebVid(Mixture):
+    """WebVid-2.5M: captioned video clips."""
+
+    def __init__(self, root: Path, **kwargs: Any) -> None:
+        super().__init__(root, sets=("webvid",), **kwargs)
+
+
+class LLaVA665K(Mixture):
+    """LLaVA-1.5's instructions about images, and its conversations of text alone."""
+
+    def __init__(self, root: Path, **kwargs: Any) -> None:
+        super().__init__(root, sets=("llava665k",), **kwargs)
+
+
+class VideoChat2(Mixture):
+    """The part of VideoChat2-IT that DynFocus is tuned on.
+
+    Args:
+        root: folder that holds the data sets.
+        subsets: which of its parts.
+        kwargs: as in `Mixture`.
+    """
+
+    def __init__(self, root: Path, subsets: tuple[Subset, ...] = get_args(Subset), **kwargs: Any) -> None:
+        super().__init__(root, sets=subsets, **kwargs)

@@ -1,0 +1,72 @@
+"""The rows of several data sets as one, each with what it shows."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate
+
+from torch.utils.data import Dataset
+
+from dynfocus.errors import DataError, FeatureError, VideoError
+from dynfocus.faults import noted
+from dynfocus.processor import Example, blank_row
+from dynfocus.readers.annotations import Annotations
+from dynfocus.records import Row
+from dynfocus.settings import FrameRule
+from dynfocus.sketches.cache import SketchCache
+from dynfocus.sketches.clips import Shown, read_or_blank
+
+BROKEN = (DataError, VideoError, FeatureError)  # what is wrong with one row and stops no other
+
+
+class Rows(Dataset):
+    """Data sets one after the other; a row's number counts from the first one's first.
+
+    Args:
+        sets: the data sets.
+        rule: how frames are taken from a video.
+        cache: where sketches are; without one rows come with frames.
+        lenient: whether a row that cannot be read becomes a blank one that says so, instead of an error.
+    """
+
+    def __init__(self, sets: list[Annotations], rule: FrameRule, cache: SketchCache | None, lenient: bool) -> None:
+        self.sets, self.rule, self.cache, self.lenient = sets, rule, cache, lenient
+        self.starts = [0, *accumulate(map(len, sets))]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, index: int) -> Example:
+        part = bisect_right(self.starts, index) - 1
+        place, row = index - self.starts[part], None
+        try:
+            row = self.sets[part][place]
+            return replace(self.shown(row, self.sets[part]), row=replace(row, index=index), place=place)
+        except BROKEN as error:
+            if not self.lenient:
+                raise
+            skipped = noted(self.sets[part].source.name, place, row, error)
+            return replace(self.shown(blank_row(index), self.sets[part]), place=place, skipped=skipped)
+
+    def shown(self, row: Row, annotations: Annotations) -> Example:
+        """A row with its sketch or frames."""
+        if self.cache is None:
+            return Example(row, frames=read_or_blank(annotations.find(row), self.rule).frames)
+        shown = self.named(row, annotations)
+        return Example(row, sketch=self.cache.read(shown.media, shown.address).sketch)
+
+    def named(self, row: Row, annotations: Annotations) -> Shown:
+        """What a row shows; of what shards hold, no file is looked for."""
+        address = annotations.address(row)
+        stored = None if self.cache is None else self.cache.stored
+        held = address is not None and stored is not None and stored.holds(address)
+        return Shown(None if held else annotations.find(row), address)
+
+    def media(self) -> Iterator[Shown]:
+        """What the rows show; rows that do not say it are left out."""
+        for annotations in self.sets:
+            for place in range(len(annotations)):
+                try:
+                    yield self.named(annotations[place], annotations)
+                except BROKEN:
+                    continue  # whoever reads the row says so

