@@ -5,8 +5,8 @@ import numpy as np
 from datamodules.epochs import Numbers
 from datamodules.rows import Rows
 from dynfocus.audit import audit
-from dynfocus.checkup import Checkup, costs, over_long, visual
-from dynfocus.doctor import Reading
+from dynfocus.doctor.checkup import Checkup, costs, over_long, visual
+from dynfocus.doctor.examining import Reading
 from dynfocus.errors import DataError
 from dynfocus.processor import Processor
 from dynfocus.records import Skipped

@@ -20,7 +20,7 @@ from datamodules.epochs import Mix
 from datamodules.loader import ResumableLoader
 from datamodules.order import ResumableBatches, Share, Shared
 from datamodules.rows import Rows
-from dynfocus.doctor import Reading
+from dynfocus.doctor.examining import Reading
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.processor import Processor
 from dynfocus.prompts import Turns

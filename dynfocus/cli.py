@@ -78,10 +78,10 @@ def sketch_data(args: list[str], workers: int, shard: tuple[int, int], out: str 
 
 def doctor(args: list[str], workers: int, limit: float, again: bool) -> None:
     """Look at every training row of a config's data, and print what is wrong with how many."""
-    from dynfocus.doctor import diagnose
+    from dynfocus.doctor.examining import diagnose
+    from dynfocus.doctor.findings import refuse
+    from dynfocus.doctor.findings import table as drawn
     from dynfocus.experiment import ready
-    from dynfocus.findings import refuse
-    from dynfocus.findings import table as drawn
 
     found = diagnose(ready(args, "readings").readings(), workers, retry=again)
     print(drawn(found))
@@ -176,7 +176,7 @@ def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data
     from dynfocus.bench import bench_data, bench_training
 
     if data:
-        bench_data(out, Path("cache/bench"))
+        bench_data(out, Path("cache/bench"), quick)
     elif training:
         bench_training(out, frames or [32], rows)
     else:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynfocus.doctor import Reading
+from dynfocus.doctor.examining import Reading
 from dynfocus.records import Row
 
 

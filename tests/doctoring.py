@@ -13,7 +13,7 @@ from counting import Counting
 from filming import cut, sound, with_bytes, written
 from PIL import Image
 
-from dynfocus.doctor import diagnose
+from dynfocus.doctor.examining import diagnose
 from dynfocus.readers.annotations import Annotations
 from dynfocus.readers.sources import Source
 from dynfocus.settings import FrameRule

@@ -22,16 +22,11 @@ MAY = {
     "dynfocus.types": (),
     "dynfocus.records": ("dynfocus.disk", "dynfocus.errors"),
     "dynfocus.settings": ("dynfocus.errors",),
-    "dynfocus.checkup": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
-    ),
     "dynfocus.faults": ("dynfocus.errors", "dynfocus.records"),
-    "dynfocus.findings": ("dynfocus.errors", "dynfocus.faults", "dynfocus.settings", "dynfocus.checkup"),
-    "dynfocus.workers": ("dynfocus.errors", "dynfocus.threads"),
     "dynfocus.doctor": (
-        *("dynfocus.checkup", "dynfocus.errors", "dynfocus.faults", "dynfocus.findings", "dynfocus.processor"),
-        *("dynfocus.readers",),
-        *("dynfocus.records", "dynfocus.settings", "dynfocus.sketches", "dynfocus.video", "dynfocus.workers"),
+        *("dynfocus.budget", "dynfocus.disk", "dynfocus.doctor", "dynfocus.errors", "dynfocus.faults"),
+        *("dynfocus.processor", "dynfocus.readers", "dynfocus.records", "dynfocus.settings", "dynfocus.sketches"),
+        *("dynfocus.threads", "dynfocus.video"),
     ),
     "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
     "dynfocus.plan": ("dynfocus.errors", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
@@ -98,7 +93,7 @@ MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experi
 TORCH_FREE = (
     *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
-    *("dynfocus.checkup", "dynfocus.faults", "dynfocus.findings", "dynfocus.arguments"),
+    *("dynfocus.arguments", "dynfocus.faults", "dynfocus.doctor.checkup", "dynfocus.doctor.findings"),
 )
 KNOW_LIGHTNING = (
     *("dynfocus.lit", "dynfocus.checkpoints", "dynfocus.sharding", "dynfocus.experiment", "datamodules", "callbacks"),

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynfocus.budget import budget
-from dynfocus.checkup import NUMBERS, QUARANTINE, Checkup, Measured, costs, over_long
+from dynfocus.doctor.checkup import NUMBERS, QUARANTINE, Checkup, Measured, costs, over_long
+from dynfocus.doctor.findings import findings, refuse, table
 from dynfocus.errors import DataError
 from dynfocus.faults import FAULTS
-from dynfocus.findings import findings, refuse, table
 from dynfocus.records import Skipped, read_jsonl
 from dynfocus.settings import ConnectorSettings
 

@@ -17,8 +17,8 @@ from miniature import call
 from sketching import small_cache, small_sketcher
 
 from dynfocus.budget import budget
-from dynfocus.checkup import QUARANTINE, Checkup, costs, over_long
-from dynfocus.doctor import diagnose, examine
+from dynfocus.doctor.checkup import QUARANTINE, Checkup, costs, over_long
+from dynfocus.doctor.examining import diagnose, examine
 from dynfocus.faults import FAULTS
 from dynfocus.processor import Example
 from dynfocus.records import Skipped, read_jsonl

@@ -41,7 +41,7 @@ def bench_training(out: Path, frames: list[int], rows: int) -> None:
     training(out, frames, rows, tqdm.write)
 
 
-def bench_data(out: Path, folder: Path) -> None:
+def bench_data(out: Path, folder: Path, quick: bool) -> None:
     """Measure the reading of annotations, videos and images beside the plain way, in generated files.
 
     Prints a table as it goes, and appends one JSON line for each case to ``out``.
@@ -49,10 +49,11 @@ def bench_data(out: Path, folder: Path) -> None:
     Args:
         out: a file of JSON lines; it is made, or added to.
         folder: where a gigabyte of generated files is kept.
+        quick: only small files, and each once.
 
     Raises:
         DiskError: if ``out`` cannot be written.
     """
     from dynfocus.bench.data import data
 
-    data(out, folder)
+    data(out, folder, quick)

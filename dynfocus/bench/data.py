@@ -1,6 +1,7 @@
 """`dynfocus bench --data`: what it costs to read annotations, videos and images."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,23 @@ from dynfocus.bench.machine import machine
 from dynfocus.bench.reading import bench_reading
 from dynfocus.bench.run import append
 
+QUICK = 2000  # rows
 COLUMNS = {"case": 46, "seconds": 10, "rows/s": 10, "extra MB": 10, "faster": 8}
 
 
-def data(out: Path, folder: Path, say: Callable[[str], None] = tqdm.write) -> None:
+def data(out: Path, folder: Path, quick: bool, say: Callable[[str], None] = tqdm.write) -> None:
     """See `dynfocus.bench.bench_data`; ``say`` takes each line of the table."""
     about = machine()
     append(out, [])
     folder.mkdir(parents=True, exist_ok=True)
     names = "".join(name.ljust(width) if name == "case" else name.rjust(width) for name, width in COLUMNS.items())
     say(f"{names}\n{'-' * len(names)}")
-    for measure in (bench_reading, bench_annotations):
-        rows = measure(folder)
+    measures: list[Callable[[], list[dict[str, Any]]]] = [
+        partial(bench_reading, folder / ("short" if quick else "long"), *((1, 2) if quick else ())),
+        partial(bench_annotations, folder, *((QUICK, QUICK) if quick else ())),
+    ]
+    for measure in measures:
+        rows = measure()
         append(out, [{**about, **row} for row in rows])
         for row in rows:
             say(line(row))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynfocus.checkup import Checkup, costs, over_long
+from dynfocus.doctor.checkup import Checkup, costs, over_long
 from dynfocus.errors import DataError
 from dynfocus.faults import FAULTS
 from dynfocus.settings import ConnectorSettings

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dynfocus.checkup import Checkup, Measured, costs, over_long, visual
+from dynfocus.doctor.checkup import Checkup, Measured, costs, over_long, visual
+from dynfocus.doctor.findings import Findings, findings
+from dynfocus.doctor.workers import Workers
 from dynfocus.errors import DynFocusError, LongError, PromptError
 from dynfocus.faults import noted
-from dynfocus.findings import Findings, findings
 from dynfocus.processor import Processor
 from dynfocus.readers.annotations import Annotations
 from dynfocus.records import Excerpt, Row, Skipped
 from dynfocus.settings import FrameRule
 from dynfocus.sketches.cache import SketchCache
 from dynfocus.video import read_media
-from dynfocus.workers import Workers
 
 ROWS = 64  # rows that a worker reads at a time; of media one
 FAILING = (DynFocusError, OSError, MemoryError)
