@@ -52,6 +52,8 @@ def test_rows_are_those_of_the_plain_way(place: Path, monkeypatch: pytest.Monkey
         assert (found.id, found.index, found.media, found.turns) == (known.id, int(i) % 60, known.media, known.turns)
     assert rows.kinds.dtype == np.uint8
     assert rows.sizes.dtype == np.uint32
+    assert rows.turns.dtype == np.uint16
+    assert list(rows.turns) == [len(row.turns) for row in plain]
     assert list(rows.kinds) == [row.media is not None for row in plain]
     texts = ["".join(turn.question + str(turn.answer) for turn in row.turns) for row in plain]
     assert list(rows.sizes) == [len(text.encode()) for text in texts]
@@ -63,12 +65,30 @@ def test_rows_are_those_of_the_plain_way(place: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("rounds", [1, 2, 3, 100])
 def test_long_conversations_are_cut(place: Path, rounds: int) -> None:
     plain = read_conversations(place / "rows.json")
-    rows = list(opened(place, rounds=rounds))
+    found = opened(place, rounds=rounds)
+    rows = list(found)
+    assert list(found.turns) == [len(row.turns) for row in rows]
     assert [row.index for row in rows] == list(range(len(rows)))
     assert max(len(row.turns) for row in rows) == min(rounds, max(len(row.turns) for row in plain))
     joined = {row.id: tuple(turn for part in rows if part.id == row.id for turn in part.turns) for row in plain}
     assert joined == {row.id: row.turns for row in plain}
     assert len(rows) == sum(-(-len(row.turns) // rounds) for row in plain)
+
+
+def test_a_row_that_does_not_fit_has_no_turns_and_one_of_very_many_is_told(tmp_path: Path) -> None:
+    said = [{"from": who, "value": "x"} for who in ("human", "gpt")]
+    rows = [{"id": 1}, {"id": 2, "conversations": said * 70_000}, {"id": 3, "conversations": said}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert list(opened(tmp_path).turns) == [0, 65_535, 1]
+
+
+def test_an_index_of_an_older_form_is_made_anew(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "VERSION", index.VERSION - 1)
+    older = opened(place).stamp
+    monkeypatch.undo()
+    monkeypatch.setattr(index, "SETTLED", -1)
+    assert opened(place).stamp != older
+    assert len(kept(place)) == 1
 
 
 def test_questions_go_with_their_turns(tmp_path: Path) -> None:
@@ -194,6 +214,23 @@ def test_copies_read_on(place: Path) -> None:
     (place / "rows.json").write_text("[]")
     with pytest.raises(DataError, match="changed since the run began"):
         pickle.loads(data)
+
+
+@pytest.mark.parametrize("how", ["deleted", "a folder"])
+def test_a_file_that_goes_during_a_run_is_named(place: Path, how: str) -> None:
+    rows = opened(place)
+    (place / "rows.json").unlink()
+    if how == "a folder":
+        (place / "rows.json").mkdir()
+    with pytest.raises(DataError, match=r"rows\.json, which cannot be read \((No such file|Is a directory)"):
+        rows[3]
+
+
+def test_a_file_that_is_read_already_may_go(place: Path) -> None:
+    rows = opened(place)
+    first = rows[3]
+    (place / "rows.json").unlink()
+    assert rows[3] == first
 
 
 def test_files_beyond_those_kept_open_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

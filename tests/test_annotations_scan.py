@@ -5,6 +5,7 @@ import io
 import json
 import tracemalloc
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,68 @@ def test_broken_lines_and_records_take_their_place(tmp_path: Path) -> None:
     assert values[:5] == [{"a": "1", "b": "2"}, ValueError, ValueError, ValueError, {"a": "9", "b": "10\n11"}]
     assert values[5] is ValueError
     assert values[-1] == {"a": "13", "b": "14"}
+
+
+WHOLE = [f"{number},u,d,p,caption {number}" for number in range(1000)]
+OPENED = {
+    "of the first cell": {2: '"2,u,d,p,caption 2'},
+    "of a caption": {699: '699,u,d,p,"caption 699'},
+    "in the last row": {999: '999,u,d,p,"caption 999'},
+    "before a caption in quotes": {2: '2,u,d,p,"two', 5: '5,u,d,p,"five, or so"'},
+    "closed by a later row": {2: '"2,u,d,p,two', 5: '5",u'},
+    "of every row": {number: f'{number},u,d,p,"caption' for number in range(1000)},
+}
+
+
+@pytest.mark.parametrize("changes", OPENED.values(), ids=list(OPENED))
+def test_a_quote_that_is_opened_takes_its_own_row_alone(tmp_path: Path, changes: dict[int, str]) -> None:
+    (path := tmp_path / "rows.csv").write_text(
+        "videoid,url,duration,page,name\n" + "\n".join(changes.get(n, row) for n, row in enumerate(WHOLE))
+    )
+    found = list(scan("table", path))
+    wrong = {number for number, row in changes.items() if row.count('"') == 1}
+    assert [number for number, (*_, value) in enumerate(found) if isinstance(value, ValueError)] == sorted(wrong)
+    assert len(found) == 1000
+    data = path.read_bytes()
+    for number, (start, length, value) in enumerate(found):
+        assert data[start : start + length].decode().strip() == changes.get(number, WHOLE[number])
+        if number in wrong:
+            with pytest.raises(ValueError, match=r"end of data|\d cells"):
+                decode("table", data[start : start + length], header(path))
+        else:
+            assert value["videoid"] == str(number)
+            assert decode("table", data[start : start + length], header(path)) == value
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_record_spans_so_many_lines(tmp_path: Path, more: int) -> None:
+    inner = ["of it"] * (layouts.SPAN - 2 + more)
+    (path := tmp_path / "rows.csv").write_text("\n".join(["a,b", '1,"begin', *inner, 'end"', "2,x\n"]))
+    values = [value for *_, value in scan("table", path)]
+    assert values[-1] == {"a": "2", "b": "x"}
+    if more:
+        assert [type(value) for value in values[:-1]] == [ValueError] * (layouts.SPAN + 1)
+    else:
+        assert values[0] == {"a": "1", "b": "\n".join(["begin", *inner, "end"])}
+        assert len(values) == 2
+
+
+def test_a_quote_that_stays_open_does_not_hold_what_follows(tmp_path: Path) -> None:
+    (path := tmp_path / "rows.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 100_000)
+    tracemalloc.start()
+    first, second = islice(scan("table", path), 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(first[2], ValueError)
+    assert second[2] == {"a": "2", "b": "y"}
+    assert peak < path.stat().st_size / 4
+
+
+def test_a_line_of_a_table_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "LIMIT", 1 << 14)
+    (path := tmp_path / "rows.csv").write_text("a,b\n1,2\n3," + "x" * (1 << 15))
+    with pytest.raises(DataError, match=r"rows\.csv, a line of more than 16384 bytes at byte 8"):
+        list(scan("table", path))
 
 
 def test_scanning_holds_a_window_not_the_file(tmp_path: Path, window: Any) -> None:

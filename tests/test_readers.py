@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynfocus.errors import DataError
+from dynfocus.errors import DataError, MuteError
 from dynfocus.readers.conversations import read_conversations
 from dynfocus.readers.layouts import scan
 from dynfocus.records import Question, Turn
@@ -67,6 +67,16 @@ def test_text_rows_first_speakers_and_other_alphabets(tmp_path: Path) -> None:
     assert row.turns == (Turn("¿qué? 星", "ñ"),)
 
 
+def test_a_last_question_without_answer_is_left_out(tmp_path: Path) -> None:
+    said = [{"from": who, "value": who + str(at)} for at, who in enumerate(["human", "gpt", "human", "gpt", "human"])]
+    first = {"from": "gpt", "value": "hello"}
+    rows = [{"id": 1, "conversations": talk} for talk in (said, [first, *said[:3]])]
+    found = read_conversations(written(tmp_path, rows))
+    assert [row.turns for row in found] == [
+        (Turn("human0", "gpt1"), Turn("human2", "gpt3")), (Turn("human0", "gpt1"),),
+    ]  # fmt: skip
+
+
 def test_a_text_row_keeps_what_a_person_wrote(tmp_path: Path) -> None:
     said = [{"from": "human", "value": "<image> is a tag of what?"}, {"from": "gpt", "value": "HTML, almost."}]
     (row,) = read_conversations(written(tmp_path, [{"id": "t", "conversations": said}]))
@@ -89,6 +99,10 @@ def test_only_the_first_turn_has_a_slot(tmp_path: Path) -> None:
         ("what is <image> in a file", "what is <image> in a file"),
         ("<image>\nwhat is <image>", "what is <image>"),
         ("<image>", ""),
+        ("<image>\n<image>\nwhat", "what"),
+        ("<image><video> <image>", ""),
+        ("<image>\n<image>\nwhat is <image>", "what is <image>"),
+        ("what\n<image>\n<image>", "what"),
         ("  what ", "what"),
     ],
 )
@@ -113,7 +127,6 @@ def changed(path: tuple, value: Any) -> Any:
 WRONG = {
     "no id": changed(("id",), KeyError),
     "no conversations": changed(("conversations",), KeyError),
-    "nothing to learn from": changed(("conversations", 1, "value"), " \n"),
     "half a character": changed(("conversations", 1, "value"), "\ud83d"),
     "an id that is null": changed(("id",), None),
     "an id that is a list": changed(("id",), [7]),
@@ -128,6 +141,10 @@ WRONG = {
     },
     "no turn": changed(("conversations",), []),
     "no answer": changed(("conversations", 1), KeyError),
+    "two questions at the end": {
+        **GOOD,
+        "conversations": [*GOOD["conversations"], *[{"from": "human", "value": "what"}] * 2],
+    },
     "two of human": changed(("conversations", 1, "from"), "human"),
     "unknown speaker": changed(("conversations", 1, "from"), "system"),
     "no speaker": changed(("conversations", 0, "from"), KeyError),
@@ -193,6 +210,11 @@ def test_a_stretch_of_an_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="without a video"):
         read_conversations(written(tmp_path, [row]))
     assert read_conversations(written(tmp_path, [{**GOOD, "start": 0, "end": 2.5}]))[0].span == (0.0, 2.5)
+
+
+def test_a_row_that_holds_nothing_to_learn_from_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MuteError, match=r"row 1 of rows\.json, none of whose answers holds a word"):
+        read_conversations(written(tmp_path, [GOOD, changed(("conversations", 1, "value"), " \n")]))
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:

@@ -68,6 +68,20 @@ def test_no_rounds_is_refused() -> None:
         ("vg/VG_100K/1.jpg", IMAGE, "vg/images/1.jpg"),
         ("vg/VG_100K_2/1.jpg", IMAGE, "vg/images/1.jpg"),
         ("vg/VG_100K_2/1.jpg", IMAGE, "vg/VG_100K_2/1.jpg"),
+        ("vg/VG_100K_2/1.jpg", IMAGE, "vg/VG_100K/1.jpg"),
+        ("vg/VG_100K/1.jpg", IMAGE, "vg/VG_100K_2/1.jpg"),
+        ("VG_100K/1.jpg", IMAGE, "VG_100K_2/1.jpg"),
+        ("coco/train2017/1.jpg", IMAGE, "coco/train2017/1.JPG"),
+        ("ocr_vqa/images/1.jpg", IMAGE, "ocr_vqa/images/1.JPG"),
+        ("ocr_vqa/images/1.jpg", IMAGE, "ocr_vqa/images/1.PNG"),
+        ("train/1/image.png", IMAGE, "train/1/image.PNG"),
+        ("1.JPG", IMAGE, "1.jpg"),
+        ("1.mp4", VIDEO, "1.avi"),
+        ("1.mp4", VIDEO, "1.MP4"),
+        ("1.mp4", VIDEO, "1.AVI"),
+        ("1.avi", VIDEO, "1.mp4"),
+        ("v_dcsQy55tjw4", VIDEO, "v_dcsQy55tjw4.avi"),
+        ("v_dcsQy55tjw4", VIDEO, "v_dcsQy55tjw4.MP4"),
         ("1106/4010069381.mp4", VIDEO, "1106/4010069381.mp4"),
         ("1106/4010069381.mp4", VIDEO, "4010069381.mp4"),
         ("video_00999.mp4", VIDEO, "video_00999.mp4"),
@@ -90,7 +104,15 @@ def test_media_under_the_names_that_people_have_them_by(tmp_path: Path, annotate
 
 @pytest.mark.parametrize(
     ("annotated", "there"),
-    [("coco/1.jpg", "coco/1.png"), ("000001_000050/12.mp4", "12.mp4"), ("vg/VG_100K/1.jpg", "vg/VG_100K_2/1.jpg")],
+    [
+        ("coco/1.jpg", "coco/1.png"),
+        ("coco/1.jpg", "coco/1.PNG"),
+        ("000001_000050/12.mp4", "12.mp4"),
+        ("vg/VG_100K/1.jpg", "vg/VG_100K_2/2.jpg"),
+        ("vg/VG_100K_3/1.jpg", "vg/VG_100K/1.jpg"),
+        ("1.mp4", "1.jpg"),
+        ("1.jpg", "1.mp4"),
+    ],
 )
 def test_what_only_looks_alike_is_not_taken(tmp_path: Path, annotated: str, there: str) -> None:
     touch(tmp_path, there)
@@ -105,6 +127,31 @@ def test_the_annotated_name_is_looked_at_first_and_alone(tmp_path: Path, monkeyp
     monkeypatch.setattr(os.path, "isfile", lambda path: bool(asked.append(str(path))) or real(path))
     assert media(tmp_path).find("ocr_vqa/images/1.jpg", IMAGE, None).suffix == ".jpg"
     assert len(asked) == 1
+
+
+def test_the_likeliest_name_is_taken(tmp_path: Path) -> None:
+    names = ["vg/images/1.jpg", "vg/VG_100K_2/1.jpg", "vg/VG_100K/1.JPG", "2.mkv", "2.avi", "2.MP4"]
+    touch(tmp_path, *names)
+    for wanted in names[:3]:
+        assert media(tmp_path).find("vg/VG_100K/1.jpg", IMAGE, None) == tmp_path / wanted
+        (tmp_path / wanted).unlink()
+    assert media(tmp_path).find("2.mp4", VIDEO, None) == tmp_path / "2.mkv"
+
+
+def test_the_map_of_next_is_asked_for_where_its_folders_are_unknown(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("video,question,answer,qid\n4,why,so,0\n5,why,so,0\n")
+    touch(tmp_path, "NExTVideo/1001/4.mp4")
+    source = Source("next", "rows.csv", "nextqa", media="NExTVideo")
+    rows = Annotations(source, tmp_path, tmp_path / "index")
+    with pytest.raises(VideoError, match=r"map_vid_vidorID\.json") as caught:
+        rows.find(rows[0])
+    assert str(tmp_path / "map_vid_vidorID.json") in caught.value.needed
+    (tmp_path / "map_vid_vidorID.json").write_text('{"4": "1001/4", "5": "1001/5"}')
+    rows = Annotations(source, tmp_path, tmp_path / "index")
+    assert rows.find(rows[0]) == tmp_path / "NExTVideo/1001/4.mp4"
+    with pytest.raises(VideoError, match="no file at") as caught:
+        rows.find(rows[1])
+    assert "map_vid" not in str(caught.value)
 
 
 FOLDERS = {

@@ -12,7 +12,7 @@ from dynfocus.errors import DataError
 from dynfocus.readers.entries import Reading, piece, row_or_error
 from dynfocus.readers.formats import FORMATS
 from dynfocus.readers.index import Index, beside, indexed, media_keys
-from dynfocus.readers.layouts import decode
+from dynfocus.readers.layouts import decode, unreadable
 from dynfocus.readers.media import Media
 from dynfocus.readers.sources import Source
 from dynfocus.records import Excerpt, Row
@@ -99,6 +99,11 @@ class Annotations:
         return self.index.sizes
 
     @property
+    def turns(self) -> np.ndarray:
+        """Turns of each row, as it is cut, uint16: 0 where the row does not fit, 65535 for that many and more."""
+        return self.index.turns
+
+    @property
     def stamp(self) -> str:
         """Changes when an annotation file does, or the way in which it is read."""
         return self.index.stamp
@@ -137,7 +142,13 @@ class Opened:
         self.files: dict[Path, int] = {}
 
     def read(self, path: Path, length: int, offset: int) -> bytes:
-        """``length`` bytes of a file from ``offset`` on."""
+        """``length`` bytes of a file from ``offset`` on; raises DataError if the file is gone or cannot be read."""
+        try:
+            return self._read(path, length, offset)
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    def _read(self, path: Path, length: int, offset: int) -> bytes:
         if path in self.files:
             return os.pread(self.files[path], length, offset)
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -17,13 +17,15 @@ def conversation(value: Any, reading: Reading) -> Entry:
     """``{"id": "7", "video": "7.mp4", "conversations": [{"from": "human", "value": "<image>\\nwhat"}, ...]}``.
 
     Also read: ``image``, ``class``, ``start`` and ``end`` in seconds, and the embedded world's ``questions``. What gpt
-    says before anything was asked is left out. The visual slot leaves the first question, as a row shows at most one
-    picture; anywhere else it is a person's own text.
+    says before anything was asked is left out, and so is a last question that nobody answered. The visual slot leaves
+    the first question, as a row shows at most one picture; anywhere else it is a person's own text.
     """
     row = mapping(value)
     messages = [mapping(message) for message in listing(row["conversations"], "conversations")]
     if messages and messages[0]["from"] == "gpt":
         messages = messages[1:]
+    if messages and messages[-1]["from"] == "human":
+        messages = messages[:-1]
     asked, said = messages[0::2], messages[1::2]
     if not asked or [message["from"] for message in messages] != ["human", "gpt"] * len(asked):
         raise ValueError("turns of human and gpt that do not alternate")
@@ -45,13 +47,13 @@ def conversation(value: Any, reading: Reading) -> Entry:
 
 
 def without_slot(question: str) -> str:
-    """The words of a first question, without the slot at its start or its end."""
-    for slot in SLOTS:
-        if question.startswith(slot):
-            return question.removeprefix(slot).strip()
-    for slot in SLOTS:
-        question = question.removesuffix(slot)
-    return question.strip()
+    """The words of a first question, without the slots at its start, or those at its end if there are none."""
+    words = question
+    while slot := next(filter(words.startswith, SLOTS), None):
+        words = words.removeprefix(slot).lstrip()
+    while words and not question.startswith(SLOTS) and (slot := next(filter(words.endswith, SLOTS), None)):
+        words = words.removesuffix(slot).rstrip()
+    return words.strip()
 
 
 def read_row(value: Any, index: int, path: Path) -> Row:

@@ -20,10 +20,12 @@ from dynfocus.readers.entries import WRONG, Reading
 from dynfocus.readers.formats import FORMATS
 from dynfocus.readers.layouts import header, scan
 
-VERSION = 1  # of what is remembered; another is made anew
+VERSION = 2  # of what is remembered; another is made anew
+MOST = 2**16 - 1  # turns that are told of a row; none of any published set has a hundredth of them
 SETTLED = 2 * 10**9  # ns; what changed later than that may change again within one tick of the file system's clock
 # Names and types of what is remembered of each row.
-ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "kinds": "B", "sizes": "I", "groups": "H"}
+ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "turns": "H"}
+ARRAYS |= {"kinds": "B", "sizes": "I", "groups": "H"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Index:
         offsets, lengths: where its element is in the file, in bytes.
         files: in which of the files.
         firsts: the number of the element's turn that it begins with.
+        turns: how many of them it has; 0 where the row does not fit, and `MOST` for more.
         kinds: `entries.TEXT`, `IMAGE` or `VIDEO`.
         sizes: bytes of its text.
         groups: which of the source's media folders its ``class`` names, counted from 1; 0 for none.
@@ -47,6 +50,7 @@ class Index:
     lengths: np.ndarray
     files: np.ndarray
     firsts: np.ndarray
+    turns: np.ndarray
     kinds: np.ndarray
     sizes: np.ndarray
     groups: np.ndarray
@@ -98,7 +102,7 @@ def _find(reading: Reading, files: Sequence[Path], stamp: str) -> Index:
             for offset, length, value in scan(form.layout, file):
                 bar.update(length)
                 # What does not fit is told when the row is read; here it only takes its place.
-                rows = [(0, 0, 0, 0)]
+                rows = [(0, 0, 0, 0, 0)]
                 try:
                     if isinstance(value, ValueError):
                         raise value
@@ -107,14 +111,12 @@ def _find(reading: Reading, files: Sequence[Path], stamp: str) -> Index:
                     group = groups.get(entry.group or "", 0)
                     sizes = [len(turn.question.encode()) + len((turn.answer or "").encode()) for turn in entry.turns]
                     step = source.rounds or len(sizes)
-                    rows = [
-                        (first, entry.kind, sum(sizes[first : first + step]), group)
-                        for first in range(0, len(sizes), step)
-                    ]
+                    cut = [(first, sizes[first : first + step]) for first in range(0, len(sizes), step)]
+                    rows = [(first, min(len(part), MOST), entry.kind, sum(part), group) for first, part in cut]
                 except WRONG:
                     pass
-                for first, kind, size, group in rows:
-                    for name, one in zip(ARRAYS, (offset, length, number, first, kind, size, group), strict=True):
+                for row in rows:
+                    for name, one in zip(ARRAYS, (offset, length, number, *row), strict=True):
                         found[name].append(one)
     arrays = {name: np.frombuffer(numbers, numbers.typecode).copy() for name, numbers in found.items() if numbers}
     return Index(stamp, columns, **{name: arrays.get(name, np.zeros(0, kind)) for name, kind in ARRAYS.items()})

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 from dynfocus.errors import DataError
 from dynfocus.readers.windows import BOM, LIMIT, Window
 
+SPAN = 64  # lines; a record of more is a quote that is never closed
 Layout = Literal["list", "object", "lines", "table"]
 # Where an element begins and how many bytes it takes; what it holds, or why that cannot be said.
 Element = tuple[int, int, Any]
@@ -24,7 +26,7 @@ def scan(layout: Layout, path: Path) -> Generator[Element, None, None]:
     Raises:
         DataError: if the file as a whole cannot be read; it names the byte.
     """
-    with path.open("rb") as file:
+    with _opened(path) as file:
         if layout == "table":
             yield from _records(path, file)
         elif layout == "lines":
@@ -45,9 +47,25 @@ def decode(layout: Layout, data: bytes, columns: Sequence[str]) -> Any:
 
 
 def header(path: Path) -> list[str]:
-    """The column names of a CSV file; empty if it has none."""
-    with path.open("rb") as file:
+    """The column names of a CSV file; empty if it has none; raises DataError if it cannot be read."""
+    with _opened(path) as file:
         return _header(file)[0]
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """What to say of an annotation file that is gone, or that the system does not give."""
+    return DataError(
+        f"{path}, which cannot be read ({error.strerror})",
+        "annotations that are there, and stay there while a run lasts",
+        "Put the file back, or see why it cannot be read, and start the run again.",
+    )
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _json(window: Window, layout: Layout) -> Iterator[Element]:
@@ -81,9 +99,7 @@ def _json(window: Window, layout: Layout) -> Iterator[Element]:
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[Element]:
     offset = _after_bom(file)
-    while line := file.readline(LIMIT):
-        if len(line) == LIMIT:
-            raise DataError(f"{path}, a line of more than {LIMIT} bytes at byte {offset}", "one row a line", "Mend it.")
+    while line := _line(path, file):
         if held := line.rstrip():
             try:
                 value: Any = decode("lines", held, ())
@@ -93,14 +109,24 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[Element]:
         offset += len(line)
 
 
+def _line(path: Path, file: BinaryIO) -> bytes:
+    line = file.readline(LIMIT)
+    if len(line) == LIMIT:
+        given = f"{path}, a line of more than {LIMIT} bytes at byte {file.tell() - LIMIT}"
+        raise DataError(given, "one row a line", "Mend it.")
+    return line
+
+
 def _records(path: Path, file: BinaryIO) -> Iterator[Element]:
     columns, offset = _header(file)
-    taken = 0
+    taken: list[bytes] = []  # the lines of the record that is being read
+    again: deque[bytes] = deque()
 
     def lines() -> Iterator[str]:
-        nonlocal taken
-        for line in file:
-            taken += len(line)
+        while line := again.popleft() if again else _line(path, file):
+            taken.append(line)
+            if len(taken) > SPAN:
+                raise ValueError(f"a record of more than {SPAN} lines")
             yield line.decode("utf-8", "surrogateescape")
 
     reader = _reader(lines())
@@ -112,14 +138,20 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Element]:
             value = _cells(cells, columns) if cells else None
         except (ValueError, csv.Error) as error:
             value = ValueError(str(error))
+            # What an open quote swallowed are rows all the same.
+            again.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            reader = _reader(lines())
+        length = sum(map(len, taken))
         if value is not None:
-            yield offset, taken, value
-        offset, taken = offset + taken, 0
+            yield offset, length, value
+        offset += length
+        taken.clear()
 
 
 def _header(file: BinaryIO) -> tuple[list[str], int]:
     start = _after_bom(file)
-    line = file.readline()
+    line = file.readline(LIMIT)
     return [name.strip() for name in next(_reader([line.decode("utf-8", "surrogateescape")]), [])], start + len(line)
 
 

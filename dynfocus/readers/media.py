@@ -8,10 +8,13 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dynfocus.errors import AbsentError, DataError, OutsideError
 from dynfocus.readers.entries import IMAGE
+from dynfocus.readers.nextqa import FOLDERS
 from dynfocus.readers.sources import Source
 
-VIDEOS = (".mp4", ".mkv", ".webm")
-OCR_VQA = (".png", ".gif", ".jpeg")
+VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
+LOUD = (*VIDEOS, ".MP4", ".AVI")
+OCR_VQA = (".png", ".gif", ".jpeg", ".PNG")
+VG = re.compile(r"(|.*/)VG_100K(_2)?(/[^/]+)")
 KINDS = {IMAGE: "<image>"}
 THOUSAND = 1000  # videos in a folder of CLEVRER
 
@@ -45,11 +48,12 @@ class Media:
             if os.path.isfile(base / candidate):  # Path.is_file raises where a name is too long, or not ours to see
                 return self._inside(base / candidate, base, name)
         others = f", nor under {tried - 1} other names" if tried > 1 else ""
-        raise AbsentError(
-            f"no file at {base / rest}{others}",
-            f"the file that a row of {self.source.name} names as {name}",
-            "Get it, or check the folder of the set's media.",
-        )
+        needed, do = f"the file that a row of {self.source.name} names as {name}", "Get it"
+        if self.source.format == "nextqa" and "/" not in name:
+            near = (self.root / self.source.folder / self.source.file).parent / FOLDERS
+            needed = f"{needed}, or {near}, which says in what folder each video is (it is absent, or leaves this out)"
+            do = f"Get {FOLDERS}, which is published with the set"
+        raise AbsentError(f"no file at {base / rest}{others}", needed, f"{do}, or check the folder of the set's media.")
 
     def address(self, name: str, kind: int, group: str | None) -> str:
         """The name under the data root by which a row's medium is known, whether it is there or not.
@@ -110,8 +114,8 @@ def candidates(name: str, annotated: str) -> Iterator[str]:
     path = PurePosixPath(name)
     if path.suffix == ".jpg" and "ocr" in annotated:
         yield from (str(path.with_suffix(suffix)) for suffix in OCR_VQA)
-    if "vg/VG_100K" in name:
-        yield re.sub(r"vg/VG_100K(_2)?/", "vg/images/", name)
+    if part := VG.fullmatch(name):
+        yield from (f"{part[1]}{folder}{part[3]}" for folder in ("images", "VG_100K" if part[2] else "VG_100K_2"))
     if re.fullmatch(r"(.*/)?[0-9]{4}/[0-9]+\.mp4", name):  # NExT-QA's folders, which some unpack without
         yield str(path.parent.parent / path.name)
     if found := re.fullmatch(r"video_([0-9]{5})\.mp4", path.name):
@@ -119,6 +123,8 @@ def candidates(name: str, annotated: str) -> Iterator[str]:
         nested = f"video_{start:05d}-{start + THOUSAND:05d}/{path.name}"
         yield from (str(path.parent / nested), str(path.parent / "video_train" / nested))
     if not path.suffix:
-        yield from (f"{name}{suffix}" for suffix in VIDEOS)
-    if path.suffix == ".mp4":
-        yield from (str(path.with_suffix(suffix)) for suffix in VIDEOS[1:])
+        yield from (f"{name}{suffix}" for suffix in LOUD)
+    elif path.suffix.lower() in VIDEOS:
+        yield from (str(path.with_suffix(suffix)) for suffix in LOUD if suffix != path.suffix)
+    elif path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+        yield str(path.with_suffix(path.suffix.swapcase()))

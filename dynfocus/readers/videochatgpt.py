@@ -5,15 +5,16 @@ from typing import Any
 
 from dynfocus.readers.conversations import without_slot
 from dynfocus.readers.entries import VIDEO, Entry, Reading, mapping, text, words
+from dynfocus.readers.media import VIDEOS
 from dynfocus.records import Turn
 
 NEEDS = "q, a and video_id, all of them text"
 
 
 def videochatgpt(value: Any, reading: Reading) -> Entry:
-    """``{"q": ..., "a": ..., "video_id": "v_..."}``; the video may be an mp4, mkv or webm."""
+    """``{"q": ..., "a": ..., "video_id": "v_..."}``; the video may be of any kind that `VIDEOS` names."""
     row = mapping(value)
     video = words(row["video_id"], "video_id")
-    known = PurePosixPath(video).suffix in (".mp4", ".mkv", ".webm")
+    known = PurePosixPath(video).suffix.lower() in VIDEOS
     turn = Turn(without_slot(text(row["q"], "q").strip()), text(row["a"], "a"))
     return Entry(video, video if known else f"{video}.mp4", VIDEO, (turn,))
