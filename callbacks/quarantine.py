@@ -1,8 +1,6 @@
 """Rows that could not be used: each is written down once and counted, and too many of them end the run."""
 
-import json
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.records import Skipped, read_jsonl
+from dynfocus.faults import QUARANTINE, append_notes, read_notes
+from dynfocus.records import Skipped
 
-QUARANTINE = "quarantine.jsonl"
 FEW = 256  # rows that have to be read before their share says something, unless the data set holds fewer
 
 
@@ -52,9 +50,9 @@ class Quarantine(Callback):
         return Path(self.dirpath or trainer.default_root_dir) / QUARANTINE
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.waiting, self.counted, self.known = [], torch.zeros(2, dtype=torch.long), {}
-        if self.file(trainer).exists():
-            self.known = {(one.source, one.index): one for one in read_jsonl(self.file(trainer), Skipped)}
+        self.waiting, self.counted = [], torch.zeros(2, dtype=torch.long)
+        noted = read_notes(self.file(trainer), mend=trainer.is_global_zero)
+        self.known = {(one.source, one.index): one for one in noted}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.counted += torch.tensor([len(batch.input_ids), len(batch.skipped)])
@@ -97,10 +95,8 @@ class Quarantine(Callback):
         new = {(one.source, one.index): one for part in parts for one in part}
         new = {key: one for key, one in new.items() if key not in self.known}
         self.known |= new
-        if new and trainer.is_global_zero:
-            self.file(trainer).parent.mkdir(parents=True, exist_ok=True)
-            with open(self.file(trainer), "a", encoding="utf-8") as opened:
-                opened.writelines(json.dumps(asdict(one)) + "\n" for one in new.values())
+        if trainer.is_global_zero:
+            append_notes(self.file(trainer), new.values())
 
     def too_many(self, trainer: Trainer) -> DataError:
         counts = Counter((one.source, one.fault) for one in self.known.values())

@@ -1,8 +1,12 @@
 """What is known of training rows before any is read: which are left out, and what each costs."""
 
-import numpy as np
+from copy import copy
 
-from datamodules.epochs import Numbers
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+
+from datamodules.epochs import Mix, Numbers
+from datamodules.order import ResumableBatches
 from datamodules.rows import Rows
 from dynfocus.audit import audit
 from dynfocus.doctor.checkup import Checkup, costs, over_long, visual
@@ -10,9 +14,34 @@ from dynfocus.doctor.examining import Reading
 from dynfocus.errors import DataError
 from dynfocus.processor import Processor
 from dynfocus.records import Skipped
+from dynfocus.types import Batch
 
 BYTES = 3  # of text in a token, at least, in the languages that these data sets are written in
 TRIED = 32  # rows, of which one at least has to teach something
+
+
+def known(
+    readings: list[Reading], weights: dict[str, float], seed: int, group: bool
+) -> tuple[Mix, Numbers | None, Numbers | None]:
+    """What an epoch holds, what each row costs, and, to group batches, what each shows; None where it is not known.
+
+    Args:
+        readings: the data sets and how they are read.
+        weights: how often an epoch reads each row of a set.
+        seed: keys the order.
+        group: whether batches are arranged; then what rows cost has to be counted, not estimated.
+    """
+    found = {reading.annotations.source.name: reading.load() for reading in readings}
+    out = {name: left_out(reading, found[name]) for name, reading in zip(found, readings, strict=True)}
+    for name, rows in out.items():
+        if len(rows):
+            rank_zero_info(f"{len(rows)} rows of {name} are left out, as `dynfocus doctor` found them")
+    mix = Mix({reading.annotations.source.name: len(reading.annotations) for reading in readings}, weights, seed, out)
+    costs = np.concatenate(
+        [row_costs(reading, found[name], not group) for name, reading in zip(found, readings, strict=True)]
+    )
+    kinds = np.concatenate([reading.annotations.kinds for reading in readings]) if group else None
+    return mix, costs if group or (costs[mix.drawn] >= 0).all() else None, kinds
 
 
 def left_out(reading: Reading, found: Checkup | None) -> Numbers:
@@ -35,7 +64,8 @@ def row_costs(reading: Reading, found: Checkup | None, estimate: bool) -> Number
     if found is not None:
         return costs(found, settings)
     frames = np.choose(rows.kinds, [0, 1, reading.rule.frames or -1])
-    known = rows.sizes.astype(np.int64) // BYTES + visual(frames, settings)
+    slots = rows.turns.astype(np.int64) if reading.processor.slots == "every" else 1
+    known = rows.sizes.astype(np.int64) // BYTES + slots * visual(frames, settings)
     return np.where(frames < 0, -1, known) if estimate else np.full(len(rows), -1)
 
 
@@ -58,3 +88,22 @@ def first_lesson(data: Rows, order: Numbers, processor: Processor) -> str:
         "rows with something to show and an answer",
         "Check data.init_args.root and the files; `dynfocus doctor` with the same configs looks at every row.",
     )
+
+
+def dearest_lesson(data: Rows, order: ResumableBatches, processor: Processor) -> Batch | None:
+    """The batch that costs most in the epoch that is next, of rows that can be learned from.
+
+    None where it is not known what rows cost, or the dearest ones cannot be read.
+    """
+    order = copy(order)
+    for _ in range(TRIED):
+        rows = order.most_expensive()
+        if rows is None:
+            return None
+        batch = processor([data[row] for row in rows])
+        if not batch.skipped:
+            return batch
+        assert order.costs is not None
+        order.costs = order.costs.copy()
+        order.costs[[row for row, record in zip(rows, batch.records, strict=True) if record is None]] = 0
+    return None

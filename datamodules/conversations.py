@@ -1,22 +1,20 @@
 """Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.accumulation import accumulate_to
-from datamodules.checked import first_lesson, left_out, row_costs
+from datamodules.checked import dearest_lesson, first_lesson, known
 from datamodules.encoders import check_places, run_encoder
-from datamodules.epochs import Mix
 from datamodules.loader import ResumableLoader
 from datamodules.order import ResumableBatches, Share, Shared
 from datamodules.rows import Rows
@@ -139,20 +137,32 @@ class ConversationDataModule(LightningDataModule):
             accumulate_to(self.global_batch, self.trainer, self.batch_size)
         # A score over fewer rows than the file has would be another benchmark's: only training lets rows go.
         self.data |= {split: self.dataset(split, lenient=stage == "fit") for split in self.splits(stage)}
-        if self.cache is None:
-            return
-        shown = chain.from_iterable(self.data[split].media() for split in self.splits(stage))
-        self.cache.fill(shown, share=self.share)
-        if self.trainer is not None:
-            self.trainer.strategy.barrier("sketches")
+        if self.cache is not None:
+            self.cache.fill(self.shown(self.splits(stage)))
+            if self.trainer is not None:
+                self.trainer.strategy.barrier("sketches")
+        if stage == "fit":
+            self.order = self.ordered()
+
+    def shown(self, splits: Iterable[Split]) -> Iterator[Shown]:
+        """This process's share of what is sketched before it is asked for; what lies in shards is looked up there."""
+        if self.sketch_shards is not None:
+            rank_zero_info(
+                f"sketches lie in {self.sketch_shards}; one that is missing there is computed when it is met"
+            )
+            return iter([Shown(None)])
+        return chain.from_iterable(self.data[split].media(self.share) for split in splits)
 
     def sketch(self, workers: int = 2) -> Filled:
         """Fill the cache with what any split shows, ahead of training; raises ConfigError if no cache is set."""
-        return self.encoding.fill(self.everything(), workers)
+        parts = list(self.everything())
+        filled = self.encoding.fill(chain.from_iterable(part.media() for part in parts), workers)
+        return replace(filled, failed=filled.failed + sum(part.lost for part in parts))
 
     def share_out(self, out: str, share: Share, workers: int = 2) -> Written:
         """Write a share of the sketches of what any split shows into shards; raises ConfigError if no cache is set."""
-        addressed = ((one.address, one.media) for one in self.everything() if one.address is not None)
+        shown = chain.from_iterable(part.media() for part in self.everything())
+        addressed = ((one.address, one.media) for one in shown if one.address is not None)
         return write_shards(addressed, self.encoding, out, share, workers)
 
     @property
@@ -165,17 +175,20 @@ class ConversationDataModule(LightningDataModule):
             )
         return self.cache
 
-    def everything(self) -> Iterator[Shown]:
-        """What any split shows."""
+    def everything(self) -> Iterator[Rows]:
+        """The rows of every split."""
         self.prepare_data()
         splits: tuple[Split, ...] = ("train", "val", "test")
-        return chain.from_iterable(self.dataset(split, True).media() for split in splits if self.sources(split))
+        return (self.dataset(split, True) for split in splits if self.sources(split))
 
     def readings(self) -> list[Reading]:
         """The training data sets and how they are read, for `dynfocus doctor`."""
         self.prepare_data()
+        return self.read_by(self.annotations("train"))
+
+    def read_by(self, sets: list[Annotations]) -> list[Reading]:
         processor = self.teaching()
-        return [Reading(part, processor, self.rule, self.cache) for part in self.annotations("train")]
+        return [Reading(part, processor, self.rule, self.cache) for part in sets]
 
     def sources(self, split: Split) -> list[Source]:
         """The data sets of a split; none where it has no file."""
@@ -216,23 +229,15 @@ class ConversationDataModule(LightningDataModule):
         """What makes batches to learn from; a row that does not fit gives a blank one that says so."""
         return replace(self.processor(STAGES[self.stage].written(self.template), answers=True), lenient=True)
 
+    def ordered(self) -> ResumableBatches:
+        """The batches of this process, from what is known of the rows."""
+        mix, costs, kinds = known(self.read_by(self.data["train"].sets), self.weights, self.seed, self.group)
+        accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        return ResumableBatches(mix, self.batch_size, self.learned, accumulate, self.share, costs, kinds)
+
     def train_dataloader(self) -> DataLoader:
         data, processor = self.data["train"], self.teaching()
-        readings = {part.source.name: Reading(part, processor, self.rule, self.cache) for part in data.sets}
-        found = {name: reading.load() for name, reading in readings.items()}
-        out = {name: left_out(reading, found[name]) for name, reading in readings.items()}
-        mix = Mix({part.source.name: len(part) for part in data.sets}, self.weights, self.seed, out)
-        costs = np.concatenate([row_costs(readings[name], found[name], not self.group) for name in readings])
-        kinds = np.concatenate([part.kinds for part in data.sets]) if self.group else None
-        known = self.group or (costs[mix.drawn] >= 0).all()
-        accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        self.order = ResumableBatches(
-            mix, self.batch_size, self.learned, accumulate, self.share, costs if known else None, kinds
-        )
-        for name, rows in out.items():
-            if len(rows):
-                rank_zero_info(f"{len(rows)} rows of {name} are left out, as `dynfocus doctor` found them")
-        rank_zero_info(first_lesson(data, mix.rows(0), processor))
+        rank_zero_info(first_lesson(data, self.order.mix.rows(0), processor))
         return self._loader(data, processor, batch_sampler=self.order)
 
     def state_dict(self) -> dict[str, Any]:
@@ -240,7 +245,6 @@ class ConversationDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ConfigError if the run began with other rows than it would go on with."""
-        self.train_dataloader()
         if state_dict["rows"] != self.order.mix.stamp:
             raise ConfigError(
                 "a run that began with other training rows than there are now, so that nobody knows which come next",
@@ -255,8 +259,7 @@ class ConversationDataModule(LightningDataModule):
 
     def most_expensive_batch(self) -> Batch | None:
         """The dearest batch of the epoch that is next; None where it is not known what rows cost."""
-        rows = self.order.most_expensive()
-        return None if rows is None else self.teaching()([self.data["train"][row] for row in rows])
+        return dearest_lesson(self.data["train"], self.order, self.teaching())
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Raises DataError if a row was skipped and nothing would tell."""

@@ -21,6 +21,7 @@ class Mixture(ConversationDataModule):
         weights: how often an epoch reads each row of a set: 1 if not given; 0.5 reads the other half in the epoch
             after, 2 reads every row twice.
         folders: where a set lies instead: relative to ``root``, or absolute.
+        media: where its videos and images lie instead: relative to the set's folder, or absolute.
         kwargs: as in `ConversationDataModule`.
 
     Raises:
@@ -34,6 +35,7 @@ class Mixture(ConversationDataModule):
         sources: tuple[Source, ...] = (),
         weights: dict[str, float] | None = None,
         folders: dict[str, str] | None = None,
+        media: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
@@ -47,14 +49,24 @@ class Mixture(ConversationDataModule):
                 "at least one, and a name of its own for each",
                 "Correct data.init_args.sets and data.init_args.sources.",
             )
-        for setting, given in (("weights", weights or {}), ("folders", folders or {})):
+        folders, media = folders or {}, media or {}
+        for setting, given in (("weights", weights or {}), ("folders", folders), ("media", media)):
             if unknown := [name for name in given if name not in names]:
                 raise ConfigError(
                     f"{setting} of {unknown[0]!r}, which is not among the data sets {', '.join(names)}",
                     "names of data sets that are mixed",
                     f"Correct data.init_args.{setting}.",
                 )
-        self.mixed = [replace(source, folder=(folders or {}).get(source.name, source.folder)) for source in chosen]
+        if "train" in self.files:
+            raise ConfigError(
+                f"data.init_args.files with train = {self.files['train']} beside data sets to mix",
+                "a file of one's own as one of data.init_args.sources",
+                "Write sources: [{name: mine, file: " + self.files["train"] + "}], and sets: [] to read nothing else.",
+            )
+        self.mixed = [
+            replace(source, folder=folders.get(source.name, source.folder), media=media.get(source.name, source.media))
+            for source in chosen
+        ]
         self.weights = weights or {}
 
     def sources(self, split: Split) -> list[Source]:

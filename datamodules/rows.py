@@ -4,8 +4,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
+from zlib import crc32
 
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from dynfocus.errors import DataError, FeatureError, VideoError
 from dynfocus.faults import noted
@@ -31,7 +33,7 @@ class Rows(Dataset):
 
     def __init__(self, sets: list[Annotations], rule: FrameRule, cache: SketchCache | None, lenient: bool) -> None:
         self.sets, self.rule, self.cache, self.lenient = sets, rule, cache, lenient
-        self.starts = [0, *accumulate(map(len, sets))]
+        self.starts, self.lost = [0, *accumulate(map(len, sets))], 0
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -62,11 +64,14 @@ class Rows(Dataset):
         held = address is not None and stored is not None and stored.holds(address)
         return Shown(None if held else annotations.find(row), address)
 
-    def media(self) -> Iterator[Shown]:
-        """What the rows show; rows that do not say it are left out."""
+    def media(self, share: tuple[int, int] = (0, 1)) -> Iterator[Shown]:
+        """What the rows show that are a process's share, by what they show; those that do not say it are `lost`."""
         for annotations in self.sets:
-            for place in range(len(annotations)):
+            name = f"looking at {annotations.source.name}"
+            for place in tqdm(range(len(annotations)), desc=name, unit="row", delay=3, leave=False):
                 try:
-                    yield self.named(annotations[place], annotations)
+                    row = annotations[place]
+                    if crc32(str(annotations.address(row)).encode()) % share[1] == share[0]:
+                        yield self.named(row, annotations)
                 except BROKEN:
-                    continue  # whoever reads the row says so
+                    self.lost += 1  # whoever reads the row says so

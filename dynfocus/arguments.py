@@ -1,6 +1,7 @@
 """What the command line is told: the verbs of our own and their options."""
 
 import argparse
+import re
 from pathlib import Path
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -119,9 +120,11 @@ def over_data(verb: str) -> argparse.ArgumentParser:
 
 
 def part_of(text: str) -> tuple[int, int]:
-    """``I/N`` as two numbers."""
-    part, of = text.split("/")
-    return int(part), int(of)
+    """``I/N`` as two numbers, I from 0 to N - 1."""
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r}; give I/N with I from 0 to N - 1, such as 0/8")
+    return int(found[1]), int(found[2])
 
 
 def numbers(text: str) -> list[int]:

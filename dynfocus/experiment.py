@@ -20,6 +20,7 @@ from transformers.utils import logging
 
 from dynfocus.disk import whole
 from dynfocus.errors import CheckpointError, ConfigError
+from dynfocus.faults import QUARANTINE
 from dynfocus.lit import DynFocusModule
 from dynfocus.records import write_text
 
@@ -35,6 +36,7 @@ EXPECTED = (  # said by Lightning about what is meant to be so
     ".*isinstance\\(treespec, LeafSpec\\).*",
     ".*Checkpoint directory .* exists and is not empty.*",
     "`is_gradient_checkpointing` is deprecated.*",  # peft's call of transformers
+    "LightningCLI's args parameter.*",  # which the verbs that only read data are called by
     ".*returned a view tensor.*",  # which nothing changes in place
 )
 
@@ -84,7 +86,7 @@ class Experiment(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             said = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(
-                said, "a trainer that this machine can run", "Correct the settings of trainer."
+                said, "settings of trainer that fit this machine and each other", "Correct them."
             ) from error
 
     def _parse_ckpt_path(self) -> None:
@@ -155,7 +157,10 @@ def ready(args: list[str], able: str) -> Any:
 
 @contextmanager
 def a_new_run(folder: Path) -> Iterator[None]:
-    """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; failing before the first checkpoint undoes that."""
+    """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; failing before the first checkpoint undoes that.
+
+    What has to be read after a failure, a list of skipped rows, stays.
+    """
     fresh = not folder.exists()
     aside = None
     if (folder / CONFIG).exists():
@@ -165,7 +170,7 @@ def a_new_run(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if (fresh or aside) and not (folder / LAST).exists():
+        if (fresh or aside) and not any((folder / left).exists() for left in (LAST, QUARANTINE)):
             shutil.rmtree(folder, ignore_errors=True)
             if aside:
                 aside.rename(folder)

@@ -80,13 +80,14 @@ MAY = {
         *("dynfocus.pretrained", "dynfocus.sharding"),
     ),
     "dynfocus.experiment": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.lit", "dynfocus.nn.backbones"),
+        *("dynfocus.disk", "dynfocus.errors", "dynfocus.faults", "dynfocus.records", "dynfocus.lit"),
+        "dynfocus.nn.backbones",
     ),
     "dynfocus": ("dynfocus",),
     "datamodules": ("dynfocus", "datamodules"),
     "callbacks": (
         *("dynfocus.errors", "dynfocus.types", "dynfocus.records", "dynfocus.budget", "dynfocus.report"),
-        *("dynfocus.evals", "callbacks"),
+        *("dynfocus.evals", "dynfocus.faults", "callbacks"),
     ),
 }
 MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experiment", "dynfocus.cli")}

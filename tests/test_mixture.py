@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from layouts import ROWS, broken, data, published, quarantine
 from miniature import call
 from safetensors.torch import load_file
 
-from datamodules.mixture import Mixture
+from datamodules.mixture import CC3M, Mixture
 from dynfocus.cli import main
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.records import Skipped, read_jsonl
+from dynfocus.faults import read_notes
+from dynfocus.settings import FrameRule
 
 BRIEF = ("--trainer.max_steps", "2", "--trainer.limit_val_batches", "0")
 STAGE2 = ["llava665k", "scienceqa", "videochatgpt", "webvid_qa", "nextqa", "clevrer_qa", "clevrer_mc"]
@@ -84,6 +86,8 @@ def test_post_tuning_reads_its_own_sets_alone(place: Path, root: Path, capsys: p
         ({"sets": ()}, "the data sets none"),
         ({"sets": ("cc3m",), "weights": {"webvid": 1.0}}, "weights of 'webvid'"),
         ({"sets": ("cc3m",), "folders": {"webvid": "x"}}, "folders of 'webvid'"),
+        ({"sets": ("cc3m",), "media": {"webvid": "x"}}, "media of 'webvid'"),
+        ({"sets": ("cc3m",), "files": {"train": "mine.json"}}, "mine.json beside data sets to mix"),
     ],
 )
 def test_wrong_mixtures_are_refused(place: Path, options: dict[str, Any], said: str) -> None:
@@ -92,23 +96,31 @@ def test_wrong_mixtures_are_refused(place: Path, options: dict[str, Any], said: 
 
 
 def test_a_set_may_lie_elsewhere(place: Path, root: Path, tmp_path: Path) -> None:
-    (root / "VideoChatGPT").rename(tmp_path / "elsewhere")
-    try:
-        folders = {"encoders": place / "towers/encoders", "language_model": place / "towers/language"}
-        given = {**folders, "index": tmp_path / "index", "sets": ("videochatgpt",)}
-        rows = Mixture(root, **given, folders={"videochatgpt": str(tmp_path / "elsewhere")}).dataset("train")
+    """All of it, or its videos alone."""
+    folders = {"encoders": place / "towers/encoders", "language_model": place / "towers/language"}
+    given = {**folders, "index": tmp_path / "index", "sets": ("videochatgpt",)}
+    (tmp_path / "VideoChatGPT").mkdir()
+    whole, annotations = root / "VideoChatGPT", tmp_path / "VideoChatGPT" / "VideoInstruct100K.json"
+    for made in (
+        Mixture(tmp_path, **given, folders={"videochatgpt": str(whole)}),
+        Mixture(tmp_path, **given, media={"videochatgpt": str(whole / "videos")}),
+    ):
+        rows = made.dataset("train")
         assert {len(rows[n].frames) for n in range(len(rows))} == {20}
-        with pytest.raises(DataError, match="no annotation file at"):
-            Mixture(root, **given).dataset("train")
-    finally:
-        (tmp_path / "elsewhere").rename(root / "VideoChatGPT")
+        annotations.write_bytes((whole / annotations.name).read_bytes())
+    annotations.unlink()
+    with pytest.raises(DataError, match="no annotation file at"):
+        Mixture(tmp_path, **given).dataset("train")
 
 
 def test_broken_rows_are_noted_once_and_stop_nothing(place: Path, root: Path, tmp_path: Path) -> None:
     """The others are learned from as if they were not there; a second epoch notes nothing anew."""
     bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M", num_workers=2)
-    assert call(place, "fit", "stage1", tmp_path / "run", *bad, *quarantine(0.5), "--trainer.max_epochs", "2") == 0
-    noted = list(read_jsonl(tmp_path / "run" / "quarantine.jsonl", Skipped))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "quarantine.jsonl").write_text('{"source": "cc3')  # as a killed run may leave it
+    assert call(place, "fit", "stage1", run, *bad, *quarantine(0.5), "--trainer.max_epochs", "2") == 0
+    noted = read_notes(tmp_path / "run" / "quarantine.jsonl", mend=False)
     assert sorted((one.index, one.id, one.media) for one in noted) == [(3, "3", "3.jpg"), (11, "11", "11.jpg")]
     assert {one.source for one in noted} == {"cc3m"}
 
@@ -116,12 +128,14 @@ def test_broken_rows_are_noted_once_and_stop_nothing(place: Path, root: Path, tm
 def test_too_many_broken_rows_end_the_run(
     place: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """What it names stays, also of a run that saved nothing yet."""
     bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M")
     assert call(place, "fit", "stage1", tmp_path / "run", *bad, *quarantine(0.03)) == 1
     said = capsys.readouterr().err
     assert "rows that had to be skipped" in said
     assert "dynfocus doctor" in said
     assert "3.jpg" in said or "11.jpg" in said
+    assert list(read_notes(tmp_path / "run" / "quarantine.jsonl", mend=False))
 
 
 def test_without_a_quarantine_a_broken_row_is_an_error(
@@ -175,3 +189,27 @@ def test_a_run_over_shards_equals_the_run_over_files(place: Path, root: Path, tm
     one, other = (load_file(folder / "run" / "projectors.safetensors") for folder in (tmp_path / "files", tmp_path))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_rehearsal_takes_rows_that_can_be_read(place: Path, root: Path, tmp_path: Path) -> None:
+    """The dearest row names no file; the next one is rehearsed, and what is rehearsed is no blank."""
+    sets = broken(root, tmp_path / "sets")
+    file = sets / "LLaVA-CC3M-Pretrain-595K" / "chat.json"
+    rows = json.loads(file.read_text())
+    rows[3]["conversations"][1]["value"] = "blue " * 30
+    rows[5]["conversations"][1]["value"] = "red " * 20
+    file.write_text(json.dumps(rows))
+    folders = {"encoders": place / "towers/encoders", "language_model": place / "towers/language"}
+    made = CC3M(sets, **folders, connector=tiny.SETTINGS, frame_rule=FrameRule(24), index=tmp_path, batch_size=4)
+    made.setup("fit")
+    dearest = made.most_expensive_batch()
+    assert dearest is not None
+    assert not dearest.skipped
+    assert "5" in {record.id for record in dearest.records}
+
+
+@pytest.mark.parametrize("share", ["0of8", "8/8", "-1/2", "1/"])
+def test_a_share_that_is_none_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sketch", "--config", "x.yaml", "--out", "y", f"--shard={share}"])
+    assert "such as 0/8" in capsys.readouterr().err

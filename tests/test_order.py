@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 from miniature import arguments
 
+from datamodules.accumulation import accumulation
 from datamodules.conversations import ConversationDataModule
 from datamodules.epochs import Mix
-from datamodules.order import ResumableBatches, Shared, accumulation
+from datamodules.order import ResumableBatches, Shared
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.experiment import EXPECTED, Experiment, run
 from dynfocus.processor import Example
