@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filming import VP9, numbered, numbers, with_bytes, written
-from PIL import Image, ImageOps
+from PIL import Image
 
 from dynfocus.errors import VideoError
 from dynfocus.settings import FrameRule
@@ -51,20 +51,51 @@ def test_images_of_any_mode(tmp_path, mode):
     assert np.abs(clip.frames[0].numpy().astype(int) - grey).max() <= 1
 
 
-def test_sixteen_bits_are_scaled(tmp_path):
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_sixteen_bits_are_scaled(tmp_path, name):
     ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
-    frame = read_image(saved(tmp_path / "a.png", ramp), FrameRule(size=64)).frames[0, ..., 0].numpy()
+    frame = read_image(saved(tmp_path / name, ramp), FrameRule(size=64)).frames[0, ..., 0].numpy()
     assert np.abs(frame - ramp / 257).max() <= 1
 
 
+def test_twelve_bits_are_scaled(tmp_path):
+    """A TIFF of 2 x 1 pixels, 0 and 4095, in three bytes."""
+    entries = [(256, 3, 2), (257, 3, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 3, 1)]
+    told = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in [*entries, (279, 4, 3)])
+    data = b"II*\0" + struct.pack("<I", 12) + b"\0\x0f\xff\0" + struct.pack("<H", 9) + told + bytes(4)
+    frame = read_image(with_bytes(tmp_path / "a.tif", data), FrameRule(size=2)).frames[0, 0, :, 0]
+    assert frame.tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("most", [255, 65535, 2**31 - 1])
+def test_numbers_whose_white_is_unknown_are_refused(tmp_path, most):
+    path = saved(tmp_path / "a.tif", np.full((4, 4), most, np.int32))
+    with pytest.raises(VideoError, match="whole numbers of 32 bits"):
+        read_image(path, FrameRule())
+
+
+LOSSLESS = {"a.png": {}, "a.webp": {"lossless": True}, "a.tif": {}, "b.tif": {"compression": "tiff_lzw"}}
+
+
+@pytest.mark.parametrize("name", [*LOSSLESS, "a.jpg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_turned_upright(tmp_path, orientation):
-    exif = Image.Exif()
+def test_photographs_are_turned_upright(tmp_path, orientation, name):
+    exif, stored = Image.Exif(), smooth(64, 64)
     exif[0x0112] = orientation
-    path = saved(tmp_path / "a.png", smooth(64, 64), exif=exif)
-    frame = read_image(path, FrameRule(size=64)).frames[0].numpy()
-    assert np.array_equal(frame, np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")))
-    assert np.array_equal(frame, smooth(64, 64)) == (orientation == 1)
+    shown = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.swapaxes(0, 1),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(stored),
+    }[orientation]
+    path = saved(tmp_path / name, stored, exif=exif, **LOSSLESS.get(name, {"quality": 98, "subsampling": 0}))
+    frame = read_image(path, FrameRule(size=64)).frames[0].numpy().astype(int)
+    assert np.abs(frame - shown).mean() < (2 if name == "a.jpg" else 1e-9)
+    assert np.array_equal(shown, stored) == (orientation == 1)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +192,15 @@ def test_pages_are_no_video(tmp_path):
     pages = [Image.fromarray(numbered(number)) for number in (3, 4)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     assert numbers(read_media(tmp_path / "a.tif", FrameRule(size=64, interpolation="box")).frames) == [3]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.mp4"])
+def test_a_webp_that_moves_is_its_first_frame(tmp_path, name):
+    frames = [Image.fromarray(numbered(number)) for number in (3, 4, 5)]
+    frames[0].save(tmp_path / name, "WEBP", save_all=True, append_images=frames[1:], duration=200, lossless=True)
+    clip = read_media(tmp_path / name, FrameRule(size=64, interpolation="box"))
+    assert clip.reader == "pillow"
+    assert numbers(clip.frames) == [3]
 
 
 def test_a_video_named_as_an_image_is_no_image(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 from fractions import Fraction
+from functools import cache
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from filming import EVERY, READERS, SPARSE, VP9, X264, X264_OPEN, X265, numbered
 from dynfocus.errors import ConfigError, VideoError
 from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
-from dynfocus.video import read_clip
+from dynfocus.video import read_clip, with_decord
 from dynfocus.video.packets import passed
 
 AV1 = {"preset": "12", "svtav1-params": "keyint=12"}
@@ -70,6 +71,22 @@ def test_without_decord_pyav_serves(tmp_path, monkeypatch):
     assert clip.reader == "pyav"
     assert numbers(clip.frames) == [2, 8, 14, 20, 25, 31, 37]
     with pytest.raises(ConfigError, match="without decord"):
+        read_clip(path, SPARSE, "decord")
+
+
+@pytest.mark.skipif("decord" not in READERS, reason="decord exists for Linux on x86-64 only")
+def test_a_decord_that_cannot_be_overheard_is_not_trusted(tmp_path, monkeypatch, caplog):
+    import decord
+
+    path = written(tmp_path / "a.mp4", count=120, options=X264)
+    assert read_clip(path, SPARSE).reader == "decord"
+    monkeypatch.setattr(with_decord, "overheard", cache(with_decord.overheard.__wrapped__))
+    monkeypatch.setattr(decord, "__path__", [str(tmp_path / "decord")])  # beside which there is no libavutil
+    for _ in range(3):
+        assert read_clip(path, SPARSE).reader == "pyav"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no libavutil" in caplog.text
+    with pytest.raises(ConfigError, match="overheard"):
         read_clip(path, SPARSE, "decord")
 
 

@@ -10,8 +10,9 @@ from filming import EVERY, READERS, VP9, X264, X264_OPEN, cut, folder, numbers, 
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from dynfocus.errors import VideoError
+from dynfocus.errors import AbsentError, VideoError
 from dynfocus.settings import FrameRule
+from dynfocus.sketches.clips import media_stamp
 from dynfocus.video import read_clip, read_media
 
 
@@ -44,6 +45,7 @@ BROKEN = {
         lambda at: cut(written(at / "a.mp4", muxing={"movflags": "faststart"}), 0.7),
         "of its 40 frames",
     ),
+    "a name too long for any file": (lambda at: at / f"{'x' * 300}.mp4", "no file"),
     "no video stream": (lambda at: sound(at / "a.mp4"), "no video stream"),
     "cut off, WebM": (
         lambda at: cut(written(at / "a.webm", codec="libvpx-vp9", options=VP9), 0.6),
@@ -70,6 +72,15 @@ def test_what_cannot_be_read_is_named(tmp_path, name, reader):
         read_clip(path, FrameRule(), reader)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", f"{'x' * 300}.mp4", "a\0b.mp4"])
+def test_an_absent_file_is_named_alike_by_all(tmp_path, name):
+    with pytest.raises(AbsentError, match="no file") as one:
+        read_media(tmp_path / name, FrameRule())
+    with pytest.raises(AbsentError) as other:
+        media_stamp(tmp_path / name)
+    assert str(one.value) == str(other.value)
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm"])

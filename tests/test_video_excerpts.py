@@ -1,5 +1,6 @@
 """Which frames a rule takes of a video, or of a stretch of it."""
 
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,58 @@ def test_picked_frames_of_a_stretch(gaps, fps, start, length):
         count = int((times[inside[-1]] - begins + 1e-3) * fps) + 1
         after = [[n for n in inside if times[n] >= begins + k / fps - 1e-3] for k in range(count)]
         assert taken == sorted({found[0] for found in after if found})
+
+
+def by_wanted_times(times: np.ndarray, fps: float, start: float, slack: float = 1e-3) -> list[int]:
+    """The first frame at or after each time that is wanted, for which all of those are laid out."""
+    first = int(np.searchsorted(times, start - slack))
+    within = times[first:]
+    if not len(within):
+        return []
+    wanted = start + np.arange(int((within[-1] - start + slack) * fps) + 1) / fps
+    return (first + np.unique(np.searchsorted(within, wanted - slack).clip(max=len(within) - 1))).tolist()
+
+
+@given(
+    st.lists(st.floats(0.002, 3), max_size=60) | st.lists(st.integers(2, 150).map(lambda ms: ms / 1000), max_size=60),
+    st.sampled_from([0.1, 0.3, 1, 2, 5, 10, 20, 24, 25, 30, 29.97, 100.0]) | st.floats(0.01, 500),
+    st.sampled_from([0.0, 1 / 3, 0.1, 0.5, 2.0]) | st.floats(0, 40),
+)
+def test_frames_are_those_of_the_wanted_times(gaps, fps, start):
+    times = np.cumsum([0, *gaps])
+    assert picked(times, FrameRule(fps=fps), start) == by_wanted_times(times, fps, start)
+
+
+@given(
+    st.lists(st.integers(1, 200), max_size=40, unique=True),
+    st.sampled_from([3, 7, 10, 24, 25, 29.97, 30]) | st.floats(0.1, 100),
+    st.sampled_from([0.0, 1 / 3, 0.1, 2.0]) | st.floats(0, 40),
+    st.sampled_from([-np.inf, 0, np.inf]),
+)
+def test_frames_that_are_just_in_time_or_just_late(wanted, fps, start, towards):
+    latest = start + np.sort(np.array(wanted, float)) / fps - 1e-3
+    times = np.array([0, *(np.nextafter(latest, towards) if towards else latest)])
+    assert picked(times, FrameRule(fps=fps), start) == by_wanted_times(times, fps, start)
+
+
+@pytest.mark.parametrize(("last", "fps"), [(1e8, 1.0), (3600.0, 1e6), (1e8, 1e6), (1e8, 1e300)])
+def test_frames_cost_what_frames_are_there_not_what_times(last, fps):
+    picked([0.0, 1.0], FrameRule())
+    tracemalloc.start()
+    try:
+        taken = picked([0.0, 0.04, last], FrameRule(fps=fps))
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+    assert taken == ([0, 1, 2] if fps > 1 else [0, 2])
+
+
+@given(st.floats(500, 1e5), st.integers(2, 40))
+def test_frames_closer_than_milliseconds_are_told_apart(rate, count):
+    times = np.arange(count) / rate
+    assert picked(times, FrameRule(fps=rate)) == list(range(count))
+    for number in range(count):
+        assert picked(times, FrameRule(fps=None), times[number], times[number] + 1 / rate) == [number]
 
 
 VIDEOS = {"h264": ("libx264", X264), "hevc": ("libx265", X265)}

@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dynfocus.errors import AbsentError, DynFocusError
+from dynfocus.errors import DynFocusError
 from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
 from dynfocus.sketches.digests import Stamp, stamp
 from dynfocus.sketches.entries import Damaged, glance
 from dynfocus.video import Clip, read_media
+from dynfocus.video.clip import existing
 
 Media = Path | Excerpt | None
 
@@ -39,11 +40,7 @@ def named(media: Media) -> str:
 
 def media_stamp(media: Path) -> Stamp:
     """The stamp of a video or image; raises AbsentError if there is no such file."""
-    if not Path(media).is_file():
-        raise AbsentError(
-            f"there is no file {media}", "a video or image file", "Check the path and the data set's root."
-        )
-    return stamp(media)
+    return stamp(existing(media).path)
 
 
 def read_or_blank(media: Media, rule: FrameRule) -> Clip:

@@ -1,4 +1,4 @@
-"""Any video or image file -> frames of one size, with time stamps: decord where it is right and fast, else PyAV."""
+"""Any video or image file -> frames of one size, with time stamps: decord where it is right and small, else PyAV."""
 
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,8 @@ def read_media(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
 
     Raises:
         VideoError: the only error that a file can cause, with its path and the cause: it is absent, cut off, damaged,
-            too large, neither image nor video, or has no frame in the stretch asked for.
+            too large, neither image nor video, or has no frame in the stretch asked for. Of damage in a video, what
+            `read_clip` says is noticed.
     """
     stretch = existing(media)
     still = is_still(stretch.path)
@@ -38,19 +39,25 @@ def read_media(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
 def read_clip(media: Path | str | Excerpt, rule: FrameRule, reader: Reader | None = None) -> Clip:
     """Decode the frames of a video that ``rule`` asks for; at most one is held at the file's own size at a time.
 
-    Damage that the decoder notices is an error, never a frame that is painted over, repeated or left out. A few wrong
-    bits that still make sense to a decoder are not noticed; those of HEVC, VP8 and VP9 notice the least.
+    Damage that is noticed is an error, never a frame that is painted over or repeated. Noticed is what the container
+    contradicts anywhere in the file, and what the decoder complains of in the frames that it goes through: where one
+    can jump, those from the last key frame before a wanted one on. Not noticed are a few wrong bits that still make
+    sense to a decoder (those of HEVC, VP8 and VP9 notice the least), and these ends of a file, which then counts as a
+    shorter video: a cut between two fragments of an MP4, between two clusters of a Matroska or WebM whose writer told
+    no length, between two parts of an AVI above 1 GB or anywhere in one without a length, or anywhere in MPEG-TS and
+    the containers that are not named here.
 
     Args:
         media: a video in any container and codec that FFmpeg knows, or a stretch of it: the frames at or after its
             start and before its end, by the file's own time stamps, where the first frame is at 0 s.
         rule: which frames, and their size; ``fps`` samples from the stretch's start on.
-        reader: ``decord`` or ``pyav`` alone; by default decord where it reads the file rightly and can jump over most
-            frames, else PyAV. decord alone refuses files of which it would give wrong frames, and may pile up frames.
+        reader: ``decord`` or ``pyav`` alone; by default decord where it reads rightly, can jump over most frames and
+            has small ones to hold, else PyAV. decord alone refuses files of which it would give wrong frames, and
+            may pile up frames, hundreds of megabytes at 1280 x 720.
 
     Raises:
         VideoError: if the file is absent, cut off, damaged, too large, or holds no frame in the stretch.
-        ConfigError: if decord is demanded where it is not installed.
+        ConfigError: if decord is demanded where it is not installed, or hides what its decoder complains of.
     """
     stretch = existing(media)
     if reader == "decord" and not installed():

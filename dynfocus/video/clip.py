@@ -1,5 +1,6 @@
 """Frames of one size with their time stamps, which frames a rule takes, and the one error of a file that fails."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
 
 SLACK = 1e-3  # seconds; time stamps in containers are often rounded to milliseconds
+FINEST = 1e9  # frames per second; no container tells times apart that are closer
 LONGEST = 300  # characters of a cause; decord's own hold a stack trace
 
 
@@ -43,12 +45,18 @@ def picked(
         start, end: only frames at or after ``start`` and before ``end`` count; ``fps`` samples from ``start`` on.
     """
     times, start = np.asarray(times, float), max(start, 0.0)
-    first, last = np.searchsorted(times, (start - SLACK, end - SLACK))
+    gaps = np.diff(times)
+    slack = min(SLACK, gaps.min(initial=2 * SLACK, where=gaps > 0) / 2)
+    first, last = np.searchsorted(times, (start - slack, end - slack))
     indices = np.arange(first, last)
     if rule.fps is not None and len(indices):
-        within = times[indices]
-        wanted = start + np.arange(int((within[-1] - start + SLACK) * rule.fps) + 1) / rule.fps
-        indices = first + np.unique(np.searchsorted(within, wanted - SLACK).clip(max=len(within) - 1))
+        # Of every frame, the last of the wanted times that it would serve: a frame is taken if that is a new one.
+        within, fps = times[indices], min(rule.fps, FINEST)
+        serves = np.floor((within - start + slack) * fps)
+        serves += start + (serves + 1) / fps - slack <= within
+        serves -= start + serves / fps - slack > within
+        serves = serves.clip(0, max(0.0, np.floor((within[-1] - start + slack) * fps)))
+        indices = indices[np.diff(serves, prepend=-1) > 0]
     if rule.frames is not None and rule.frames < len(indices):
         indices = indices[((np.arange(rule.frames) + 0.5) * len(indices) / rule.frames).astype(int)]
     return indices.tolist()
@@ -70,7 +78,7 @@ def existing(media: Path | str | Excerpt) -> Excerpt:
     """The file as a stretch of it, by default all of it; raises AbsentError if there is no such file."""
     stretch = media if isinstance(media, Excerpt) else Excerpt(Path(media), 0.0, float("inf"))
     path = Path(stretch.path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which, unlike Path's own, is false where a name is too long for the file system
         raise AbsentError(
             f"there is no file {path}", "a video or image file", "Check the path and the data set's root."
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from dynfocus.errors import VideoError
 from dynfocus.records import Excerpt
@@ -20,6 +21,8 @@ from dynfocus.video.resizing import resized
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # What is tried on a file, whatever its name: Pillow also knows formats that are videos, and one that runs programs.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
+PAGED = frozenset({"MPO", "TIFF", "WEBP"})  # the first of several frames is taken; FFmpeg cannot read a WebP's
+WHOLE = 16  # bits; what more of them mean, no file tells
 CLEAR = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,22 +40,22 @@ def is_still(path: Path) -> bool | None:
     """Whether the file is, by what it holds, an image of one frame; False if it moves; None if it is no image."""
     try:
         with _opened(path) as image:
-            return not getattr(image, "is_animated", False) or image.format in ("TIFF", "MPO")
+            return not getattr(image, "is_animated", False) or image.format in PAGED
     except Exception:  # Pillow's plugins raise what they like; whoever reads the file then says why it fails
         return None
 
 
 def read_image(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
     """Read an image of any mode as a clip of one frame at 0 s: upright as its EXIF data say, where they can be
-    read, and the first of its pages.
+    read, and the first of its pages, or of the frames of a WebP that moves.
 
     Departs: clear pixels are laid on white, as pages and browsers show them; the usual conversion to RGB shows what
-    happens to be stored where nothing is to be seen. 16 bits are scaled to 8; floating-point pixels count from 0 to
-    255.
+    happens to be stored where nothing is to be seen. Up to 16 bits are scaled to 8; floating-point pixels count from
+    0 to 255.
 
     Raises:
-        VideoError: if the file is absent, no image, broken, or larger than ``rule.max_pixels``, which its header tells
-            before a pixel is decoded.
+        VideoError: if the file is absent, no image, broken, of whole numbers of more than 16 bits, or larger than
+            ``rule.max_pixels``, which its header tells before a pixel is decoded.
     """
     stretch = existing(media)
     chosen(np.zeros(1), rule, stretch)
@@ -82,6 +85,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # Pillow itself turns some formats as it loads them, and then says so
     try:
         with guard, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -91,11 +95,21 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def _bits(image: Image.Image) -> int:
+    """Of one channel; raises ValueError where they are too many to know what is white."""
+    told = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)) if isinstance(image, TiffImageFile) else (WHOLE,)
+    if image.mode.startswith("I") and told[0] > WHOLE:
+        raise ValueError(f"its pixels are whole numbers of {told[0]} bits, and nothing tells which of them is white")
+    return told[0]
+
+
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     """RGB ``[H, W, 3]``."""
+    most = 2 ** _bits(image) - 1
     image = _upright(image)
     if image.mode.startswith("I"):  # Pillow itself would clip 16 bits
-        image = Image.fromarray((np.asarray(image).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+        values = np.asarray(image).astype(np.int64).clip(0) * 255 // most
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
         image = Image.fromarray(np.nan_to_num(np.asarray(image)).clip(0, 255).astype(np.uint8))
     if image.mode in CLEAR or "transparency" in image.info:

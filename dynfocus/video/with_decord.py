@@ -5,6 +5,7 @@ import ctypes
 import importlib
 from functools import cache
 from importlib.util import find_spec
+from logging import getLogger
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dynfocus.errors import ConfigError
 from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import SLACK, Clip, chosen, unreadable
@@ -21,6 +23,8 @@ from dynfocus.video.resizing import resized_all
 ERROR = 16  # FFmpeg's level
 SPARED = 0.5  # share of the frames up to the last one asked for
 ROUNDED = 1e-6  # decord's time stamps are float32
+PILE = 16 << 20  # bytes of frames that it may pile up
+log = getLogger(__name__)
 
 
 def installed() -> bool:
@@ -29,7 +33,7 @@ def installed() -> bool:
 
 
 @cache
-def complaints() -> list[str] | None:
+def overheard() -> list[str] | None:
     """A list that grows with every error of decord's FFmpeg, which conceals what it cannot decode; None if unheard of.
 
     It stays in place for the whole process, so that readers in several threads cannot silence each other.
@@ -37,6 +41,7 @@ def complaints() -> list[str] | None:
     decord: ModuleType = importlib.import_module("decord")
     libraries = list((Path(decord.__path__[0]).parent / "decord.libs").glob("libavutil*.so*"))
     if len(libraries) != 1:
+        log.warning("decord does without its FFmpeg's complaints of damage (no libavutil beside it): PyAV reads alone")
         return None
     library, heard = ctypes.CDLL(str(libraries[0])), []
 
@@ -51,12 +56,12 @@ def complaints() -> list[str] | None:
 
 
 def jumps_far(stretch: Excerpt, rule: FrameRule, packets: Packets) -> bool:
-    """Whether jumping spares so many frames that decord is faster than PyAV, and small.
+    """Whether jumping spares so many frames that decord is faster than PyAV, and it stays small.
 
     Where it has to go through most frames it takes twice as long, for PyAV leaves out those that no other is predicted
-    from; and its decoder, a thread that nothing holds back, piles up frames: hundreds of megabytes at 1280 x 720.
+    from; and its decoder, a thread that nothing holds back, piles up the frames from one key frame to the next.
     """
-    if packets.times is None or packets.keys is None:
+    if packets.times is None or packets.keys is None or packets.bulk > PILE:
         return False
     indices = chosen(packets.times, rule, stretch)
     return passed(indices, packets.keys) <= SPARED * (indices[-1] + 1)
@@ -65,10 +70,16 @@ def jumps_far(stretch: Excerpt, rule: FrameRule, packets: Packets) -> bool:
 def read_with_decord(stretch: Excerpt, rule: FrameRule, packets: Packets, last_resort: bool) -> Clip | None:
     """The clip as decord reads it; None where it fails or is not to be trusted, unless it is the ``last_resort``."""
     decord: ModuleType = importlib.import_module("decord")
-    heard = complaints()
-    if heard is None and not last_resort:
+    heard = overheard()
+    if heard is None:
+        if last_resort:
+            raise ConfigError(
+                "reader=decord of a build whose FFmpeg cannot be overheard",
+                "decord with its libavutil beside it, or damage would be painted over",
+                "Install decord's own wheel, or use pyav.",
+            )
         return None
-    before = len(heard or [])
+    before = len(heard)
     try:
         video = decord.VideoReader(str(stretch.path.absolute()), ctx=decord.cpu(0), num_threads=1)
         if len(video) == 0:
@@ -80,8 +91,8 @@ def read_with_decord(stretch: Excerpt, rule: FrameRule, packets: Packets, last_r
             raise RuntimeError(f"its packets and decord's {len(stamps)} frames do not agree")
         indices = chosen(times, rule, stretch)
         frames = resized_all((_frame(video, index) for index in indices), len(indices), rule)
-        if frames is None or (heard is not None and len(heard) > before):
-            raise RuntimeError(f"its decoder reports: {heard[before] if heard else 'too few frames'}")
+        if frames is None or len(heard) > before:
+            raise RuntimeError(f"its decoder reports: {heard[before] if len(heard) > before else 'too few frames'}")
     except (RuntimeError, decord.DECORDError, IndexError, ValueError) as error:
         if last_resort:
             raise unreadable(stretch.path, error) from error

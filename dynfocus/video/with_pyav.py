@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -16,18 +17,25 @@ from dynfocus.video.clip import Clip, chosen, unreadable
 from dynfocus.video.packets import Packets, video_stream
 from dynfocus.video.resizing import resized_all
 
+NEAR = 4  # frames; to decode so many is quicker than to jump over them
+
 
 def read_with_pyav(stretch: Excerpt, rule: FrameRule, packets: Packets) -> Clip:
-    """The clip as PyAV reads it: once through the file, or twice where packets do not tell the times of all frames.
+    """The clip as PyAV reads it: by jumping to the key frame before each where that is known to be right, else once
+    through the file, or twice where packets do not tell the times of all frames.
 
     Raises:
         VideoError: if no frame is there, or the decoder conceals damage in one that is asked for.
     """
     if packets.stamps is not None and packets.times is not None:
         times, indices = packets.times, chosen(packets.times, rule, stretch)
-        frames = resized_all(_at(stretch, packets.stamps[indices], packets.stamps[0]), len(indices), rule)
-        if frames is not None:
-            return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
+        ways = {False: [Run(int(packets.stamps[0]), packets.stamps[indices].tolist())]}
+        if packets.seekable and packets.keys is not None:
+            ways = {True: runs(packets.stamps, packets.keys, indices)} | ways
+        for jumps, way in ways.items():
+            frames = resized_all(_at(stretch, way, jumps), len(indices), rule)
+            if frames is not None:
+                return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
     stamps, seconds = [], []
     for frame in _all(stretch):
         if frame.time is None or frame.pts is None:
@@ -48,24 +56,63 @@ def read_with_pyav(stretch: Excerpt, rule: FrameRule, packets: Packets) -> Clip:
     return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
 
 
-def _at(stretch: Excerpt, stamps: NDArray[np.int64], first: np.int64) -> Iterator[NDArray[np.uint8]]:
-    """Frames with these stamps, in this order; fewer where the file shows others than its packets say."""
-    wanted, turn = stamps.tolist(), Upright(stretch)
-    kept = {*wanted, int(first)}
+@dataclass(frozen=True)
+class Run:
+    """Frames that are decoded one after another.
+
+    Attributes:
+        begins: the stamp of the frame that decoding begins with.
+        wanted: stamps of those that are asked for, ascending.
+    """
+
+    begins: int
+    wanted: list[int]
+
+
+def runs(stamps: NDArray[np.int64], keys: NDArray[np.int64], indices: list[int]) -> list[Run]:
+    """The frames in runs from the last key frame before each on; what lies between two near ones is decoded too."""
+    found: list[Run] = []
+    last = -1
+    for index, key in zip(indices, keys[np.searchsorted(keys, indices, side="right") - 1].tolist(), strict=True):
+        if not found or key > last + NEAR:
+            found.append(Run(int(stamps[key]), []))
+        found[-1].wanted.append(int(stamps[index]))
+        last = index
+    return found
+
+
+def _at(stretch: Excerpt, way: list[Run], jumps: bool) -> Iterator[NDArray[np.uint8]]:
+    """The frames of these runs; fewer where the file shows others than its packets say, or a jump misses."""
+    turn = Upright(stretch)
     with _opened(stretch) as (container, stream):
-        context, begun = stream.codec_context, False
-        for packet in container.demux(stream):
-            # What no other frame is predicted from need not be decoded: in most files, every second frame.
-            context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in kept else "NONREF"
-            for frame in packet.decode():
-                if not begun and frame.pts != first:
+        for run in way:
+            if jumps:
+                try:
+                    container.seek(run.begins, stream=stream)
+                except av.FFmpegError:
                     return
-                begun = True
-                if frame.pts == wanted[0]:
-                    yield turn(frame)
-                    wanted.pop(0)
-                    if not wanted:
-                        return
+            given = 0
+            for frame in _run(container, stream, run):
+                given += 1
+                yield turn(frame)
+            if given < len(run.wanted):
+                return
+
+
+def _run(container: Any, stream: Any, run: Run) -> Iterator[av.VideoFrame]:
+    kept, context, given, begun = {run.begins, *run.wanted}, stream.codec_context, 0, False
+    for packet in container.demux(stream):
+        # What no other frame is predicted from need not be decoded: in most files, every second frame.
+        context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in kept else "NONREF"
+        for frame in packet.decode():
+            if not begun and frame.pts != run.begins:
+                return
+            begun = True
+            if frame.pts == run.wanted[given]:
+                yield frame
+                given += 1
+                if given == len(run.wanted):
+                    return
 
 
 def _all(stretch: Excerpt) -> Iterator[av.VideoFrame]:
