@@ -36,6 +36,9 @@ def known(
     for name, rows in out.items():
         if len(rows):
             rank_zero_info(f"{len(rows)} rows of {name} are left out, as `dynfocus doctor` found them")
+    for reading in readings:
+        if found[reading.annotations.source.name] is None and (said := reading.missed()):
+            rank_zero_info(said)
     mix = Mix({reading.annotations.source.name: len(reading.annotations) for reading in readings}, weights, seed, out)
     costs = np.concatenate(
         [row_costs(reading, found[name], not group) for name, reading in zip(found, readings, strict=True)]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -80,7 +81,8 @@ class Processor:
             chat template is told as the system's message.
         slots: whether the first turn alone or every turn shows the video again.
         answers: true to give the answers (training), false to leave the last one open (asking).
-        seed: keys on which side of the question a training row's video stands.
+        seed: keys on which side of the question a training row's video stands, with the name of the row's data set and
+            its number there: however sets are mixed, its prompt is the same.
         longest_instruction: tokens of a question that the instruction encoder reads at most, the last ones where its
             tokenizer truncates on the left; the language model reads all of it.
         new_tokens: room of the context that an open question leaves for its answer.
@@ -163,13 +165,18 @@ class Processor:
             skipped=tuple(example.skipped for example in taken if example.skipped and not example.extra),
         )
 
-    def measure(self, row: Row, frames: int) -> Measure:
+    def measure(self, row: Row, frames: int, number: int | None = None) -> Measure:
         """What a row costs that shows so many frames, however long that is.
+
+        Args:
+            row: of any data set.
+            frames: that its video or image has.
+            number: the row's in its data set, where that is not its ``index``.
 
         Raises:
             PromptError: if it does not fit its template, or holds nothing to learn in training.
         """
-        encoded, visual = self._written(row, frames)
+        encoded, visual = self._written(row, frames, row.index if number is None else number)
         slots = encoded.input_ids.count(self.image_id)
         return Measure(len(encoded.input_ids) - slots, slots, _targets(encoded), visual)
 
@@ -180,41 +187,43 @@ class Processor:
     def _taken(self, example: Example) -> tuple[Example, Encoded]:
         """The example as it is, or a blank one of one frame in its place, with its prompt."""
         row = example.row
+        number = row.index if example.place is None else example.place
         if example.skipped is None:
             try:
                 _check_events(row, example.length)
-                return example, self._encode(row, example.length)
+                return example, self._encode(row, example.length, number)
             except (PromptError, DataError) as error:
                 if not self.lenient:
                     raise
-                place = row.index if example.place is None else example.place
-                example = replace(_first_frame(example), skipped=noted(row.source, place, row, error))
+                example = replace(_first_frame(example), skipped=noted(row.source, number, row, error))
         return replace(example, row=blank_row(row.index)), Encoded([_end(self.tokenizer)], [IGNORED])
 
-    def _encode(self, row: Row, frames: int) -> Encoded:
-        encoded, visual = self._written(row, frames)
+    def _encode(self, row: Row, frames: int, number: int) -> Encoded:
+        encoded, visual = self._written(row, frames, number)
         slots = encoded.input_ids.count(self.image_id)
         total, new = len(encoded.input_ids) + slots * (visual - 1), 0 if self.answers else self.new_tokens
         if total + new > self.context:
-            once_fits = slots > 1 and len(self._prompt(row, "first").input_ids) - 1 + visual + new <= self.context
+            once = len(self._prompt(row, "first", number).input_ids) - 1 + visual
+            once_fits = slots > 1 and once + new <= self.context
             raise too_long(row, total, slots, frames, self.settings, self.context, new, once_fits)
         return expand(encoded, self.image_id, [visual] * slots)
 
-    def _written(self, row: Row, frames: int) -> tuple[Encoded, int]:
+    def _written(self, row: Row, frames: int, number: int) -> tuple[Encoded, int]:
         """The prompt with one id for each visual slot, and what each of them costs."""
-        encoded = self._prompt(row, self.slots)
+        encoded = self._prompt(row, self.slots, number)
         seen = row.media is not None
         expand(encoded, self.image_id, [1] * (len(row.turns) if self.slots == "every" else 1) * seen)
         if self.answers and not _targets(encoded):
             raise PromptError(f"row {row.id!r} without any answer", "something to learn", "Drop it or answer it.")
         return encoded, budget(frames, self.settings).visual_tokens if seen else 0
 
-    def _prompt(self, row: Row, slots: Turns) -> Encoded:
+    def _prompt(self, row: Row, slots: Turns, number: int) -> Encoded:
         if not row.turns:
             raise PromptError(f"row {row.id!r} without any turn", "one question at least", "Drop the row or mend it.")
         turns = row.turns if self.answers else (*row.turns[:-1], Turn(row.turns[-1].question, None))
         seen = row.media is not None
-        after = self.answers and seen and np.random.default_rng((self.seed, row.index)).random() < 0.5
+        key = (self.seed, crc32(row.source.encode()), number)
+        after = self.answers and seen and np.random.default_rng(key).random() < 0.5
         place: Place = "after" if after else "before"
         template = TEMPLATES[self.prompt] if self.system_prompt else replace(TEMPLATES[self.prompt], opening="")
         return encode(self.tokenizer, turns, template, seen, place, slots)

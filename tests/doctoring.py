@@ -50,7 +50,7 @@ def broken_set(root: Path) -> tuple[list[dict], dict[int, str]]:
     with_bytes(root / "garbage.png", b"no image" * 99)
     cut(written(root / "deep.mp4", muxing={"movflags": "faststart"}), 0.7)
     written(root / "long.mp4", count=40)
-    named: list[tuple[dict[str, str], str | None]] = [
+    named: list[tuple[dict[str, Any], str | None]] = [
         ({"video": "good.mp4"}, None),
         ({"video": "good.mp4"}, None),
         ({"image": "good.png"}, None),

@@ -94,7 +94,8 @@ MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experi
 TORCH_FREE = (
     *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
-    *("dynfocus.arguments", "dynfocus.faults", "dynfocus.doctor.checkup", "dynfocus.doctor.findings"),
+    *("dynfocus.arguments", "dynfocus.faults", "dynfocus.doctor.checkup"),
+    *("dynfocus.doctor.earlier", "dynfocus.doctor.findings"),
 )
 KNOW_LIGHTNING = (
     *("dynfocus.lit", "dynfocus.checkpoints", "dynfocus.sharding", "dynfocus.experiment", "datamodules", "callbacks"),

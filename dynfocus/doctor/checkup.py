@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 
 from dynfocus.budget import budget
 from dynfocus.disk import whole
-from dynfocus.errors import DataError, DiskError
+from dynfocus.errors import DataError
+from dynfocus.faults import QUARANTINE, append_notes, read_notes
 from dynfocus.records import Skipped, write_jsonl
 from dynfocus.settings import ConnectorSettings
 
-KEY, NUMBERS, QUARANTINE = "key.json", "rows.npy", "quarantine.jsonl"
-FORMAT = 1  # a higher number leaves all older checkups unread
+KEY, NUMBERS = "key.json", "rows.npy"
+FORMAT = 2  # a higher number leaves all older checkups unread
 # One record a row, of a size that divides a page's: a row is on disk whole or not at all, whatever ends the machine.
 RECORD = np.dtype(
     [("frames", "<i4"), ("text", "<i4"), ("slots", "<i4"), ("targets", "<i4"), ("medium", "<u8"), ("spare", "<u8")]
@@ -63,7 +63,10 @@ class Checkup:
             raise _damaged(self.folder / NUMBERS, f"{self.records.shape} records for {rows} rows")
         self.frames, self.text = self.records["frames"], self.records["text"]
         self.slots, self.targets, self.media = (self.records[name] for name in ("slots", "targets", "medium"))
-        noted = _read_notes(self.folder / QUARANTINE, mend=write)
+        try:
+            noted = read_notes(self.folder / QUARANTINE, mend=write)
+        except DataError as error:
+            raise _damaged(self.folder / QUARANTINE, error.__cause__) from error
         self.bad = {one.index: one for one in noted if self.frames[one.index] < 0}
 
     @classmethod
@@ -72,7 +75,8 @@ class Checkup:
 
         Args:
             index: folder of index files.
-            key: all that the numbers hang on, as JSON; ``source`` in it is the data set's name.
+            key: all that the numbers hang on, as JSON; ``source`` in it is the data set's name, and all but
+                ``tokenizer`` and ``prompt`` is what frames hang on.
             rows: rows of the data set.
 
         Raises:
@@ -87,7 +91,7 @@ class Checkup:
             with whole(folder) as part:
                 part.mkdir()
                 np.save(part / NUMBERS, records)
-                (part / KEY).write_text(json.dumps(key, sort_keys=True, indent=1))
+                (part / KEY).write_text(json.dumps({"format": FORMAT, **key}, sort_keys=True, indent=1))
         return cls(folder, rows, write=True)
 
     @classmethod
@@ -97,11 +101,14 @@ class Checkup:
         Raises:
             DataError: if it is damaged.
         """
+        found = cls.find(index, key, rows)
+        return found if found is not None and found.finished else None
+
+    @classmethod
+    def find(cls, index: Path, key: dict[str, Any], rows: int) -> "Checkup | None":
+        """The checkup under ``key``, finished or not; None where there is none. Raises DataError."""
         folder = _place(index, key)
-        if not (folder / KEY).exists():
-            return None
-        found = cls(folder, rows)
-        return found if found.finished else None
+        return cls(folder, rows) if (folder / KEY).exists() else None
 
     def __reduce__(self) -> tuple[Callable[..., "Checkup"], tuple[Path, int]]:
         return Checkup, (self.folder, len(self))  # to a loader's process the place alone, not the numbers
@@ -126,22 +133,15 @@ class Checkup:
         """Whether every row was looked at."""
         return int((self.frames >= 0).sum()) + len(self.bad) == len(self)
 
-    def note(self, bad: Iterable[Skipped]) -> None:
-        """Remember rows that cannot be learned from; raises DiskError."""
+    def note(self, bad: Iterable[Skipped], medium: bool = False) -> None:
+        """Remember rows that cannot be learned from, for what they show or else for themselves; raises DiskError."""
         bad = list(bad)
-        if not bad:
-            return
-        try:
-            with open(self.folder / QUARANTINE, "ab", buffering=0) as file:
-                file.write("".join(json.dumps(asdict(one)) + "\n" for one in bad).encode())
-        except OSError as error:
-            raise DiskError(
-                f"{self.folder / QUARANTINE}, which could not be written ({error})",
-                "a writable folder with room",
-                "Free some room; the same command goes on from here.",
-            ) from error
+        append_notes(self.folder / QUARANTINE, bad)
         self.bad |= {one.index: one for one in bad}
-        self.records["frames"][[one.index for one in bad]] = -1
+        rows = [one.index for one in bad]
+        self.records["frames"][rows] = -1
+        if not medium:
+            self.records["medium"][rows] = 0
 
     def measure(self, measured: dict[int, Measured]) -> None:
         """Remember what rows cost besides frames; those that show nothing are good by that."""
@@ -155,6 +155,22 @@ class Checkup:
         self.records["frames"][rows] = frames
         for row in rows:
             self.bad.pop(row, None)
+
+    def take(self, other: "Checkup", rows: NDArray[np.int64]) -> None:
+        """Settle those of the ``rows`` that show what some good row of another checkup shows."""
+        known = np.flatnonzero((other.frames > 0) & (other.media != 0))
+        media, first = np.unique(other.media[known], return_index=True)
+        shown = self.media[rows]
+        rows, shown = rows[np.isin(shown, media)], shown[np.isin(shown, media)]
+        self.records["frames"][rows] = other.frames[known[first[np.searchsorted(media, shown)]]]
+        for row in self.bad.keys() & set(rows.tolist()):
+            self.bad.pop(row)
+
+    @property
+    def causes(self) -> dict[int, str]:
+        """What is wrong with the media that could not be read, by their numbers."""
+        noted = ((int(self.media[row]), one) for row, one in self.bad.items())
+        return {medium: one.cause for medium, one in noted if medium and one.fault == "unreadable"}
 
     def close(self, too_long: Iterable[Skipped]) -> Path:
         """Write the quarantine whole and in the rows' order; returns its path.
@@ -186,23 +202,31 @@ def over_long(checkup: Checkup, settings: ConnectorSettings, context: int) -> ND
     return np.flatnonzero(costs(checkup, settings) > context)
 
 
+def others(index: Path, key: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Other checkups of data sets of this name: where each lies, and its key.
+
+    Raises:
+        DataError: if a key is damaged.
+    """
+    found, own = {}, _place(index, key)
+    for path in sorted(own.parent.glob(f"{_name(key)}-*/{KEY}")):
+        try:
+            held = json.loads(path.read_text())
+            same = held.pop("format", 1) == FORMAT and held["source"] == key["source"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, error) from error
+        if same and path.parent != own:
+            found[path.parent] = held
+    return found
+
+
 def _place(index: Path, key: dict[str, Any]) -> Path:
     digest = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
-    return Path(index) / "checkups" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', str(key['source']))}-{digest[:16]}"
+    return Path(index) / "checkups" / f"{_name(key)}-{digest[:16]}"
 
 
-def _read_notes(path: Path, mend: bool) -> list[Skipped]:
-    """The noted rows; the half of a line that a killed doctor has left is no note, and ``mend`` cuts it off."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    end = text.rfind(b"\n") + 1
-    if mend and end < len(text):
-        os.truncate(path, end)
-    try:
-        return [Skipped(**json.loads(line)) for line in text[:end].splitlines()]
-    except (ValueError, TypeError) as error:
-        raise _damaged(path, error) from error
+def _name(key: dict[str, Any]) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", str(key["source"]))
 
 
 def _damaged(path: Path, cause: object) -> DataError:

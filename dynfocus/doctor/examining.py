@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dynfocus.doctor.checkup import Checkup, Measured, costs, over_long, visual
+from dynfocus.doctor.earlier import missed, recall
 from dynfocus.doctor.findings import Findings, findings
 from dynfocus.doctor.workers import Workers
 from dynfocus.errors import DynFocusError, LongError, PromptError
@@ -47,14 +49,24 @@ class Reading:
     @property
     def key(self) -> dict[str, Any]:
         """All that a checkup's numbers hang on: neither the connector's settings nor the context are among it."""
-        source, processor = self.annotations.source, self.processor
+        annotations, processor = self.annotations, self.processor
+        places = {"folder": os.path.realpath(self._home), "links": annotations.links, "stamp": annotations.stamp}
         return {
-            "source": source.name,
-            "annotations": [asdict(source), str(self.annotations.root), self.annotations.links, self.annotations.stamp],
+            "source": annotations.source.name,
+            "annotations": asdict(annotations.source) | places,
             "rule": asdict(self.rule),
             "tokenizer": _digest(processor.tokenizer),
-            "prompt": [processor.prompt, processor.system_prompt, processor.slots],
+            "prompt": {
+                "template": processor.prompt,
+                "system_prompt": processor.system_prompt,
+                "slots": processor.slots,
+                "seed": processor.seed,
+            },
         }
+
+    @property
+    def _home(self) -> Path:
+        return self.annotations.root / self.annotations.source.folder
 
     def open(self) -> Checkup:
         """The checkup for the doctor to go on with; raises DataError, DiskError."""
@@ -63,6 +75,10 @@ class Reading:
     def load(self) -> Checkup | None:
         """The checkup for training; None where the doctor has not finished one. Raises DataError."""
         return Checkup.load(self.annotations.folder, self.key, len(self.annotations))
+
+    def missed(self) -> str | None:
+        """What has to be said where `load` gives None though the doctor was run here; else None. Raises DataError."""
+        return missed(self.annotations.folder, self.key, len(self.annotations))
 
     def rows(self, numbers: Sequence[int]) -> list[Measured | Skipped]:
         """What each of some rows costs besides frames, and what it shows; or what is wrong with it."""
@@ -78,13 +94,13 @@ class Reading:
         except FAILING as error:
             return self.skipped(number, None, error)
         try:
-            measured = self.processor.measure(row, 1)
+            measured = self.processor.measure(row, 1, number)
         except PromptError as error:
             return self.skipped(number, row, error)
         medium = 0
         if row.media is not None:
             try:
-                medium = _number(self._held(row) or self.annotations.find(row))
+                medium = self._number(self._held(row) or self.annotations.find(row))
             except FAILING as error:
                 return self.skipped(number, row, error)
         return Measured(measured.text, measured.slots, measured.targets, medium)
@@ -114,6 +130,13 @@ class Reading:
         address = self.annotations.address(row)
         stored = None if self.cache is None else self.cache.stored
         return address if address is not None and stored is not None and stored.holds(address) else None
+
+    def _number(self, medium: Path | Excerpt | str | None) -> int:
+        """A number of 64 bits, not 0, for a medium: two of ten million share one with a chance of 3 in a million."""
+        span = (medium.start, medium.end) if isinstance(medium, Excerpt) else ()
+        path = medium.path if isinstance(medium, Excerpt) else medium
+        name = os.path.relpath(path, self._home) if isinstance(path, Path) else (path,)
+        return int.from_bytes(hashlib.blake2b(repr((name, *span)).encode(), digest_size=8).digest(), "little") or 1
 
     def skipped(self, number: int, row: Row | None, error: Exception) -> Skipped:
         """The record of a bad row."""
@@ -149,6 +172,7 @@ def diagnose(
 def examine(reading: Reading, checkup: Checkup, workers: int = 2, retry: bool = False, progress: bool = True) -> None:
     """Look at the rows that ``checkup`` does not know yet: first at each row, then once at each medium they show.
 
+    A medium that was looked at already, in the same way and for other prompts, is not read again.
     What is found is kept at once: killed at any time, the next call goes on. Arguments and errors as in `diagnose`.
     """
     if reading.cache is not None:
@@ -159,24 +183,27 @@ def examine(reading: Reading, checkup: Checkup, workers: int = 2, retry: bool = 
     name = reading.annotations.source.name
     with Workers(reading, workers) as pool:
         unread = np.flatnonzero(todo & (again | checkup.unread)).tolist()
+        jobs = [unread[n : n + ROWS] for n in range(0, len(unread), ROWS)]
         with tqdm(total=len(unread), desc=f"{name}: rows", unit="row", disable=not progress, delay=1) as bar:
-            for numbers, found in pool.each("rows", (unread[n : n + ROWS] for n in range(0, len(unread), ROWS))):
+            for numbers, found in pool.each("rows", jobs):
                 said = found or [reading.skipped(numbers[0], None, DEADLY)]
                 bad = [one for one in said if isinstance(one, Skipped)]
                 checkup.measure({n: one for n, one in zip(numbers, said, strict=True) if isinstance(one, Measured)})
                 checkup.note(bad)
                 todo[[one.index for one in bad]] = False
                 bar.update(len(numbers))
-        groups = list(_groups(checkup, np.flatnonzero(todo & (again | (checkup.frames < 0)))))
+        new = np.flatnonzero(todo & ~again & (checkup.frames < 0))
+        recall(checkup, reading.key, reading.annotations, new, faults=not retry)
+        groups = list(_groups(checkup, np.flatnonzero(~checkup.looked | (todo & again))))
         with tqdm(total=len(groups), desc=f"{name}: media", unit="file", disable=not progress, delay=1) as bar:
-            for (rows,), found in pool.each("media", ([group] for group in groups)):
+            for (rows,), found in pool.each("media", [[group] for group in groups]):
                 if found is None:
                     annotations = reading.annotations
                     found = [[reading.skipped(n, annotations[n], DEADLY) for n in rows]]
                 if isinstance(found[0], int):
                     checkup.settle(rows, found[0])
                 else:
-                    checkup.note(found[0])
+                    checkup.note(found[0], medium=True)
                 bar.update()
 
 
@@ -196,11 +223,6 @@ def _groups(checkup: Checkup, rows: np.ndarray) -> Iterator[list[int]]:
     rows = rows[np.argsort(checkup.media[rows], kind="stable")]
     groups = np.split(rows, np.flatnonzero(np.diff(checkup.media[rows])) + 1) if len(rows) else []
     yield from sorted(group.tolist() for group in groups)
-
-
-def _number(medium: Path | Excerpt | str | None) -> int:
-    """A number of 64 bits, not 0, for a medium: two of ten million share one with a chance of 3 in a million."""
-    return int.from_bytes(hashlib.blake2b(repr(medium).encode(), digest_size=8).digest(), "little") or 1
 
 
 def _digest(tokenizer: Any) -> str:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as ended
@@ -28,12 +28,13 @@ class Workers:
 
     Args:
         work: the object; it is pickled once for each process.
-        count: processes; 0 works in this one.
+        count: processes at most, as there are never more than jobs; 0 works in this one.
     """
 
     def __init__(self, work: Any, count: int) -> None:
         self.work, self.count = work, count
         self.pool: ProcessPoolExecutor | None = None
+        self.size = 0  # processes that the pool may have
 
     def __enter__(self) -> "Workers":
         return self
@@ -41,7 +42,7 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def each(self, method: str, jobs: Iterable[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], Any]]:
+    def each(self, method: str, jobs: Sequence[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], Any]]:
         """Each job and what ``method`` makes of it, in the order in which they are done.
 
         Jobs in hand when a process dies are done again, one item at a time and each in a process alone; an item that
@@ -57,11 +58,13 @@ class Workers:
             return
         waiting: dict[Future, Sequence[Any]] = {}
         suspects: list[Any] = []
-        left = iter(jobs)
+        left, count = iter(jobs), min(self.count, len(jobs))
+        if count > self.size:
+            self._end()
         while True:
-            while not suspects and len(waiting) < AHEAD * self.count and (job := next(left, None)) is not None:
+            while not suspects and len(waiting) < AHEAD * count and (job := next(left, None)) is not None:
                 try:
-                    waiting[self._started(self.count).submit(_do, method, job)] = job
+                    waiting[self._started(count).submit(_do, method, job)] = job
                 except BrokenProcessPool:
                     suspects += job
             if not waiting and not suspects:
@@ -93,13 +96,14 @@ class Workers:
             fresh = multiprocessing.get_context("forkserver")
             known = [kind.__module__ for kind in type(self.work).__mro__]
             fresh.set_forkserver_preload(known)  # imported once for all of them
+            self.size = count
             self.pool = ProcessPoolExecutor(count, fresh, initializer=_begin, initargs=(self.work,))
             try:  # or a process that cannot start would be taken for one that dies of its job
                 self.pool.submit(_begun).result()
             except BrokenProcessPool as error:
                 self._end()
                 raise ConfigError(
-                    f"{self.count} worker processes, which do not start",
+                    f"{count} worker processes, which do not start",
                     'room for them, and in a script of your own the guard `if __name__ == "__main__":`',
                     "Ask for fewer workers; 0 works without.",
                 ) from error
@@ -108,7 +112,7 @@ class Workers:
     def _end(self) -> None:
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
-        self.pool = None
+        self.pool, self.size = None, 0
 
 
 def _begin(work: Any) -> None:
