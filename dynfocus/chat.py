@@ -1,10 +1,28 @@
 """A conversation in the words of the language model's own chat template, and where its answers lie in them."""
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from dynfocus.errors import ConfigError, PromptError
 
 Message = dict[str, str]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A conversation as the chat template writes it.
+
+    Attributes:
+        text: all of it.
+        places: where the text of each message lies.
+        answers: where each answer lies with what opens and ends it, which the model has to write itself.
+    """
+
+    text: str
+    places: list[Span]
+    answers: list[Span]
 
 
 def chat_template(tokenizer: Any) -> str:
@@ -23,32 +41,80 @@ def chat_template(tokenizer: Any) -> str:
         ) from error
 
 
-def chat_text(tokenizer: Any, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a conversation, and the first character and the one after the last of each answer with its end.
+def chat_text(tokenizer: Any, messages: list[Message]) -> Written:
+    """The text of a conversation and where its messages and answers lie.
 
-    An answer begins where the prompt that asks for it ends, and ends with the last character before the next turn that
-    is no white space. A conversation whose last message is a question is closed by the prompt that asks for its answer.
+    The template first writes the same conversation with a mark in place of each message, which shows what it puts
+    around them. An answer begins where the prompt that asks for it ends; some templates write earlier turns otherwise
+    than when they asked for them, such as without thinking, and there it begins with its own first character. It ends
+    with what the template writes behind an answer whether or not the conversation goes on, white space left out. A
+    conversation whose last message is a question is closed by the prompt that asks for its answer.
 
     Raises:
-        PromptError: if the template refuses the conversation, takes back what it wrote when it is told more, or changes
-            what is said.
+        PromptError: if the template refuses the conversation, changes, moves or repeats what is said, or asks for the
+            last answer otherwise than it writes it.
     """
-    text, spans, at = _rendered(tokenizer, messages, messages[-1]["role"] != "assistant"), [], 0
+    system, asking = messages[0]["role"] == "system", messages[-1]["role"] != "assistant"
+    text, marked = (_rendered(tokenizer, told, asking) for told in (messages, _marked(messages)))
+    pieces, end, places, answers, at = _pieces(marked, messages), _end(tokenizer, messages), [], [], 0
     for n, message in enumerate(messages):
-        start, stop = at, len(text)
+        start, stop = (place := at + len(pieces[n])), at + len(pieces[n]) + len(message["content"])
+        if text[at:stop] != pieces[n] + message["content"]:
+            raise _changed(message, system)
         if message["role"] == "assistant":
-            start = len(_beginning(_rendered(tokenizer, messages[:n], True), text))
-            told = text if n + 1 == len(messages) else _rendered(tokenizer, messages[: n + 1], False)
-            stop = len(_beginning(told.rstrip(), text))
-            spans.append((start, stop))
-        if (found := text.find(message["content"], start, stop)) < 0:
-            raise PromptError(
-                f"a chat template that changes what the {message['role']} says: {_cut(message['content'])}",
-                "a template that writes every message as it is",
-                _do(message["role"] == "system"),
-            )
-        at = found + len(message["content"]) if message["role"] != "assistant" else stop
-    return text, spans
+            prompt = _rendered(tokenizer, _marked(messages)[:n], True)
+            if not marked.startswith(prompt) and n + 1 == len(messages):
+                raise _taken_back(prompt, marked, system)
+            if marked.startswith(prompt):
+                start = place - (marked.index(_mark(n)) - len(prompt))
+            if not pieces[n + 1].startswith(end):
+                raise _taken_back(end, pieces[n + 1], system)
+            answers.append((start, stop + len(end)))
+        places.append((place, stop))
+        at = stop
+    if text[at:] != pieces[-1]:
+        raise _changed(messages[-1], system)
+    return Written(text, places, answers)
+
+
+def _mark(n: int) -> str:
+    """What stands for a message: letters for private use, which no template writes."""
+    return f"\ue000{n}\ue001"
+
+
+def _marked(messages: list[Message]) -> list[Message]:
+    return [{"role": message["role"], "content": _mark(n)} for n, message in enumerate(messages)]
+
+
+def _pieces(marked: str, messages: list[Message]) -> list[str]:
+    """What the template writes before, between and behind the messages."""
+    found = re.split("\ue000(\\d+)\ue001", marked)
+    given = [int(number) for number in found[1::2]]
+    wrong = [n for n in range(len(messages)) if given.count(n) != 1]
+    moved = [n for n, number in enumerate(given[: len(messages)]) if number != n]
+    for n in (wrong or moved)[:1]:
+        raise _changed(messages[n], messages[0]["role"] == "system")
+    return found[::2]
+
+
+def _end(tokenizer: Any, messages: list[Message]) -> str:
+    """What stands behind every answer: as much as a closed conversation and one that goes on have in common."""
+    roles = ["system"] * (messages[0]["role"] == "system") + ["user", "assistant", "user"]
+    told = _marked([{"role": role, "content": ""} for role in roles])
+    if "assistant" not in {message["role"] for message in messages}:
+        return ""
+    last = _mark(len(told) - 2)
+    closed = _rendered(tokenizer, told[:-1], False).partition(last)[2].rstrip()
+    try:
+        on = _rendered(tokenizer, told, True).partition(last)[2]
+    except PromptError:
+        return closed  # it takes a single turn, so that nothing goes on
+    if on.startswith(closed):
+        return closed
+    names = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
+    cuts = [re.split("(" + "|".join(map(re.escape, names)) + ")", tail) for tail in (closed, on)]
+    same = next((n for n, (one, other) in enumerate(zip(*cuts, strict=False)) if one != other), 0)
+    return "".join(cuts[0][:same]).rstrip()
 
 
 def _rendered(tokenizer: Any, messages: list[Message], asking: bool) -> str:
@@ -64,21 +130,29 @@ def _rendered(tokenizer: Any, messages: list[Message], asking: bool) -> str:
         ) from error
 
 
-def _beginning(part: str, text: str) -> str:
-    """``part``, which must be the beginning of ``text``."""
-    if text.startswith(part):
-        return part
-    same = next((n for n, (a, b) in enumerate(zip(part, text, strict=False)) if a != b), min(len(part), len(text)))
-    raise PromptError(
-        f"a chat template that takes back what it wrote: {_cut(part[same:])} after {_cut(part[:same], last=True)} "
-        f"becomes {_cut(text[same:])} when the conversation goes on",
-        "a template whose prompt for an answer, and each answered turn, is the beginning of the longer conversation",
-        _do(),
+def _changed(message: Message, system: bool) -> PromptError:
+    return PromptError(
+        f"a chat template that changes what the {message['role']} says: {_cut(message['content'])}",
+        "a template that writes every message once, in order, and as it is",
+        _do(system),
     )
 
 
-def _do(system: bool = False) -> str:
-    first = "Set model.system_prompt to false if it takes no system message. Else set" if system else "Set"
+def _taken_back(part: str, text: str, system: bool) -> PromptError:
+    """Says where ``part``, which should be the beginning of ``text``, is not."""
+    same = next((n for n, (a, b) in enumerate(zip(part, text, strict=False)) if a != b), min(len(part), len(text)))
+    part, text = (re.sub("\ue000\\d+\ue001", "...", one) for one in (part[:same] + "\0" + part[same:], text[same:]))
+    before, _, after = part.partition("\0")
+    return PromptError(
+        f"a chat template that takes back what it wrote: {_cut(after)} after {_cut(before, last=True)} "
+        f"becomes {_cut(text)} when the conversation goes on",
+        "a template that writes the last answer behind the prompt that asks for it, and ends all answers alike",
+        _do(system),
+    )
+
+
+def _do(system: bool) -> str:
+    first = "Set model.system_prompt to false if it takes no system message first. Else set" if system else "Set"
     return f"{first} model.template to vicuna_v1, or mend the chat template of the language model's tokenizer."
 
 

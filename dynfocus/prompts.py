@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dynfocus.chat import Message, chat_template, chat_text
+from dynfocus.chat import Message, Span, Written, chat_template, chat_text
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.records import Turn
 
@@ -13,7 +13,6 @@ IGNORED = -100
 
 Place = Literal["before", "after"]
 Turns = Literal["first", "every"]
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,10 @@ def encode(
         slots: the first turn alone holds a visual slot, or every turn does.
 
     Raises:
-        PromptError: if an answer is empty, a middle one is open, a chat template does not fit, or a token holds the
-            end of a question and the beginning of its answer.
-        ConfigError: if the tokenizer is a slow one, or lacks an end token or the chat template that is asked for.
+        PromptError: if an answer is empty, a middle one is open, a chat template does not fit, a token holds the end
+            of a question and the beginning of its answer, or the tokenizer finds a special token in what is said.
+        ConfigError: if the tokenizer is a slow one, begins or ends texts with what people write, or lacks an end token
+            or the chat template that is asked for.
     """
     check_tokenizer(tokenizer, template)
     special = _special(tokenizer, template)
@@ -94,9 +94,10 @@ def encode(
     asked = [_question(turn.question, slot, place) for turn, slot in zip(said, shown, strict=True)]
     answers = [turn.answer for turn in said]
     if isinstance(template, ChatTemplate):
-        return _coded(tokenizer, *chat_text(tokenizer, _messages(template, asked, answers)), True)
-    asked = [template.user + one + template.assistant for one in asked] if template.asks else shown
-    return _coded(tokenizer, *_text(tokenizer, template, asked, answers), False)
+        written = chat_text(tokenizer, _messages(template, asked, answers))
+    else:
+        written = _text(tokenizer, template, asked if template.asks else shown, answers)
+    return _coded(tokenizer, written, special, isinstance(template, ChatTemplate))
 
 
 def check_tokenizer(tokenizer: Any, template: Template | ChatTemplate) -> None:
@@ -115,17 +116,28 @@ def check_tokenizer(tokenizer: Any, template: Template | ChatTemplate) -> None:
             "one that ends an answer",
             "Name eos_token in the language model's tokenizer_config.json.",
         )
+    for name in ("bos_token", "eos_token"):
+        if (token := getattr(tokenizer, name)) is not None and _common(token):
+            raise ConfigError(
+                f"a tokenizer whose {name} is {token!r}, which people write",
+                "one that no text holds, such as </s>",
+                f"Add one to the language model's tokenizer and name it {name} in tokenizer_config.json.",
+            )
 
 
-def _text(tokenizer: Any, template: Template, asked: list[str], answers: list[str | None]) -> tuple[str, list[Span]]:
-    text, spans = template.opening, []
+def _text(tokenizer: Any, template: Template, asked: list[str], answers: list[str | None]) -> Written:
+    text, places, spans = template.opening, [], []
     for question, answer in zip(asked, answers, strict=True):
-        text += question
+        before, behind = (template.user, template.assistant) if template.asks else ("", "")
+        places.append((len(text + before), len(text + before + question)))
+        text += before + question + behind
         if answer is not None:
             start = len(text)
-            text += (" " if template.asks else "") + answer + tokenizer.eos_token
+            text += (" " if template.asks else "") + answer
+            places.append((len(text) - len(answer), len(text)))
+            text += tokenizer.eos_token
             spans.append((start, len(text)))
-    return text, spans
+    return Written(text, places, spans)
 
 
 def _messages(template: ChatTemplate, asked: list[str], answers: list[str | None]) -> list[Message]:
@@ -139,13 +151,22 @@ def _question(question: str, slot: str, place: Place) -> str:
     return "\n".join(part for part in ((slot, question) if place == "before" else (question, slot)) if part)
 
 
-def _coded(tokenizer: Any, text: str, spans: list[Span], opened: bool) -> Encoded:
-    """The ids of ``text`` and of what the tokenizer puts before it, unless it is ``opened`` already; none after it."""
+def _coded(tokenizer: Any, written: Written, special: list[str], opened: bool) -> Encoded:
+    """The ids of a text and of what the tokenizer puts before it, unless it is ``opened`` already; none after it."""
+    text, spans = written.text, written.answers
     opened = opened or (tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token))
     coded = tokenizer(text, add_special_tokens=not opened, return_offsets_mapping=True, return_special_tokens_mask=True)
     ids, offsets, framing = coded["input_ids"], coded["offset_mapping"], coded["special_tokens_mask"]
     length = max((n + 1 for n, framed in enumerate(framing) if not framed), default=framing.count(1))
     added, pending = tokenizer.added_tokens_decoder, spans[::-1]
+    names = {token: str(name) for token, name in added.items() if str(name) in special}
+    for token, offset in zip(ids[:length], offsets, strict=False):
+        if token in names and _typed(tokenizer, token, names[token], offset, written):
+            raise PromptError(
+                f"the text {text[slice(*offset)]!r}, which the tokenizer takes for its special token {names[token]!r}",
+                "text in which no special token is written, in capitals or other letters either",
+                "Change the row, or let the tokenizer know its special tokens as they are (normalized = false).",
+            )
     learned: dict[Span, list[int]] = {span: [] for span in spans}
     marks: set[int] = set()  # by their text: some tokenizers call what they do not know by the end token's id
     for n, (begin, end) in enumerate(offsets[:length]):
@@ -192,13 +213,31 @@ def _special(tokenizer: Any, template: Template | ChatTemplate) -> list[str]:
     added = [(str(token), token.special) for token in tokenizer.added_tokens_decoder.values()]
     # all_special_tokens lacks those that play no named part, and some templates write tokens that are not special.
     found = {name for name, special in added if special or (name.strip() and name in written)}
-    return sorted({IMAGE, *tokenizer.all_special_tokens, *found}, key=len, reverse=True)
+    every = {IMAGE, *tokenizer.all_special_tokens, *found}
+    return sorted((name for name in every if not _common(name)), key=len, reverse=True)
+
+
+def _common(token: str) -> bool:
+    """Whether people write it: "!" or an empty line, which some tokenizers use to pad, stays in what they say."""
+    return len(token) <= 2 or token.isspace()
+
+
+def _typed(tokenizer: Any, token: int, name: str, offset: Span, written: Written) -> bool:
+    """Whether a special token comes from what a person says: such as <|END|> where all is read in small letters."""
+    if not any(offset[0] < stop and offset[1] > start for start, stop in written.places if start < stop):
+        return False
+    found = written.text[slice(*offset)].strip()
+    if found == IMAGE:  # a person's own has been taken apart
+        return False
+    normal = tokenizer.backend_tokenizer.normalizer
+    alike = found == name or (normal is not None and normal.normalize_str(found) == normal.normalize_str(name))
+    return alike or token != tokenizer.unk_token_id
 
 
 def _plain(special: list[str], text: str) -> str:
     """A person's text with anything that reads like a special token taken apart, so that it stays text."""
     for token in special:
-        text = text.replace(token, f"{token[0]} {token[1:-1]} {token[-1]}" if len(token) > 2 else " ")
+        text = text.replace(token, f"{token[0]} {token[1:-1]} {token[-1]}")
     return text.strip()
 
 

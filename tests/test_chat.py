@@ -120,13 +120,13 @@ WRONG = {
     "thinking": (tongues.THINKING, r"takes back what it wrote: 'two<\|im_end\|>|takes back what it wrote: '<think>"),
     "forgetful": (
         tongues.FORGETFUL,
-        r"takes back what it wrote: ' \.<\|im_end\|>.* after '.*star' becomes '<\|im_end\|>",
+        r"takes back what it wrote: ' \.<\|im_end\|>.* after '.*user\\n\.\.\.' becomes '<\|im_end\|>",
     ),
     "endless": (tongues.ENDLESS, "ends an answer without an end token: 'star red'"),
     "broken": (tongues.BROKEN, r"refuses a conversation of user, assistant, user, assistant \(TypeError: "),
     "doubling": (
         tongues.CHATML.replace("{{ m['content'] }}", "{{ m['content'] * 2 }}"),
-        "4 visual slots in the prompt",
+        r"changes what the user says: '<image>.*every message once",
     ),
 }
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import tiny
+import tongues
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
 
-from dynfocus.errors import PromptError
+from dynfocus.errors import ConfigError, PromptError
 from dynfocus.prompts import IGNORED, TEMPLATES, Encoded, encode, expand
 from dynfocus.records import Turn
 
@@ -145,3 +147,49 @@ def test_another_number_of_slots_is_refused(counts: list[int]) -> None:
 
 def test_expand_is_in_order() -> None:
     assert expand(Encoded([9, 1, 9, 2], [IGNORED, 1, IGNORED, 2]), 9, [1, 3]).input_ids == [9, 1, 9, 9, 9, 2]
+
+
+@pytest.mark.parametrize("pad", ["!", "\n\n", "!!"])
+def test_what_people_write_stays_where_a_tokenizer_pads_with_it(pad: str) -> None:
+    tokenizer = tiny.byte_pairs()
+    tokenizer.pad_token = pad
+    said, answer = "wow!! a\n\nstar", "red!!\n\ntwo!"
+    encoded = encode(tokenizer, [Turn(said, answer)], TEMPLATES["vicuna_v1_short"], True)
+    assert tokenizer.decode(encoded.input_ids) == f"<s>USER: <image>\n{said} ASSISTANT: {answer}</s>"
+    assert learned(tokenizer, encoded) == ["red!!two!</s>"]
+
+
+@pytest.mark.parametrize("end", ["!", "\n\n", " \n "])
+@pytest.mark.parametrize("name", ["eos_token", "bos_token"])
+@pytest.mark.parametrize("template", ["plain", "vicuna_v1", "chat"])
+def test_a_text_is_not_ended_by_what_people_write(name: str, end: str, template: str) -> None:
+    tokenizer = tongues.taught(tiny.byte_pairs(), tongues.CHATML)
+    setattr(tokenizer, name, end)
+    with pytest.raises(ConfigError, match=f"a tokenizer whose {name} is .*, which people write"):
+        encode(tokenizer, [Turn("wow", "two")], TEMPLATES[template], True)
+
+
+@pytest.mark.parametrize(
+    ("normal", "mark", "typed"),
+    [
+        (normalizers.Lowercase(), "<|end|>", "<|END|>"),
+        (normalizers.NFKC(), "<|end|>", "\uff1c|end|\uff1e"),
+        (normalizers.NFKC(), "</s>", "\uff1c/s\uff1e"),
+    ],
+)
+@pytest.mark.parametrize("where", ["question", "answer"])
+@pytest.mark.parametrize("template", ["plain", "vicuna_v1", "chat"])
+def test_a_special_token_typed_in_other_letters_is_refused(
+    normal: Any, mark: str, typed: str, where: str, template: str
+) -> None:
+    tokenizer = tongues.taught(tiny.byte_pairs(), tongues.CHATML.replace("<|im_end|>", mark))
+    tokenizer._tokenizer.normalizer = normal
+    tokenizer.add_tokens([AddedToken(mark, normalized=True, special=True)])
+    assert tokenizer.convert_tokens_to_ids(mark) in tokenizer(typed)["input_ids"]
+    said = {"question": Turn(f"what {typed} is", "two"), "answer": Turn("what", f"red {typed} two")}[where]
+    apart = {"question": Turn(f"what {mark} is", "two"), "answer": Turn("what", f"red {mark} two")}[where]
+    encode(tokenizer, [apart], TEMPLATES[template], True)
+    if template == "plain" and where == "question":  # it reads no question
+        return
+    with pytest.raises(PromptError, match="which the tokenizer takes for its special token '"):
+        encode(tokenizer, [said], TEMPLATES[template], True)

@@ -56,8 +56,21 @@ def finished(store: Store, share: tuple[int, int]) -> dict[int, Index]:
 
 
 def finish(store: Store, index: Index) -> None:
-    """Write the list of what failed and the share's own index, which says that it is finished."""
-    name = share_name(*index.share)
+    """Write the list of what failed and the share's own index, which says that it is finished.
+
+    Raises:
+        DiskError: if a part is not there as it was written, or nothing says any more what the shards are.
+    """
+    name, sizes = share_name(*index.share), store.sizes()
+    lost = [part for part, size in index.parts if sizes is not None and sizes.get(part) != size]
+    lost += [] if read_about(store) else [ABOUT]
+    if lost:
+        raise DiskError(
+            f"{store.url}, where {', '.join(lost[:8])} {'is' if len(lost) == 1 else 'are'} gone or cut off since "
+            "written",
+            "a place that nothing else deletes from",
+            f"Run dynfocus sketch --shard {index.share[0]}/{index.share[1]} again: it makes what is missing.",
+        )
     lines = [json.dumps({"address": address, "cause": failure[1]}) for address, failure in index.failed.items()]
     store.write(f"{name}.failed.jsonl", "".join(line + "\n" for line in lines).encode())
     store.write(f"{name}.index", index.packed())

@@ -9,6 +9,7 @@ four object stores, but not for a shared disk or other fsspec paths, nor in its 
 """
 
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from logging import getLogger
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynfocus.errors import ConfigError, DataError, DiskError, DynFocusError, FeatureError, VideoError
+from dynfocus.errors import ConfigError, DiskError, DynFocusError, VideoError
 from dynfocus.sketches.entries import Damaged, unpacked
 from dynfocus.sketches.indices import (
     ABOUT,
@@ -30,11 +31,18 @@ from dynfocus.sketches.indices import (
     share_name,
     unpacked_index,
 )
-from dynfocus.sketches.sketcher import Sketched, from_tensors
+from dynfocus.sketches.sketcher import ONE, Sketched, from_tensors
 from dynfocus.sketches.stores import Store
 
-KINDS: dict[str, type[DynFocusError]] = {kind.__name__: kind for kind in (VideoError, FeatureError, DataError)}
 log = getLogger(__name__)
+
+
+def _kinds(kinds: Iterable[type[DynFocusError]]) -> dict[str, type[DynFocusError]]:
+    """Errors and all that are kinds of them, by name."""
+    return {name: kind for one in kinds for name, kind in ({one.__name__: one} | _kinds(one.__subclasses__())).items()}
+
+
+KINDS = _kinds(ONE)
 
 
 class SketchShards:
@@ -139,7 +147,7 @@ class SketchShards:
 
     def _row(self, address: str) -> int | None:
         if failure := self.index.failed.get(address):
-            raise KINDS[failure[0]](*failure[1:])
+            raise KINDS.get(failure[0], VideoError)(*failure[1:])  # a later version may know more kinds
         first, second, rows = self.order
         high, low = np.frombuffer(address_digest(address), ">u8").astype(np.uint64)
         place = int(np.searchsorted(first, high))

@@ -1,9 +1,10 @@
 """Sketches computed once by many processes, each its own share, into shards."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from logging import getLogger
+from typing import Any
 
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.sketches.clips import Media, ahead
 from dynfocus.sketches.entries import packed, unpacked
 from dynfocus.sketches.indices import Failure, address_digest, merged, owner, share_name
+from dynfocus.sketches.locks import alone
 from dynfocus.sketches.parts import Part, claim, finish, finished
 from dynfocus.sketches.sketcher import ONE, Sketcher, cause, to_tensors
 from dynfocus.sketches.stores import Store
@@ -72,9 +74,10 @@ def write_shards(
         part: bytes of a file, unless a single sketch has more.
 
     Raises:
-        ConfigError: if there is no such share, or ``out`` holds shards made otherwise or in another number.
+        ConfigError: if there is no such share, another process is writing it, or ``out`` holds shards made otherwise
+            or in another number.
         FeatureError: if the encoder makes no finite features of anything.
-        DiskError: if there is no room; finished parts stay.
+        DiskError: if there is no room, or something was deleted meanwhile; finished parts stay.
     """
     if not 0 <= share[0] < share[1]:
         raise ConfigError(f"share {share[0]}/{share[1]}", "i/n with i from 0 to n - 1", "Correct it, such as 0/1.")
@@ -86,6 +89,20 @@ def write_shards(
         name = address_digest(address)
         if owner(name, share[1]) == share[0]:
             mine[name] = address, medium
+    with alone(store, share_name(*share)) as at_work:
+        return _write(mine, sketcher, store, made, share, workers, part, at_work)
+
+
+def _write(
+    mine: dict[bytes, tuple[str, Media]],
+    sketcher: Sketcher,
+    store: Store,
+    made: dict[str, Any],
+    share: tuple[int, int],
+    workers: int,
+    part: int,
+    at_work: Callable[[], None],
+) -> Written:
     found = finished(store, share)
     there = {name.tobytes() for index in found.values() for name in index.addresses}
     todo = [mine[name] for name in sorted(mine.keys() - there)]
@@ -103,6 +120,7 @@ def write_shards(
     try:
         for (address, _), (content, frames) in zip(todo, _contents(todo, sketcher, workers), strict=True):
             bar.update()
+            at_work()
             if isinstance(content, DynFocusError):
                 failed[address] = (type(content).__name__, content.given, content.needed, content.do)
                 log.warning("left out: %s", cause(content))
