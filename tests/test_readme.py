@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dynfocus.cli import LIGHTNING, main, parser
+from dynfocus.arguments import LIGHTNING, over_data, parser
+from dynfocus.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -66,13 +67,20 @@ def test_targets_in_the_text_exist() -> None:
 
 @pytest.mark.parametrize("line", [line for line in DYNFOCUS if " plan " not in line or "--train" in line])
 def test_dynfocus_takes_the_options(
-    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(ROOT)
     args = shlex.split(line)[1:]
     if args[0] in LIGHTNING:
         assert run(args if "--print_config" in args else [*args, "--print_config"]) == 0
         assert ":" in capsys.readouterr().out
+    elif "--config" in args:
+        assert args[0] in ("doctor", "sketch")
+        _, rest = over_data(args[0]).parse_known_args(args[1:])
+        overlay = tmp_path / "my_overlay.yaml"  # the reader's own
+        overlay.write_text("model:\n  encoders: a\n  language_model: b\ntrainer:\n  default_root_dir: runs/mine\n")
+        rest = [str(overlay) if part == "my_overlay.yaml" else part for part in rest]
+        assert run(["fit", *rest, "--print_config"]) == 0
     else:
         parser().parse_args(args)
 
