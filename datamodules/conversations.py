@@ -105,6 +105,7 @@ class ConversationDataModule(LightningDataModule):
         self.num_workers, self.seed, self.vision, self.max_new_tokens = num_workers, seed, vision, max_new_tokens
         self.weights: dict[str, float] = {}
         self.data: dict[str, Rows] = {}
+        self.order: ResumableBatches | None = None
         check_places(sketch_cache, sketch_shards, connector)
 
     @cached_property
@@ -236,16 +237,17 @@ class ConversationDataModule(LightningDataModule):
         return ResumableBatches(mix, self.batch_size, self.learned, accumulate, self.share, costs, kinds)
 
     def train_dataloader(self) -> DataLoader:
+        assert self.order is not None
         data, processor = self.data["train"], self.teaching()
         rank_zero_info(first_lesson(data, self.order.mix.rows(0), processor))
         return self._loader(data, processor, batch_sampler=self.order)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.order.mix.stamp}
+        return {} if self.order is None else {"rows": self.order.mix.stamp}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ConfigError if the run began with other rows than it would go on with."""
-        if state_dict["rows"] != self.order.mix.stamp:
+        if self.order is not None and state_dict["rows"] != self.order.mix.stamp:
             raise ConfigError(
                 "a run that began with other training rows than there are now, so that nobody knows which come next",
                 "the files, weights and findings of `dynfocus doctor` that it began with",
@@ -255,11 +257,11 @@ class ConversationDataModule(LightningDataModule):
     @property
     def training_rows(self) -> int:
         """Rows of an epoch."""
-        return len(self.order.mix)
+        return 0 if self.order is None else len(self.order.mix)
 
     def most_expensive_batch(self) -> Batch | None:
         """The dearest batch of the epoch that is next; None where it is not known what rows cost."""
-        return dearest_lesson(self.data["train"], self.order, self.teaching())
+        return None if self.order is None else dearest_lesson(self.data["train"], self.order, self.teaching())
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Raises DataError if a row was skipped and nothing would tell."""

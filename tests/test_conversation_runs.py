@@ -63,3 +63,12 @@ def test_a_run_goes_on_with_other_batches(place: Path, trained: Path, tmp_path: 
     whole, rest = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("whole", "run"))
     for name, weight in whole.items():
         torch.testing.assert_close(rest[name], weight, atol=5e-3, rtol=5e-2, msg=name)
+
+
+def test_a_checkpoint_is_tested(place: Path, trained: Path, tmp_path: Path) -> None:
+    """As the model that its run has left; the rows that it was trained on are not asked for."""
+    held = ("--ckpt_path", str(trained / "stage2" / "checkpoints" / "last.ckpt"))
+    assert call(place, "test", "stage2", tmp_path / "run", *start(trained), *held) == 0
+    found, wanted = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", trained / "stage2"))
+    assert found["arms"].keys() == wanted["arms"].keys()
+    assert found["accuracy_by_type"] == wanted["accuracy_by_type"]
