@@ -65,6 +65,7 @@ def test_a_run_goes_on_with_other_batches(place: Path, trained: Path, tmp_path: 
         torch.testing.assert_close(rest[name], weight, atol=5e-3, rtol=5e-2, msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # as another run's checkpoint is read
 def test_a_checkpoint_is_tested(place: Path, trained: Path, tmp_path: Path) -> None:
     """As the model that its run has left; the rows that it was trained on are not asked for."""
     held = ("--ckpt_path", str(trained / "stage2" / "checkpoints" / "last.ckpt"))
