@@ -139,7 +139,7 @@ class ConversationDataModule(LightningDataModule):
         # A score over fewer rows than the file has would be another benchmark's: only training lets rows go.
         self.data |= {split: self.dataset(split, lenient=stage == "fit") for split in self.splits(stage)}
         if self.cache is not None:
-            self.cache.fill(self.shown(self.splits(stage)))
+            self.cache.fill(self.shown(self.splits(stage)), share=self.share)
             if self.trainer is not None:
                 self.trainer.strategy.barrier("sketches")
         if stage == "fit":
@@ -151,7 +151,7 @@ class ConversationDataModule(LightningDataModule):
             rank_zero_info(
                 f"sketches lie in {self.sketch_shards}; one that is missing there is computed when it is met"
             )
-            return iter([Shown(None)])
+            return iter([Shown(None)])  # for text-only rows
         return chain.from_iterable(self.data[split].media(self.share) for split in splits)
 
     def sketch(self, workers: int = 2) -> Filled:

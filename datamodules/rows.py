@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
-from zlib import crc32
 
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from dynfocus.readers.annotations import Annotations
 from dynfocus.records import Row
 from dynfocus.settings import FrameRule
 from dynfocus.sketches.cache import SketchCache
-from dynfocus.sketches.clips import Shown, read_or_blank
+from dynfocus.sketches.clips import Shown, dealt, named, read_or_blank
 
 BROKEN = (DataError, VideoError, FeatureError)  # what is wrong with one row and stops no other
 
@@ -71,7 +70,7 @@ class Rows(Dataset):
             for place in tqdm(range(len(annotations)), desc=name, unit="row", delay=3, leave=False):
                 try:
                     row = annotations[place]
-                    if crc32(str(annotations.address(row)).encode()) % share[1] == share[0]:
+                    if dealt(annotations.address(row) or named(None), share):
                         yield self.named(row, annotations)
                 except BROKEN:
                     self.lost += 1  # whoever reads the row says so

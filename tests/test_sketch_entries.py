@@ -197,5 +197,6 @@ def test_two_processes_at_once_do_no_harm(cache, media, tmp_path, place) -> None
 
 def test_shares_are_everyones_and_nobodys_twice(cache, media) -> None:
     counts = [cache().fill(media, share=(rank, 2)) for rank in range(2)]
-    assert [(filled.there, filled.computed) for filled in counts] == [(0, 3), (0, 2)]
+    assert [filled.there for filled in counts] == [0, 0]
+    assert sum(filled.computed for filled in counts) == len(media)
     assert cache().fill(media).there == len(media)

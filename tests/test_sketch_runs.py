@@ -133,6 +133,5 @@ def test_two_training_processes_fill_a_share_each(place: Path, start: tuple[str,
     assert done.returncode == 0, done.stderr
     parts = {int(part): int(total) for part, total in re.findall(r"part (\d) of 2: 100%\D*(?:\d+)/(\d+) ", done.stderr)}
     assert parts.keys() == {1, 2}, done.stderr
-    assert abs(parts[1] - parts[2]) <= 1
     assert sum(parts.values()) == entries(tmp_path / "cache")
     assert (tmp_path / "run" / "model" / "config.json").exists()

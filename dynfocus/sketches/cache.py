@@ -145,7 +145,7 @@ class SketchCache(Sketcher):
             ConfigError: if the shards were made otherwise.
         """
         shown = [medium if isinstance(medium, Shown) else Shown(medium) for medium in media]
-        mine = list(dict.fromkeys(shown))[share[0] :: share[1]]
+        mine = [one for one in dict.fromkeys(shown) if one.dealt(share)]
         missing: dict[str, Media] = {}
         damaged, failed = set(), 0
         for one in tqdm(mine, desc="looking for sketches", unit="video", delay=3, leave=False):

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -29,6 +30,15 @@ class Shown:
 
     media: Media
     address: str | None = None
+
+    def dealt(self, share: tuple[int, int]) -> bool:
+        """Whether it is this process's, of how many, to sketch."""
+        return dealt(self.address or named(self.media), share)
+
+
+def dealt(name: str, share: tuple[int, int]) -> bool:
+    """Whether what has this name is this process's, of how many; its name alone decides."""
+    return crc32(name.encode("utf-8", "surrogateescape")) % share[1] == share[0]
 
 
 def named(media: Media) -> str:
