@@ -1,12 +1,16 @@
 """Several real processes on this machine, forked so that nothing loads twice, that know of each other as torchrun's."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
+
+from tqdm import tqdm
 
 
 def together(work: Callable[[int], object], processes: int = 2, seconds: float = 180) -> None:
@@ -15,7 +19,7 @@ def together(work: Callable[[int], object], processes: int = 2, seconds: float =
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    children = [fork.Process(target=_child, args=(work, rank, processes, port)) for rank in range(processes)]
+    children = [fork.Process(target=_child, args=(work, rank, processes, port, seconds)) for rank in range(processes)]
     for child in children:
         child.start()
     deadline = time.monotonic() + seconds
@@ -30,7 +34,9 @@ def together(work: Callable[[int], object], processes: int = 2, seconds: float =
     assert [child.exitcode for child in children] == [0] * processes
 
 
-def _child(work: Callable[[int], object], rank: int, processes: int, port: int) -> None:
+def _child(work: Callable[[int], object], rank: int, processes: int, port: int, seconds: float) -> None:
+    tqdm.set_lock(threading.RLock())  # all forked processes share the parent's, and one that is killed may hold it
+    faulthandler.dump_traceback_later(0.9 * seconds, file=sys.__stderr__)  # where it hangs, before it is killed
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "GROUP_RANK": 0}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {name: str(value) for name, value in names.items()}
