@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,13 @@ from dynfocus.errors import DiskError
 
 # Not every library says "no room" with an OSError: safetensors and torch have errors of their own.
 SAID = ("No space left", "File too large", "Permission denied", "Read-only", "failed writing", "os error")
+
+SETTLED = 2 * 10**9  # ns; what changed later than that may change again within one tick of the file system's clock
+
+
+def settled(changed: int) -> bool:
+    """Whether a file that last changed at this time, in ns, would show by its times that it changed again."""
+    return abs(time.time_ns() - changed) > SETTLED
 
 
 @contextmanager

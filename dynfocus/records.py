@@ -1,4 +1,4 @@
-"""What lives on disk as JSON: questions about videos and the model's predictions (no torch here)."""
+"""What lives on disk as JSON: questions about videos, the model's predictions, its selections (no torch here)."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -136,6 +136,47 @@ class Prediction:
     kept: tuple[int, ...]
     hit: float | None
     visual_tokens: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of one video were kept, and why: what a storyboard shows, as plain numbers.
+
+    Attributes:
+        seconds: time stamps of its T frames.
+        kept: indices of the frames with b = 1, in time order.
+        cones, rods: visual tokens by their kind; an encoder that keeps nothing counts all of its tokens as cones.
+        peaks: rho * delta of each frame (Eq. 1-2); empty where the selector finds no events.
+        nearest: which event each frame belongs to, as its place in ``representatives``.
+        representatives: the frame that each event prototype grew around, in time order.
+        scores: s of each event (Eq. 4), in [0, 1]; empty where the selector scores none.
+        relevant: the frames of each relevant event, where it is known what the question needs.
+    """
+
+    seconds: tuple[float, ...]
+    kept: tuple[int, ...]
+    cones: int
+    rods: int
+    peaks: tuple[float, ...] = ()
+    nearest: tuple[int, ...] = ()
+    representatives: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    relevant: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens the video costs."""
+        return self.cones + self.rods
+
+    @property
+    def frame_scores(self) -> tuple[float, ...]:
+        """For every frame, s of the event it belongs to; empty where events have no scores."""
+        return tuple(self.scores[event] for event in self.nearest) if self.scores else ()
+
+    def best(self, count: int = 6) -> tuple[int, ...]:
+        """The kept frames with the highest scores, at most ``count``, in time order; equal scores rank by time."""
+        scores = dict(zip(self.representatives, self.scores, strict=True)) if self.scores else {}
+        return tuple(sorted(sorted(self.kept, key=lambda frame: -scores.get(frame, 0.0))[:count]))
 
 
 Record = TypeVar("Record")

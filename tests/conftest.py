@@ -71,6 +71,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
 
 
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of towers of random weights; a Q-Former without dropout, whose draws no two layouts share."""
+    import json
+
+    import tiny
+
+    folder = tmp_path_factory.mktemp("towers")
+    config = tiny.towers(folder)[0] / "config.json"
+    told = json.loads(config.read_text())
+    told["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(told))
+    return folder
+
+
 @pytest.fixture
 def video(place: Path) -> Path:
     """Twenty frames at one a second."""

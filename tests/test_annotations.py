@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plainly import read_conversations
 
+from dynfocus import disk
 from dynfocus.bench.annotations import bench_annotations, write
 from dynfocus.errors import DataError, DiskError
 from dynfocus.readers import annotations, index, windows
 from dynfocus.readers.annotations import Annotations
-from dynfocus.readers.conversations import read_conversations
 from dynfocus.readers.sources import Source
 
 OPENED: list[str] = []
@@ -25,7 +26,7 @@ sys.addaudithook(lambda event, args: OPENED.append(str(args[0])) if event == "op
 
 @pytest.fixture(autouse=True)
 def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "SETTLED", -1)  # an index is kept even of a file that was written just now
+    monkeypatch.setattr(disk, "SETTLED", -1)  # an index is kept even of a file that was written just now
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_an_index_of_an_older_form_is_made_anew(place: Path, monkeypatch: pytest
     monkeypatch.setattr(index, "VERSION", index.VERSION - 1)
     older = opened(place).stamp
     monkeypatch.undo()
-    monkeypatch.setattr(index, "SETTLED", -1)
+    monkeypatch.setattr(disk, "SETTLED", -1)
     assert opened(place).stamp != older
     assert len(kept(place)) == 1
 
@@ -181,7 +182,7 @@ def test_a_damaged_index_is_made_anew(place: Path, damage: str) -> None:
 
 
 def test_a_young_file_is_not_remembered(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "SETTLED", 10**12)
+    monkeypatch.setattr(disk, "SETTLED", 10**12)
     assert len(opened(place)) == 60
     assert not (place / "index").exists()
 

@@ -28,6 +28,13 @@ MAY = {
         *("dynfocus.processor", "dynfocus.readers", "dynfocus.records", "dynfocus.settings", "dynfocus.sketches"),
         *("dynfocus.threads", "dynfocus.video"),
     ),
+    "dynfocus.selection": ("dynfocus.budget", "dynfocus.records", "dynfocus.settings", "dynfocus.types"),
+    "dynfocus.methods": ("dynfocus.budget", "dynfocus.errors", "dynfocus.settings"),
+    "dynfocus.report": (
+        *("dynfocus.errors", "dynfocus.records", "dynfocus.budget", "dynfocus.settings", "dynfocus.methods"),
+        *("dynfocus.disk", "dynfocus.report"),
+    ),
+    "dynfocus.health": ("dynfocus.nn.topk", "dynfocus.types"),
     "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
     "dynfocus.plan": ("dynfocus.errors", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     "dynfocus.chat": ("dynfocus.errors",),
@@ -87,14 +94,15 @@ MAY = {
     "datamodules": ("dynfocus", "datamodules"),
     "callbacks": (
         *("dynfocus.errors", "dynfocus.types", "dynfocus.records", "dynfocus.budget", "dynfocus.report"),
-        *("dynfocus.evals", "dynfocus.faults", "callbacks"),
+        *("dynfocus.evals", "dynfocus.faults", "dynfocus.selection", "dynfocus.health", "dynfocus.settings"),
+        "callbacks",
     ),
 }
 MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experiment", "dynfocus.cli")}
 TORCH_FREE = (
     *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
-    *("dynfocus.arguments", "dynfocus.faults", "dynfocus.doctor.checkup"),
+    *("dynfocus.arguments", "dynfocus.faults", "dynfocus.methods", "dynfocus.report", "dynfocus.doctor.checkup"),
     *("dynfocus.doctor.earlier", "dynfocus.doctor.findings"),
 )
 KNOW_LIGHTNING = (

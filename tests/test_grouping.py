@@ -1,6 +1,5 @@
 """Batches that cost alike: the same rows in each step, as even as can be, and the same weights learned from them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -150,17 +149,6 @@ def test_rows_of_unknown_cost_are_refused_unless_they_are_left_out() -> None:
         ResumableBatches(Mix({"a": 2, "b": 3}), 1, lambda: 0, costs=costs, kinds=kinds)
     mix = Mix({"a": 2, "b": 3}, left_out={"b": np.array([0, 2])})
     assert len(ResumableBatches(mix, 1, lambda: 0, costs=costs, kinds=kinds)) == 3
-
-
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Towers of random weights; a Q-Former without dropout, whose draws no two layouts share."""
-    folder = tmp_path_factory.mktemp("towers")
-    config = tiny.towers(folder)[0] / "config.json"
-    told = json.loads(config.read_text())
-    told["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config.write_text(json.dumps(told))
-    return folder
 
 
 # Text alone, images, and videos of any length: no two batches of a step are alike.

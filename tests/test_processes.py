@@ -1,6 +1,5 @@
 """Two real processes learn what one learns, replicated (DDP) and sharded (FSDP2): losses and weights to 5 digits."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,17 +14,6 @@ from dynfocus.processor import Example
 from dynfocus.settings import LoraSettings
 
 STRATEGIES = ["ddp", "sharded"]
-
-
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Towers of random weights; a Q-Former without dropout, whose draws no two layouts share."""
-    folder = tmp_path_factory.mktemp("towers")
-    config = tiny.towers(folder)[0] / "config.json"
-    told = json.loads(config.read_text())
-    told["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config.write_text(json.dumps(told))
-    return folder
 
 
 def sketches(counts: Sequence[int], start: int = 0) -> list[Example]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plainly import read_conversations
 
 from dynfocus.errors import DataError, MuteError
-from dynfocus.readers.conversations import read_conversations
 from dynfocus.readers.layouts import scan
 from dynfocus.records import Question, Turn
 

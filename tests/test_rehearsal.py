@@ -26,13 +26,6 @@ from dynfocus.types import Batch
 DROPPING = LoraSettings(4, 8, 0.5)
 
 
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("towers")
-    tiny.towers(folder)
-    return folder
-
-
 def rows(counts: Sequence[int], start: int) -> list[Example]:
     return [tiny.example(start + n, c or 1, NOISY, media="v.mp4" if c else None) for n, c in enumerate(counts)]
 

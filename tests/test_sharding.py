@@ -33,13 +33,6 @@ STEPS = [
 DROPPING = LoraSettings(4, 8, 0.5)
 
 
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("towers")
-    tiny.towers(folder)
-    return folder
-
-
 class SaveAt(Callback):
     """Save a checkpoint after a step."""
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from sketching import RULE, counted, same
 
+from dynfocus import disk
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.settings import FrameRule
-from dynfocus.sketches import digests
 from dynfocus.sketches import sketcher as sketching_itself
 from dynfocus.sketches.cache import Filled, SketchCache
 from dynfocus.sketches.clips import read_or_blank
@@ -89,7 +89,7 @@ def test_what_shapes_no_sketch_is_not_in_the_key(cache, media) -> None:
 
 def test_a_file_is_known_by_what_it_holds(cache, media, monkeypatch) -> None:
     """Copied, moved or touched it hits; changed it never does, however alike it looks from outside."""
-    monkeypatch.setattr(digests, "SETTLED", 0)
+    monkeypatch.setattr(disk, "SETTLED", 0)
     video, image = media[0], media[1]
     assert (video.suffix, image.suffix) == (".mp4", ".png")
     before = cache().path(video)
@@ -114,7 +114,7 @@ def test_a_file_is_hashed_once(cache, media, monkeypatch) -> None:
     cache().path(media[0])
     cache().path(media[0])
     assert len(hashed) == 2  # it is so new that it might change again without a sign
-    monkeypatch.setattr(digests, "SETTLED", 0)
+    monkeypatch.setattr(disk, "SETTLED", 0)
     for _ in range(3):
         one = cache()
         assert one.path(media[0]) == one.path(media[0])
@@ -140,7 +140,7 @@ def test_a_file_that_changes_while_it_is_hashed(tmp_path) -> None:
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"files": 1, "digest": "x"}', '{"digest": "x"}'])
 def test_a_damaged_digest_is_computed_again(tmp_path, damage, monkeypatch) -> None:
-    monkeypatch.setattr(digests, "SETTLED", 0)
+    monkeypatch.setattr(disk, "SETTLED", 0)
     file = tmp_path / "f"
     file.write_text("a")
     assert Digests(tmp_path / "d").of([file], lambda: "right") == "right"
@@ -206,7 +206,7 @@ def test_an_encoder_is_known_by_its_weights(place, tmp_path) -> None:
 
 
 def test_the_identity_is_computed_once_while_the_files_stay(place, cache, monkeypatch) -> None:
-    monkeypatch.setattr(digests, "SETTLED", 0)
+    monkeypatch.setattr(disk, "SETTLED", 0)
     first = cache().encoder
     monkeypatch.setattr(EncoderFolder, "identity", lambda _: "computed")
     assert cache().encoder == first

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plainly import read_row
 
 from dynfocus.budget import budget
 from dynfocus.processor import Example, Processor
 from dynfocus.prompts import IGNORED
-from dynfocus.readers.conversations import read_row
 from dynfocus.settings import ConnectorSettings
 from dynfocus.towers import LanguageSettings
 from dynfocus.towers.rows import RowMaker

@@ -1,13 +1,9 @@
 """LLaVA conversation JSON: LLaVA's own files, LLaMA-VID's merged ones, a user's own, and the embedded world."""
 
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-from dynfocus.readers.entries import Entry, Reading, listing, mapping, medium, name, piece, row_or_error, text
-from dynfocus.readers.layouts import scan
-from dynfocus.readers.sources import Source
-from dynfocus.records import Question, Row, Turn
+from dynfocus.readers.entries import Entry, Reading, listing, mapping, medium, name, text
+from dynfocus.records import Question, Turn
 
 SLOTS = ("<image>", "<video>")
 NEEDS = "id, conversations of human and gpt in turn, at most one of image and video, and start and end both or neither"
@@ -54,19 +50,6 @@ def without_slot(question: str) -> str:
     while words and not question.startswith(SLOTS) and (slot := next(filter(words.endswith, SLOTS), None)):
         words = words.removesuffix(slot).rstrip()
     return words.strip()
-
-
-def read_row(value: Any, index: int, path: Path) -> Row:
-    """The row of one element of the file ``path``, whatever the JSON holds there; raises DataError."""
-    source = Source(path.name, path.name)
-    return row_or_error(lambda: piece(conversation(value, Reading(source)), index, source, 0), index, str(path), NEEDS)
-
-
-def read_conversations(path: Path) -> list[Row]:
-    """All rows of a file at once; raises DataError if it is absent or no such list, or a row does not fit."""
-    (file,) = Source(Path(path).name, Path(path).name).files(Path(path).parent)
-    with closing(scan("list", file)) as found:
-        return [read_row(value, index, file) for index, (_, _, value) in enumerate(found)]
 
 
 def _question(given: dict) -> Question:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import time
 import zipfile
 import zlib
 from array import array
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dynfocus.disk import whole
+from dynfocus.disk import settled, whole
 from dynfocus.errors import DataError
 from dynfocus.readers.entries import WRONG, Reading
 from dynfocus.readers.formats import FORMATS
@@ -22,7 +21,6 @@ from dynfocus.readers.layouts import header, scan
 
 VERSION = 2  # of what is remembered; another is made anew
 MOST = 2**16 - 1  # turns that are told of a row; none of any published set has a hundredth of them
-SETTLED = 2 * 10**9  # ns; what changed later than that may change again within one tick of the file system's clock
 # Names and types of what is remembered of each row.
 ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "turns": "H"}
 ARRAYS |= {"kinds": "B", "sizes": "I", "groups": "H"}
@@ -79,7 +77,7 @@ def indexed(reading: Reading, root: Path, files: Sequence[Path], folder: Path) -
         raise DataError(
             f"{files[0]}, which changed while it was read", "annotations that stay", "Wait until they are complete."
         )
-    if abs(time.time_ns() - changed) > SETTLED:
+    if settled(changed):
         with whole(place) as part, part.open("wb") as file:
             arrays = {name: getattr(index, name) for name in ARRAYS}
             np.savez(file, about=np.array(json.dumps([stamp, index.columns])), **arrays)

@@ -3,16 +3,14 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dynfocus.disk import whole
+from dynfocus.disk import settled, whole
 
-SETTLED = 2 * 10**9  # ns; what changed later than that may change again within one tick of the file system's clock
 Stamp = tuple[str, int, int, int]
 
 
@@ -65,7 +63,7 @@ class Digests:
         digest = compute()
         while (now := _stamps(files)) != found:
             found, digest = now, compute()
-        if all(abs(time.time_ns() - changed) > SETTLED for *_, changed in found):
+        if all(settled(changed) for *_, changed in found):
             self.known[place] = {"files": found, "digest": digest}
             with whole(place) as part:
                 part.write_text(json.dumps(self.known[place]))

@@ -1,0 +1,44 @@
+"""Visual tokens of DynFocus and of others, by the formulas of their released code (no torch)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dynfocus.budget import budget
+from dynfocus.settings import ConnectorSettings
+
+PATCHES = 256  # tokens of a frame that is given whole: EVA ViT-G's 16 x 16 patches, as most connectors start from
+
+
+@dataclass(frozen=True)
+class Method:
+    """How many visual tokens a method spends on a video.
+
+    Attributes:
+        name: as in the paper.
+        tokens: from the frames of the video at one a second.
+        formula: the same in words.
+    """
+
+    name: str
+    tokens: Callable[[int], int]
+    formula: str
+
+
+def dynfocus(settings: ConnectorSettings = ConnectorSettings()) -> Method:  # noqa: B008 (frozen)
+    """DynFocus with these settings."""
+    return Method("DynFocus", lambda frames: budget(frames, settings).visual_tokens, "40 K' + 2 (T - K')")
+
+
+OTHERS = (
+    Method("LLaMA-VID", lambda frames: 2 * frames, "2 T"),
+    Method("Chat-UniVi", lambda frames: 112 * -(-min(frames, 64) // 16), "112 ceil(min(T, 64) / 16)"),
+    Method("ST-LLM", lambda frames: 512, "512: 16 frames of 32 tokens"),
+    Method("Video-ChatGPT", lambda frames: 356, "356: 100 frames, pooled over time and over space"),
+    Method("VideoChat2", lambda frames: 96, "96: learned queries"),
+    Method("LLaVA-NeXT-Video", lambda frames: 32 * 144, "144 a frame, 32 frames"),
+)
+
+
+def every_patch(frames: int) -> int:
+    """Tokens of T frames that are given whole."""
+    return PATCHES * frames
