@@ -12,8 +12,8 @@ CONFIGS = ROOT / "lightning_configs"
 
 SMALL = """
 model:
-  encoders: {towers}/encoders
-  language_model: {towers}/language
+  encoders: {place}/towers/encoders
+  language_model: {place}/towers/language
   connector:
     events: 5
     keep: 0.6
@@ -25,8 +25,9 @@ model:
     size: 24
 data:
   init_args:
-    root: {data}
-    sketch_cache: {cache}
+    root: {place}/data
+    sketch_cache: {place}/sketches
+    index: {place}/index
     videos: 8
     val: 2
     test: 2
@@ -51,8 +52,8 @@ trainer:
 def arguments(place: Path, verb: str, stage: str, run: Path, *more: str) -> list[str]:
     overlay = run.with_name(f"{run.name}.yaml")
     overlay.parent.mkdir(parents=True, exist_ok=True)
-    parts = {"towers": place / "towers", "data": place / "data", "cache": place / "sketches"}
-    overlay.write_text(SMALL.format(**parts, what="projectors" if stage == "stage1" else "model"))
+    what = "projectors" if stage == "stage1" else "model"
+    overlay.write_text(SMALL.format(place=place, what=what))
     recipe = ("stage2", "posttune") if stage == "posttune" else (stage,)
     configs = [*(CONFIGS / f"{name}.yaml" for name in (*recipe, "world")), overlay]
     flags = [part for config in configs for part in ("--config", str(config))]
