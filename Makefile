@@ -24,7 +24,7 @@ SHELL := /bin/bash
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow test check bench gpu tensorboard clean
+.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow test check bench gpu tensorboard figures notebooks clean
 
 python := .venv/bin/python
 dynfocus := $(python) -m dynfocus
@@ -120,7 +120,7 @@ help: ## list the commands
 	echo "  LAUNCH=\"srun\"           what starts the named stage's processes, instead of Lightning itself"
 	echo "  SEEDS=$(SEEDS)             the seeds of make slow"
 	echo "  AGAIN=1                 repeat the named target although it is done"
-	echo "  RUN=$(RUN)          where the runs lie that the table is printed of"
+	echo "  RUN=$(RUN)          where the runs lie that are shown, as a table or in TensorBoard"
 
 install: ## create .venv with PyTorch and this project
 	@key=$$({ echo $(call quote,$(PYTHON) $(TORCH) $(TORCH_ARGS) $(uv)); cat setup.cfg pyproject.toml; } | sha256sum | cut -c1-32)
@@ -203,8 +203,29 @@ gpu: install ## run the tests that need a GPU, and measure on it
 	$(python) -m pytest -q -m gpu
 	$(dynfocus) bench --training $(ARGS)
 
-tensorboard: install ## look at the runs in a browser
-	@$(python) -m tensorboard.main --logdir runs $(ARGS)
+# Of the newest event file, the folder it lies in; RUN=FOLDER shows all that lies under it instead.
+tensorboard: install ## look at the last run in a browser (RUN=FOLDER: at all runs in it)
+	@newest=$$(find $(if $(call given,RUN),$(call quote,$(RUN)),runs) -name 'events.out.tfevents.*' -printf '%T@ %h\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p' || true)
+	if [ -z "$$newest" ]; then
+	  echo "no run has logged anything in $(if $(call given,RUN),$(RUN),runs) yet: make stage2 trains one, RUN=FOLDER looks elsewhere"
+	  exit 1
+	fi
+	folder=$(if $(call given,RUN),$(call quote,$(RUN)),"$$newest")
+	echo "showing $$folder; TensorBoard says its address below, Ctrl-C ends it"
+	$(python) -m tensorboard.main --logdir "$$folder" $(ARGS)
+
+figures: stage2 ## draw the paper's figures 1a, 4 and 5 on the world
+	@$(dynfocus) figure 1a --data $(DATA) --out $(RUN)/figures
+	$(dynfocus) figure 4 --out $(RUN)/figures
+	$(dynfocus) figure 5 $(DATA)/videos/test_000000.mp4 "what color is the diamond" --model $(RUN)/stage2/model --out $(RUN)/figures
+
+notebooks: install ## run the notebooks; with their pictures they lie under RUN (02 shows more after make stage2)
+	@mkdir -p $(RUN)/notebooks
+	cp notebooks/*.ipynb $(RUN)/notebooks
+	for file in $(RUN)/notebooks/*.ipynb; do
+	  OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(python) -m jupyter execute --inplace "$$file"
+	done
+	echo "open them with Jupyter, or in an editor that shows notebooks: $(RUN)/notebooks"
 
 clean: ## remove stamps, build outputs and the tools' caches; runs, cache and .venv stay
 	@rm -rf .stamps .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

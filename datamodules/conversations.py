@@ -17,7 +17,8 @@ from datamodules.checked import dearest_lesson, first_lesson, known
 from datamodules.encoders import check_places, run_encoder
 from datamodules.loader import ResumableLoader
 from datamodules.order import ResumableBatches, Share, Shared
-from datamodules.rows import Rows
+from datamodules.probing import Probed, probing
+from datamodules.rows import Rows, check_questions
 from dynfocus.doctor.examining import Reading
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.processor import Processor
@@ -203,13 +204,7 @@ class ConversationDataModule(LightningDataModule):
     def dataset(self, split: Split, lenient: bool = False) -> Rows:
         rows = Rows(self.annotations(split), self.rule, self.cache, lenient)
         if split != "train":
-            mute = next((row.id for part in rows.sets for row in part if not row.questions), None)
-            if mute is not None:
-                raise DataError(
-                    f"row {mute!r} of {self.files[split]}, which does not say what its question asks for",
-                    "`questions` in every row that is asked and scored, as the embedded world's rows have them",
-                    f"Leave {split} out of data.init_args.files, or add them.",
-                )
+            check_questions(rows, split, self.files[split])
         return rows
 
     def processor(self, prompt: str, answers: bool) -> Processor:
@@ -262,6 +257,11 @@ class ConversationDataModule(LightningDataModule):
     def most_expensive_batch(self) -> Batch | None:
         """The dearest batch of the epoch that is next; None where it is not known what rows cost."""
         return None if self.order is None else dearest_lesson(self.data["train"], self.order, self.teaching())
+
+    def probes(self, split: Split, videos: int) -> Probed | None:
+        """So many videos of a split, to be looked at again and again; None where it shows none that can be read."""
+        prompt = STAGES[self.stage].written(self.template) if split == "train" else self.template
+        return probing(self.data[split], self.processor(prompt, answers=False), videos)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Raises DataError if a row was skipped and nothing would tell."""

@@ -74,3 +74,14 @@ class Rows(Dataset):
                         yield self.named(row, annotations)
                 except BROKEN:
                     self.lost += 1  # whoever reads the row says so
+
+
+def check_questions(rows: Rows, split: str, file: str) -> None:
+    """Raises DataError if a row of a split that is asked and scored does not say what its question asks for."""
+    mute = next((row.id for part in rows.sets for row in part if not row.questions), None)
+    if mute is not None:
+        raise DataError(
+            f"row {mute!r} of {file}, which does not say what its question asks for",
+            "`questions` in every row that is asked and scored, as the embedded world's rows have them",
+            f"Leave {split} out of data.init_args.files, or add them.",
+        )

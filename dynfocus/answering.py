@@ -1,7 +1,8 @@
 """Ask a trained model about any video or image: video -> sketch -> focus -> tokens -> answer."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -11,30 +12,14 @@ from dynfocus.nn.model import DynFocusModel
 from dynfocus.pretrained import DynFocusProcessor, trained_rule
 from dynfocus.processor import Example
 from dynfocus.records import Row, Turn
+from dynfocus.replies import Answer, Timing
+from dynfocus.selection import selection
 from dynfocus.sketches.cache import SketchCache, Sketched
 from dynfocus.sketches.clips import media_stamp
 from dynfocus.sketches.digests import Stamp
 from dynfocus.sketches.encoders import EncoderFolder
+from dynfocus.thumbnails import Thumbnails
 from dynfocus.video import Clip, read_media
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says, the frames it kept with their time stamps, and what the video cost.
-
-    Attributes:
-        answer: the text.
-        frames: T, frames that were read.
-        kept: indices of the kept frames, in time order.
-        seconds: their time stamps.
-        visual_tokens: tokens the video cost.
-    """
-
-    answer: str
-    frames: int
-    kept: tuple[int, ...]
-    seconds: tuple[float, ...]
-    visual_tokens: int
 
 
 class Answerer:
@@ -47,16 +32,18 @@ class Answerer:
         folder: the trained model's.
         cache: folder where sketches are kept for the next time; without one they are kept in memory alone.
         remembered: how many videos' sketches are kept in memory.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
 
     Raises:
         CheckpointError: if there is no trained model.
-        ConfigError: if a cache is given to a model that has no use for sketches.
+        ConfigError: if a cache is given to a model that has no use for sketches, or there is no such device.
     """
 
-    def __init__(self, folder: Path, cache: Path | None = None, remembered: int = 4) -> None:
+    def __init__(self, folder: Path, cache: Path | None = None, remembered: int = 4, device: str = "cpu") -> None:
+        place = chosen_device(device)
         self.processor = DynFocusProcessor.from_pretrained(folder)
         self.cache = None if cache is None else trained_cache(folder, cache)
-        self.model = DynFocusModel.from_folder(folder).eval()
+        self.model = DynFocusModel.from_folder(folder, device=place).to(place).eval()
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
         self.remembered = remembered
@@ -64,20 +51,43 @@ class Answerer:
 
     @torch.no_grad()
     def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
-        """Answer one question greedily; raises VideoError if the file cannot be read."""
+        """Answer one question greedily.
+
+        Raises:
+            VideoError: if the file cannot be read.
+            PromptError: if video, question and answer do not fit the context together.
+        """
+        begun = perf_counter()
         seen = self.read(video)
+        read = perf_counter()
         row = Row(str(video), 0, str(video), (Turn(question, None),))
         shown = Example(row, seen.sketch) if isinstance(seen, Sketched) else Example(row, frames=seen.frames)
         batch = replace(self.processor.collate, new_tokens=max_new_tokens)([shown])
-        ids, tokens = self.model.answer(batch, max_new_tokens=max_new_tokens)
-        kept = [] if tokens.focus is None else tokens.focus.frames[0].tolist()
+        ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens)
+        text = self.processor.decode(ids[0], skip_special_tokens=True).strip()
         return Answer(
-            self.processor.decode(ids[0], skip_special_tokens=True).strip(),
-            len(seen.seconds),
-            tuple(kept),
-            tuple(float(seen.seconds[frame]) for frame in kept),
-            int(tokens.mask.sum()),
+            question,
+            text,
+            not self.ends(int(ids[0, -1])),
+            selection(tokens.to("cpu"), 0, seen.seconds.tolist(), self.model.settings),
+            batch.input_ids.shape[1],
+            Timing(read - begun, perf_counter() - read),
         )
+
+    def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
+        """The frames that an answer about this video rests on, for a person to look at."""
+        return Thumbnails(video, answer.selection.seconds, self.processor.frame_rule)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Every setting that an answer hangs on, by its name in a config."""
+        rule = {f"frame_rule.{name}": value for name, value in asdict(self.processor.frame_rule).items()}
+        return asdict(self.model.settings) | rule | {"device": str(self.model.device)}
+
+    def ends(self, token: int) -> bool:
+        """Whether an answer ends with this token of its own accord."""
+        end = self.model.generation_config.eos_token_id
+        return token in (end if isinstance(end, list) else [end])
 
     def read(self, video: Path) -> Sketched | Clip:
         """A video's or image's sketch, or its frames where these are kept, from memory if it was asked about lately.
@@ -92,11 +102,21 @@ class Answerer:
         elif found is None:
             clip = read_media(video, self.processor.frame_rule)
             sketched = self.model.settings.instruction_mode == "instruction"
-            found = Sketched(self.model.sketch(clip.frames), clip.seconds) if sketched else clip
+            frames = clip.frames.to(self.model.device)
+            found = Sketched(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
         self.known[key] = found
         for oldest in list(self.known)[: -self.remembered]:
             del self.known[oldest]
         return found
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is a GPU where torch sees one. Raises ConfigError if there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda, of which torch sees none", "a GPU and its driver", "Use auto or cpu.")
+    return torch.device(name)
 
 
 def trained_cache(folder: Path, cache: Path) -> SketchCache:

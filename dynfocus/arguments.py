@@ -3,6 +3,9 @@
 import argparse
 import re
 from pathlib import Path
+from typing import get_args
+
+from dynfocus.readers.sources import FormatName
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 LIGHTNING = ("fit", "validate", "test", "predict")
@@ -22,6 +25,13 @@ def parser() -> argparse.ArgumentParser:
     ask_.add_argument("questions", nargs="+", metavar="QUESTION", help="one or more, of which one reading is enough")
     ask_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
     ask_.add_argument("--cache", type=Path, help="folder to keep the video's sketch in, for the next time")
+    ask_.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page of what was looked at, and why")
+    ask_.add_argument("--swap", action="store_true", help="say which kept frames change from question to question")
+    ask_.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
+    ask_.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
+    )
+    ask_.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="tokens of the longest answer")
     ask_.set_defaults(run="ask")
 
     verbs.add_parser("doctor", help=f"look at every training row beforehand: {CONFIGS}", add_help=False)
@@ -38,23 +48,38 @@ def parser() -> argparse.ArgumentParser:
     sketch_.add_argument("--cache", type=Path, required=True, help="folder to keep sketches in")
     sketch_.set_defaults(run="sketch")
 
-    plan_ = verbs.add_parser("plan", help="count what a video costs, before anything runs")
-    plan_.add_argument("--frames", type=int, required=True, help="T, frames of the video")
-    plan_.add_argument("--events", type=int, default=25, help="L, event prototypes")
-    plan_.add_argument("--keep", type=float, default=0.8, help="K/L, the share of them that is kept")
-    plan_.add_argument("--json", action="store_true", dest="as_json", help="print one JSON object")
-    plan_.add_argument("--train", choices=["stage1", "stage2", "lora", "qlora"], help="the memory of training so")
-    plan_.add_argument("--gpus", type=int, default=1)
-    plan_.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp", help="ddp replicates, fsdp shards")
-    plan_.add_argument("--rows", type=int, default=1, help="rows a GPU reads at once")
-    plan_.add_argument("--text", type=int, default=64, help="prompt tokens a row that are not visual")
-    plan_.add_argument("--answer", type=int, default=32, help="answer tokens a row")
-    plan_.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, default=True)
-    plan_.add_argument("--optimizer", choices=["adamw", "adamw8bit"], default="adamw")
-    plan_.add_argument(
-        "--encoders", type=Path, help="folder with a config.json; EVA ViT-G and its Q-Former if not given"
+    plan_ = verbs.add_parser(
+        "plan",
+        help="count what a video, an answer and a training run cost, before anything runs",
+        description="Tokens, FLOPs and memory of a video, known beforehand. Options win over configs.",
     )
-    plan_.add_argument("--language-model", type=Path, help="folder with a config.json; Vicuna-7B if not given")
+    plan_.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        dest="configs",
+        metavar="FILE",
+        help="settings of `dynfocus fit`, where a plan reads its own from; one or more, the last one on top",
+    )
+    plan_.add_argument("--frames", type=int, help="T, frames of the video; by default a config's frame_rule.frames")
+    plan_.add_argument("--events", type=int, help="L, event prototypes (25)")
+    plan_.add_argument("--keep", type=float, help="K/L, the share of them that is kept (0.8)")
+    plan_.add_argument("--turns", type=int, help="questions of a row; each shows the video, unless slots is first (1)")
+    plan_.add_argument("--text", type=int, help="prompt tokens of a row that are not visual (64)")
+    plan_.add_argument("--answer", type=int, help="answer tokens of a row that are learned (32)")
+    plan_.add_argument("--new", type=int, help="most tokens of an answer that is asked for: max_new_tokens (16)")
+    plan_.add_argument("--train", choices=["stage1", "stage2", "lora", "qlora"], help="show training so in detail")
+    plan_.add_argument("--gpus", type=int, help="over all machines (1)")
+    plan_.add_argument("--strategy", choices=["ddp", "fsdp"], help="ddp replicates, fsdp shards (ddp)")
+    plan_.add_argument("--rows", type=int, help="rows a GPU reads at once: batch_size (1)")
+    plan_.add_argument("--global-batch", type=int, help="rows an optimizer step learns from, over all GPUs")
+    plan_.add_argument("--checkpointing", action=argparse.BooleanOptionalAction, help="of activations (yes)")
+    plan_.add_argument("--optimizer", choices=["adamw", "adamw8bit"], help="(adamw)")
+    plan_.add_argument("--encoders", type=Path, help="folder with a config.json (EVA ViT-G and its Q-Former)")
+    plan_.add_argument("--vision", type=Path, help="folder of another vision encoder, with a config.json")
+    plan_.add_argument("--language-model", type=Path, help="folder with a config.json (Vicuna-7B v1.5)")
+    plan_.add_argument("--json", action="store_true", dest="as_json", help="print everything as one JSON object")
     plan_.set_defaults(run="plan")
 
     export_ = verbs.add_parser("export", help="write a trained model as one plain checkpoint of transformers")
@@ -99,7 +124,41 @@ def parser() -> argparse.ArgumentParser:
     bench_.add_argument("--data", action="store_true", help="how fast annotations, videos and images are read")
     bench_.add_argument("--rows", type=int, default=1, help="videos in a batch of --training")
     bench_.set_defaults(run="bench")
+
+    figures(verbs.add_parser("figure", help="draw one of the paper's figures, with a table of its numbers"))
     return root
+
+
+def figures(parser: argparse.ArgumentParser) -> None:
+    """What the figures are told."""
+    parser.set_defaults(run="figure")
+    which = parser.add_subparsers(required=True, metavar="FIGURE", dest="which")
+
+    one = which.add_parser("1a", help="the share of repeated and of irrelevant frames of a data set")
+    one.add_argument("--data", type=Path, default=Path("cache/world/data"), help="folder that files are named under")
+    one.add_argument("--set", help="a published data set by its name; else --file, --format and --media say which")
+    one.add_argument("--file", default="test.json", help="the annotation file")
+    one.add_argument("--format", default="conversations", choices=get_args(FormatName), help="how it is written")
+    one.add_argument("--media", default=".", help="the folder of its videos")
+    one.add_argument("--rows", type=int, default=1600, help="rows to look at, evenly spread over the file")
+    one.add_argument("--fps", type=float, default=1.0, help="frames a second")
+    one.add_argument("--threshold", type=float, default=20.0, help="grey levels of 255 under which frames are alike")
+    one.add_argument("--index", type=Path, default=Path("cache/index"), help="folder for indices of annotation files")
+
+    four = which.add_parser("4", help="visual tokens of many methods, per benchmark and against duration")
+    four.add_argument("--durations", type=Path, metavar="FILE.csv", help="columns benchmark, seconds; a line a video")
+    four.add_argument("--events", type=int, default=25, help="L, event prototypes")
+    four.add_argument("--keep", type=float, default=0.8, help="K/L, the share of them that is kept")
+    four.add_argument(
+        "--long-video-frames", type=int, default=200, help="read of long LVBench and Video-MME videos; 0 for all"
+    )
+
+    five = which.add_parser("5", help="the storyboard and the scores of one video under a trained model")
+    five.add_argument("video", type=Path, help="any video or image file")
+    five.add_argument("question")
+    five.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    for figure in (one, four, five):
+        figure.add_argument("--out", type=Path, default=Path("runs/figures"), help="folder to write into")
 
 
 def over_data(verb: str) -> argparse.ArgumentParser:

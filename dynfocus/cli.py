@@ -1,8 +1,8 @@
 """The one entry point: LightningCLI's verbs over the configs, and verbs of our own as plain typed functions."""
 
 import os
+import select
 import sys
-from dataclasses import asdict
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,33 @@ from dynfocus.errors import ConfigError, DynFocusError, VideoError
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0 done, 1 a mistake said in one sentence, 130 stopped by Ctrl-C."""
+    """Run one verb; returns the exit code.
+
+    Returns:
+        0: done; 1: a mistake, said in one sentence; 130: stopped by Ctrl-C; 141: nobody reads what is printed any more.
+    """
+    try:
+        try:
+            return _main(args)
+        finally:
+            sys.stdout.flush()  # else the interpreter finds out that a pipe broke, and complains as it ends
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        return 141
+
+
+def _unread() -> bool:
+    """Whether the reader of stdout has gone; then what is still printed goes nowhere."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
+
+
+def _main(args: list[str] | None) -> int:
     given = sys.argv[1:] if args is None else args
     verb = given[:1]
     sys.path.insert(0, os.getcwd())  # a selector of one's own lies where one works
@@ -39,20 +65,42 @@ def _run(run: str, **options: Any) -> None:
     globals()[run](**options)
 
 
-def ask(video: Path, questions: list[str], model: Path, cache: Path | None) -> None:
-    """Print a trained model's answers, the kept frames with their time stamps, and the tokens."""
+def ask(
+    video: Path,
+    questions: list[str],
+    model: Path,
+    cache: Path | None,
+    report: Path | None,
+    swap: bool,
+    as_json: bool,
+    device: str,
+    max_new_tokens: int,
+) -> None:
+    """Print a trained model's answers, the kept frames with their time stamps, the tokens and the time."""
+    from dynfocus.asking import check, lines, numbers, swap_lines, write_report
+    from dynfocus.replies import compare, facts, stories
+
+    check(video, questions, report, swap, max_new_tokens)
     quiet()
     from dynfocus.answering import Answerer
 
-    answerer = Answerer(model, cache)
+    answerer = Answerer(model, cache, device=device)
+    answers = []
     for question in questions:
-        reply = answerer.ask(video, question)
-        kept = ", ".join(f"{frame} ({second:.1f} s)" for frame, second in zip(reply.kept, reply.seconds, strict=True))
-        if len(questions) > 1:
-            print(f"question:      {question}")
-        print(f"answer:        {reply.answer}")
-        print(f"kept frames:   {kept} of {reply.frames}")
-        print(f"visual tokens: {reply.visual_tokens}")
+        answers.append(answerer.ask(video, question, max_new_tokens))
+        if not as_json:
+            print("\n".join(lines(answers[-1], alone=len(questions) == 1)), flush=True)
+    about = facts(video, model, answers, answerer.settings | {"max_new_tokens": max_new_tokens})
+    swapped = compare(stories(video, answers), about) if swap else None
+    if report is not None:
+        write_report(report, stories(video, answers, answerer.thumbnails(video, answers[0])), about)
+    if as_json:
+        print(dumps(numbers(answers, about, swapped), allow_nan=False))
+        return
+    if swapped is not None:
+        print("\n".join(swap_lines(swapped, answers)))
+    if report is not None:
+        print(f"report:        {report}")
 
 
 def sketch(videos: list[Path], model: Path, cache: Path) -> None:
@@ -88,31 +136,12 @@ def doctor(args: list[str], workers: int, limit: float, again: bool) -> None:
     refuse(found, limit)
 
 
-def plan(
-    frames: int,
-    events: int,
-    keep: float,
-    as_json: bool,
-    train: str | None,
-    encoders: Path | None,
-    language_model: Path | None,
-    **how: Any,
-) -> None:
-    """Print what a video of that many frames costs, and what training on such needs; no torch is imported."""
-    from dynfocus.budget import budget
-    from dynfocus.settings import ConnectorSettings
+def plan(configs: list[Path], as_json: bool, **options: Any) -> None:
+    """Print what a video costs, and what answering and training on such need; no torch is imported."""
+    from dynfocus.plan import numbers, page, planned
 
-    settings = ConnectorSettings(events=events, keep=keep)
-    cost = budget(frames, settings)
-    numbers: dict[str, Any] = asdict(cost) | {"visual_tokens": cost.visual_tokens}
-    lines = [f"{name:14} {value}" for name, value in numbers.items()]
-    if train is not None:
-        from dynfocus.plan import Training, memory, memory_numbers, memory_table, read_towers
-
-        needs = memory(frames, settings, Training(train, **how), read_towers(encoders, language_model))  # type: ignore[arg-type]
-        numbers["memory"] = memory_numbers(needs)
-        lines += ["", memory_table(needs)]
-    print(dumps(numbers) if as_json else "\n".join(lines))
+    told = numbers(planned(configs, **options))
+    print(dumps(told, allow_nan=False) if as_json else page(told, details=options["train"] is not None))
 
 
 def export(model: Path, out: Path, merge: bool, dtype: str | None) -> None:
@@ -181,6 +210,19 @@ def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data
         bench_training(out, frames or [32], rows)
     else:
         measure(out, frames or [1, 16, 32, 64, 128, 256, 512, 1024], quick)
+
+
+def figure(which: str, out: Path, **told: Any) -> None:
+    """Draw one of the paper's figures, and say where it is."""
+    from dynfocus.figures import making
+
+    if which == "5":
+        from dynfocus.asking import check
+
+        check(told["video"], [told["question"]], report=None, swap=False, new_tokens=1)
+        quiet()
+    drawn = getattr(making, f"figure_{which}")(out, **told)
+    print(f"figure {which} is in {drawn}, its numbers beside it in {drawn.stem}.csv")
 
 
 def quiet() -> None:

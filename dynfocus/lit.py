@@ -204,8 +204,10 @@ class DynFocusModule(Resumable):
         self.log("train/visual_tokens", self.shown[0] / self.shown[1])
         self.shown = torch.zeros(2)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.score.update(self.predict_arm(batch, LEARNED))
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:  # type: ignore[override]
+        predictions = self.predict_arm(batch, LEARNED)
+        self.score.update(predictions)
+        return predictions
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"val/{name}": value for name, value in self.score.compute().items()}, sync_dist=True)
@@ -221,15 +223,18 @@ class DynFocusModule(Resumable):
         """Answer every row's question greedily, with the frames kept as ``arm`` says."""
         assert self.model is not None
         with self.keeping(arm):
-            ids, video = self.model.answer(
-                self.model.without_video(batch) if arm == BLIND else batch, max_new_tokens=self.max_new_tokens
-            )
-        answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            answers, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
         return [
-            self.prediction(batch, video, n, answer.strip(), arm)
+            self.prediction(batch, video, n, answer, arm)
             for n, answer in enumerate(answers)
             if batch.records[n] is not None
         ]
+
+    def answer(self, batch: Batch) -> tuple[list[str], VideoTokens]:
+        """The greedy answer to every row's question, and the visual tokens it was read from."""
+        assert self.model is not None
+        ids, video = self.model.answer(batch, max_new_tokens=self.max_new_tokens)
+        return [answer.strip() for answer in self.tokenizer.batch_decode(ids, skip_special_tokens=True)], video
 
     def prediction(self, batch: Batch, video: VideoTokens, row: int, answer: str, arm: str) -> Prediction:
         annotation = batch.records[row]

@@ -24,15 +24,19 @@ class Method:
     formula: str
 
 
-def dynfocus(settings: ConnectorSettings = ConnectorSettings()) -> Method:  # noqa: B008 (frozen)
-    """DynFocus with these settings."""
-    return Method("DynFocus", lambda frames: budget(frames, settings).visual_tokens, "40 K' + 2 (T - K')")
+def dynfocus(settings: ConnectorSettings = ConnectorSettings(), given: int | None = None) -> Method:  # noqa: B008 (frozen)
+    """DynFocus with these settings; ``given`` says that it reads so many frames, however long the video is."""
+    if given is None:
+        return Method("DynFocus", lambda frames: budget(frames, settings).visual_tokens, "40 K' + 2 (T - K')")
+    spent = budget(given, settings).visual_tokens
+    return Method(f"DynFocus, {given} frames", lambda frames: spent, f"40 K' + 2 ({given} - K')")
 
 
 OTHERS = (
     Method("LLaMA-VID", lambda frames: 2 * frames, "2 T"),
     Method("Chat-UniVi", lambda frames: 112 * -(-min(frames, 64) // 16), "112 ceil(min(T, 64) / 16)"),
     Method("ST-LLM", lambda frames: 512, "512: 16 frames of 32 tokens"),
+    Method("ST-LLM, every frame", lambda frames: 32 * frames, "32 T: 32 for each frame given; its own scripts give 16"),
     Method("Video-ChatGPT", lambda frames: 356, "356: 100 frames, pooled over time and over space"),
     Method("VideoChat2", lambda frames: 96, "96: learned queries"),
     Method("LLaVA-NeXT-Video", lambda frames: 32 * 144, "144 a frame, 32 frames"),

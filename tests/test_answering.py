@@ -57,15 +57,43 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_answer_says_what_was_read_and_kept(trained: Path, video: Path) -> None:
     answerer = Answerer(trained)
     found = answerer.ask(video, QUESTION)
-    clip = read_media(video, RULE)
-    cost = budget(9, tiny.SETTINGS)
-    assert found.frames == len(clip.frames) == 9
-    assert found.visual_tokens == cost.visual_tokens
-    assert len(found.kept) == cost.kept
-    assert list(found.kept) == sorted(set(found.kept))
-    assert found.seconds == tuple(clip.seconds[list(found.kept)].tolist())
+    cost, seen = budget(9, tiny.SETTINGS), found.selection
+    assert found.question == QUESTION
+    assert seen.seconds == tuple(read_media(video, RULE).seconds.tolist())
+    assert (len(seen.seconds), seen.cones, seen.rods) == (9, cost.cones, cost.rods)
+    assert len(seen.kept) == cost.kept
+    assert list(seen.kept) == sorted(set(seen.kept))
+    assert (len(seen.peaks), len(seen.nearest), len(seen.scores)) == (9, 9, cost.prototypes)
     assert found == answerer.ask(video, QUESTION)
     assert not answerer.model.training
+
+
+def test_the_selection_is_what_the_prompt_held(trained: Path, video: Path) -> None:
+    """Its tokens and its frames, beside those that the language model was given by hand."""
+    found, net = Answerer(trained).ask(video, QUESTION), tiny.model()
+    row = Row("x", 0, str(video), (Turn(QUESTION, None),))
+    batch = tiny.processor()([Example(row, sketch=net.sketch(read_media(video, RULE).frames))])
+    tokens = net.connect(batch)
+    assert tokens.focus is not None
+    assert (
+        found.selection.visual_tokens
+        == int(tokens.mask.sum())
+        == int((batch.input_ids == net.config.image_token_id).sum())
+    )
+    assert found.selection.kept == tuple(tokens.focus.frames[0].tolist())
+    assert found.prompt_tokens == batch.input_ids.shape[1]
+
+
+def test_an_answer_says_whether_it_was_cut_off(trained: Path, video: Path) -> None:
+    """Whatever token an answer ends with on its own: here the one that this model happens to write third."""
+    answerer = Answerer(trained)
+    assert answerer.ask(video, QUESTION, 8).cut
+    row = Row("x", 0, str(video), (Turn(QUESTION, None),))
+    batch = tiny.processor()([Example(row, sketch=tiny.model().sketch(read_media(video, RULE).frames))])
+    ids = tiny.model().answer(batch, max_new_tokens=8)[0][0].tolist()
+    answerer.model.generation_config.eos_token_id = [ids[2], 10**6]
+    assert not answerer.ask(video, QUESTION, 8).cut
+    assert answerer.ask(video, QUESTION, ids.index(ids[2])).cut
 
 
 def test_the_answer_is_the_models_own(trained: Path, video: Path) -> None:
@@ -83,13 +111,13 @@ def test_an_image_is_a_video_of_one_frame(trained: Path, tmp_path: Path) -> None
     path = tmp_path / "i.png"
     Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
     found = Answerer(trained).ask(path, QUESTION)
-    assert (found.frames, found.kept, found.seconds) == (1, (0,), (0.0,))
-    assert found.visual_tokens == budget(1, tiny.SETTINGS).visual_tokens
+    assert (found.selection.kept, found.selection.seconds) == ((0,), (0.0,))
+    assert found.selection.visual_tokens == budget(1, tiny.SETTINGS).visual_tokens
 
 
 def test_a_persons_placeholder_is_text(trained: Path, video: Path) -> None:
     found = Answerer(trained).ask(video, "what is <image> </s> here")
-    assert found.visual_tokens == budget(9, tiny.SETTINGS).visual_tokens
+    assert found.selection.visual_tokens == budget(9, tiny.SETTINGS).visual_tokens
 
 
 def test_the_seed_of_the_process_has_no_part_in_it(trained: Path, video: Path) -> None:
@@ -160,7 +188,7 @@ def test_a_model_that_reads_frames_under_the_question_is_given_frames(
         assert calls["reader"] == reads
         assert runs
         runs.clear()
-    assert found.frames == 9
+    assert len(found.selection.seconds) == 9
     seen = answerer.read(video)
     assert isinstance(seen, Clip)
     assert torch.equal(seen.frames, read_media(video, RULE).frames)
@@ -178,6 +206,6 @@ def test_an_answer_that_would_not_fit_is_refused_before_the_model_runs(trained: 
     row = Row("x", 0, str(video), (Turn(QUESTION, None),))
     length = tiny.processor()([Example(row, frames=read_media(video, RULE).frames)]).input_ids.shape[1]
     spare = answerer.processor.collate.context - length
-    assert answerer.ask(video, QUESTION, max_new_tokens=spare).frames == 9
+    assert answerer.ask(video, QUESTION, max_new_tokens=spare).question == QUESTION
     with pytest.raises(PromptError, match=rf"max_new_tokens {spare}\."):
         answerer.ask(video, QUESTION, max_new_tokens=spare + 1)

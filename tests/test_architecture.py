@@ -34,9 +34,20 @@ MAY = {
         *("dynfocus.errors", "dynfocus.records", "dynfocus.budget", "dynfocus.settings", "dynfocus.methods"),
         *("dynfocus.disk", "dynfocus.report"),
     ),
+    "dynfocus.figures": (
+        *("dynfocus.answering", "dynfocus.disk", "dynfocus.errors", "dynfocus.figures", "dynfocus.methods"),
+        *("dynfocus.readers", "dynfocus.records", "dynfocus.report", "dynfocus.settings", "dynfocus.video"),
+    ),
     "dynfocus.health": ("dynfocus.nn.topk", "dynfocus.types"),
     "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
-    "dynfocus.plan": ("dynfocus.errors", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
+    "dynfocus.plan": (
+        "dynfocus.budget",
+        "dynfocus.errors",
+        "dynfocus.methods",
+        "dynfocus.plan",
+        "dynfocus.settings",
+        "dynfocus.stages",
+    ),
     "dynfocus.chat": ("dynfocus.errors",),
     "dynfocus.prompts": ("dynfocus.errors", "dynfocus.records", "dynfocus.chat"),
     "dynfocus.overlong": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
@@ -95,14 +106,15 @@ MAY = {
     "callbacks": (
         *("dynfocus.errors", "dynfocus.types", "dynfocus.records", "dynfocus.budget", "dynfocus.report"),
         *("dynfocus.evals", "dynfocus.faults", "dynfocus.selection", "dynfocus.health", "dynfocus.settings"),
-        "callbacks",
+        *("dynfocus.methods", "callbacks"),
     ),
 }
 MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experiment", "dynfocus.cli")}
 TORCH_FREE = (
     *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
     *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
-    *("dynfocus.arguments", "dynfocus.faults", "dynfocus.methods", "dynfocus.report", "dynfocus.doctor.checkup"),
+    *("dynfocus.arguments", "dynfocus.asking", "dynfocus.faults", "dynfocus.figures", "dynfocus.methods"),
+    *("dynfocus.replies", "dynfocus.report", "dynfocus.doctor.checkup"),
     *("dynfocus.doctor.earlier", "dynfocus.doctor.findings"),
 )
 KNOW_LIGHTNING = (
@@ -191,6 +203,7 @@ for name in {light}:
 from dynfocus.cli import main
 assert not main(["plan", "--frames", "16", "--events", "25", "--keep", "0.8", "--json"])
 assert not main(["plan", "--frames", "16", "--train", "qlora", "--rows", "2"])
+assert not main(["plan", "--config", "lightning_configs/stage2.yaml", "--frames", "16"])
 sys.exit(f"imported: {{loaded}}" if (loaded := sorted({set(HEAVY)} & set(sys.modules))) else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)

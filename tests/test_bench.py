@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from dynfocus.bench import bench, memory
 from dynfocus.bench.cases import Bench
 from dynfocus.bench.counting import counted
-from dynfocus.bench.flops import Flops, Sizes, fewest_flops
 from dynfocus.bench.memory import extra_peak
 from dynfocus.bench.roofline import Roofline, Timing
 from dynfocus.bench.run import run
@@ -21,6 +20,7 @@ from dynfocus.bench.table import COLUMNS, heading, line
 from dynfocus.bench.world import ACTIONS, mean_seconds, world_steps
 from dynfocus.budget import budget
 from dynfocus.errors import ConfigError, DiskError
+from dynfocus.plan.connector_flops import Flops, Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 
 ROOT = Path(__file__).parents[1]

@@ -17,11 +17,11 @@ from dynfocus.bench import training as measured
 from dynfocus.bench.lesson import Lesson, Shapes
 from dynfocus.bench.peaks import data_sheet, peak_rate
 from dynfocus.bench.run import append
-from dynfocus.bench.step_flops import StepFlops, prompt_tokens, step_flops
 from dynfocus.bench.training import case, heading, line, measure_training
 from dynfocus.cli import main
-from dynfocus.plan import TOWERS, Training, memory
+from dynfocus.plan import TOWERS, Training, memory, prompt_tokens
 from dynfocus.plan.cards import GIB
+from dynfocus.plan.flops import StepFlops, step_flops
 from dynfocus.settings import ConnectorSettings
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dynfocus.bench.cases import Bench, count_answer, count_step
-from dynfocus.bench.flops import Sizes
 from dynfocus.bench.long import perturbed
 from dynfocus.bench.memory import extra_peak, freed_at_once
 from dynfocus.bench.roofline import seconds
 from dynfocus.budget import budget
+from dynfocus.plan.connector_flops import Sizes
 from dynfocus.settings import ConnectorSettings
 from dynfocus.threads import one_thread
 

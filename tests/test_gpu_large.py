@@ -10,8 +10,9 @@ from test_bench_training import TINY, shapes
 from transformers.utils import is_flash_attn_2_available
 
 from dynfocus.bench.lesson import Lesson, Shapes
-from dynfocus.bench.training import measure_training
+from dynfocus.bench.training import measure_training, peak
 from dynfocus.plan import Training, memory
+from dynfocus.plan.answer_memory import answering_memory
 from dynfocus.plan.cards import GIB
 from dynfocus.settings import ConnectorSettings
 
@@ -56,6 +57,23 @@ def test_the_memory_of_seven_billion_is_within_15_percent_of_the_plan(device: to
     assert row["planned_over_peak"] == pytest.approx(1, abs=0.15)
     assert 0.05 < row["mfu"] < 1
     assert row["loss"] < 20
+
+
+def test_the_memory_of_an_answer_of_seven_billion_is_within_15_percent_of_the_plan(device: torch.device) -> None:
+    settings, asked, sizes, new = ConnectorSettings(), Training("stage1", text=96, answer=0), Shapes(), 16
+    needs = answering_memory(200, settings, asked, new, sizes.towers, overhead=0).total
+    free = torch.cuda.mem_get_info(device)[0]
+    if free < 1.2 * needs:
+        pytest.skip(f"needs {1.2 * needs / GIB:.0f} GiB of free GPU memory, has {free / GIB:.0f}")
+    lesson = Lesson(200, settings, asked, sizes, device)
+
+    def work() -> None:
+        lesson.model.eval().answer(lesson.batch, max_new_tokens=new, min_new_tokens=new)
+
+    work()
+    measured = peak(work, device)
+    assert measured is not None
+    assert needs == pytest.approx(measured, rel=0.15)
 
 
 def test_a_small_lesson_is_weighed_and_timed(device: torch.device) -> None:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from dynfocus.bench.counting import counted
-from dynfocus.bench.flops import Sizes, fewest_flops
 from dynfocus.bench.memory import extra_peak
 from dynfocus.bench.roofline import Roofline
 from dynfocus.nn.connector import build_connector
 from dynfocus.nn.sketch import sketch_frames
+from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import VideoTokens
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig
 
-from dynfocus.bench.flops import Sizes
 from dynfocus.budget import budget
 from dynfocus.building import Building, checkpoint_activations
 from dynfocus.nn.config import DynFocusConfig
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.plan import TOWERS, Towers, Training
+from dynfocus.plan.connector_flops import Sizes
 from dynfocus.settings import ConnectorSettings, LoraSettings
 from dynfocus.sharding import language_layers
 from dynfocus.types import Batch

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from dynfocus.bench.cases import FEATURES, Bench
-from dynfocus.bench.flops import Sizes, fewest_flops
 from dynfocus.bench.memory import extra_peak, freed_at_once
 from dynfocus.bench.roofline import Roofline, seconds
 from dynfocus.nn.cluster import density_peaks
 from dynfocus.nn.topk import PerturbedTopK, keyed_noise
+from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 
 

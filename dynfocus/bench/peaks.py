@@ -2,8 +2,8 @@
 
 import torch
 
-from dynfocus.bench.flops import Sizes
 from dynfocus.bench.roofline import Gemm
+from dynfocus.plan.connector_flops import Sizes
 
 # Dense bf16 products with sums in fp32, FLOP/s; the first name that is part of the device's counts.
 PEAKS = {

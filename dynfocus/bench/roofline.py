@@ -8,8 +8,8 @@ from statistics import median
 import torch
 from torch.nn.functional import linear
 
-from dynfocus.bench.flops import Flops, Sizes
 from dynfocus.bench.machine import bf16_units
+from dynfocus.plan.connector_flops import Flops, Sizes
 
 ENOUGH, LEAST, MOST = 8.0, 2, 7  # seconds of repeating a case, and how often
 

@@ -10,13 +10,13 @@ import torch
 from tqdm import tqdm
 
 from dynfocus.bench.cases import Bench, measure
-from dynfocus.bench.flops import Sizes
 from dynfocus.bench.long import long_video, perturbed, temporal
 from dynfocus.bench.machine import bf16_units, machine
 from dynfocus.bench.roofline import Roofline
 from dynfocus.bench.table import heading, line
 from dynfocus.bench.world import world_steps
 from dynfocus.errors import ConfigError, DiskError
+from dynfocus.plan.connector_flops import Sizes
 from dynfocus.settings import ConnectorSettings
 from dynfocus.threads import one_thread
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from dynfocus.bench.flops import Sizes
 from dynfocus.bench.lesson import Lesson, Shapes
 from dynfocus.bench.machine import machine
 from dynfocus.bench.peaks import peak_rate
 from dynfocus.bench.roofline import seconds
 from dynfocus.bench.run import append
-from dynfocus.bench.step_flops import prompt_tokens, step_flops
 from dynfocus.errors import ConfigError
-from dynfocus.plan import Training, memory
+from dynfocus.plan import Training, memory, prompt_tokens
 from dynfocus.plan.cards import GIB
+from dynfocus.plan.connector_flops import Sizes
+from dynfocus.plan.flops import step_flops
 from dynfocus.plan.training import Train
 from dynfocus.settings import ConnectorSettings
 

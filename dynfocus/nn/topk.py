@@ -64,9 +64,26 @@ class PerturbedTopK(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Float[Tensor, "B K L"]):  # type: ignore[no-untyped-def]
         cell, one, noise = ctx.saved_tensors
-        gained = (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * one).sum(-1)
-        gained = gained - gained.mean(1, keepdim=True)
-        return torch.einsum("bn,bnl->bl", gained, noise) / (noise.shape[1] * ctx.sigma), None, None, None, None
+        return eq7(gains(grad, cell, one), noise, ctx.sigma), None, None, None, None
+
+
+def gains(
+    grad: Float[Tensor, "B K L"], cell: Int[Tensor, "B n K"], one: Float[Tensor, "#B #n #K"]
+) -> Float[Tensor, "B n"]:
+    """What each sample's choice would add to the loss: the gradient of P_sigma, summed over the cells it fell in.
+
+    ``cell`` and ``one`` are what `PerturbedTopK` saves: slot * L + prototype of each choice, and zero at unused slots.
+    """
+    return (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * one).sum(-1)
+
+
+def eq7(gained: Float[Tensor, "B n"], noise: Float[Tensor, "B n L"], sigma: float) -> Float[Tensor, "B L"]:
+    """The gradient of the scores, from what each of n samples gained and its noise, less the mean over the samples.
+
+    Paper: Eq. 7.
+    """
+    gained = gained - gained.mean(1, keepdim=True)
+    return torch.einsum("bn,bnl->bl", gained, noise) / (noise.shape[1] * sigma)
 
 
 def perturbed_top_k_ref(

@@ -45,6 +45,16 @@ def layer_gradients(sizes: LanguageSizes, numbers: Numbers) -> int:
     return 2 * numbers.compute * sizes.intermediate_size + 2 * numbers.stream * sizes.hidden_size
 
 
+def layer_works(sizes: LanguageSizes, number: int) -> int:
+    """Bytes a token at work in one layer where nothing is kept for a backward pass.
+
+    The largest of a norm in fp32, attention and feed-forward, beside the stream: with h, m, q, k as in `layer_kept` and
+    b bytes a number, b h + max(8 h + b h, b (h + 3 q + 4 k), b (h + 3 m)).
+    """
+    h, m, q, k = sizes.hidden_size, sizes.intermediate_size, sizes.queries, sizes.keys
+    return number * h + max((8 + number) * h, number * (h + 3 * q + 4 * k), number * (h + 3 * m))
+
+
 def logits(sizes: LanguageSizes, numbers: Numbers, answer: int) -> int:
     """Bytes of logits at ``answer`` supervised positions, their fp32 copy, and the loss's own log-softmax."""
     copy = 4 if numbers.compute < 4 else 0

@@ -1,10 +1,11 @@
 """Graphics cards by the memory they are sold with."""
 
-CARDS = (12, 24, 48, 80, 141)
-USABLE = 0.95
 GIB = 2**30
+SHOWN = {12: 11.7, 24: 22.0, 48: 44.4, 80: 79.1, 141: 139.7}  # GB sold: GiB the least of them have; ECC takes some
+CARDS = tuple(SHOWN)
+USABLE = 0.95  # of what is shown; fragments of the allocator take the rest
 
 
 def fitting(size: int) -> tuple[int, ...]:
-    """The cards, by their gigabytes, that hold ``size`` bytes in 95 % of their memory: fragments take the rest."""
-    return tuple(card for card in CARDS if size <= USABLE * card * GIB)
+    """The cards, by the gigabytes they are sold with, that hold ``size`` bytes with a twentieth left over."""
+    return tuple(card for card, shown in SHOWN.items() if size <= USABLE * shown * GIB)

@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dynfocus.budget import budget
 from dynfocus.plan import activations
 from dynfocus.plan.towers import TOWERS, Towers, Weight, Weights, parameters
-from dynfocus.plan.training import Training
+from dynfocus.plan.training import Training, prompt_tokens
 from dynfocus.settings import ConnectorSettings
 
-Moment = Literal["encode", "forward", "recompute", "backward", "update"]
+Moment = Literal["encode", "forward", "recompute", "backward", "update", "connect", "prefill", "generate"]
 ENCODE: Moment = "encode"
 FORWARD: Moment = "forward"
 RECOMPUTE: Moment = "recompute"
 BACKWARD: Moment = "backward"
 UPDATE: Moment = "update"
+CONNECT: Moment = "connect"
+PREFILL: Moment = "prefill"
+GENERATE: Moment = "generate"
 ALWAYS: tuple[Moment, ...] = (ENCODE, FORWARD, RECOMPUTE, BACKWARD, UPDATE)
 
 CONTEXT = 3 << 28  # 0.75 GiB: CUDA's context and the workspaces of its libraries, 0.5 to 1 on today's cards
@@ -33,9 +35,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Memory:
-    """What one GPU holds in a training step from the second on, when the optimizer has its states."""
+    """What one GPU holds, and the moments there are: those of a training step, or those of an answer."""
 
     rows: tuple[Held, ...]
+    moments: tuple[Moment, ...] = ALWAYS
 
     def at(self, moment: Moment) -> int:
         """Bytes at one moment."""
@@ -44,7 +47,7 @@ class Memory:
     @property
     def worst(self) -> Moment:
         """The moment that needs most."""
-        return max(ALWAYS, key=self.at)
+        return max(self.moments, key=self.at)
 
     @property
     def total(self) -> int:
@@ -59,6 +62,8 @@ def memory(
     frames: int, settings: ConnectorSettings, training: Training, towers: Towers = TOWERS, overhead: int = CONTEXT
 ) -> Memory:
     """Bytes on one GPU, by what holds them, of a training step on videos of T ``frames``.
+
+    It is a step from the second on, when the optimizer has its states.
 
     Exact are weights, gradients and optimizer states: frozen parts in 16 bit, trained ones in fp32 (4 bytes each for
     weight and gradient, 8 for AdamW's states), the linear layers of QLoRA's base in NF4 with double quantisation (0.516
@@ -176,7 +181,7 @@ def _activations(
 ) -> list[Held]:
     """What is computed: kept from forward to backward, and at work at one moment."""
     sizes, numbers, rows = towers.language, training.numbers, training.rows
-    tokens = rows * (budget(frames, settings).visual_tokens + training.text + training.answer)
+    tokens = rows * prompt_tokens(frames, settings, training)
     taught, adapted, answer = "language model" in learned, "adapters" in learned, rows * training.answer
     whole = tokens * activations.layer_kept(sizes, numbers, taught, adapted)
     between = tokens * sizes.hidden_size * numbers.stream
@@ -184,7 +189,7 @@ def _activations(
     unpacked = 0
     if training.train == "qlora":
         unpacked = 2 * max(weight.each for weight in sizes.layer if weight.linear)
-    connect = rows * activations.connector_kept(frames, settings, towers, numbers)
+    connect = rows * training.slots * activations.connector_kept(frames, settings, towers, numbers)
     return [
         Held("encoding: frames at work", activations.encoding(frames, towers.vision, training.frozen), (ENCODE,)),
         Held("activations: connector", connect + activations.prompt_kept(tokens, sizes, numbers), (FORWARD, RECOMPUTE)),

@@ -1,13 +1,9 @@
 """Every tensor of the towers and the connector, from their sizes alone (no torch)."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from math import prod
-from pathlib import Path
-from typing import Any
 
-from dynfocus.errors import CheckpointError
 from dynfocus.settings import ConnectorSettings
 
 
@@ -104,7 +100,7 @@ class InstructionSizes:
 
 @dataclass(frozen=True)
 class LanguageSizes:
-    """A causal language model under transformers' own names; the defaults are Vicuna-7B's."""
+    """A causal language model under transformers' own names; the defaults are Vicuna-7B's (v1.5)."""
 
     model_type: str = "llama"
     hidden_size: int = 4096
@@ -117,6 +113,18 @@ class LanguageSizes:
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
+    max_position_embeddings: int = 4096
+    sliding_window: int | None = None
+    use_sliding_window: bool = False
+    max_window_layers: int = 28
+
+    @property
+    def sliding(self) -> int:
+        """Layers that attend to the last ``sliding_window`` tokens alone."""
+        if self.sliding_window is None:
+            return 0
+        late = max(0, self.num_hidden_layers - self.max_window_layers) if self.use_sliding_window else 0
+        return {"mistral": self.num_hidden_layers, "qwen2": late}.get(self.model_type, 0)
 
     @property
     def queries(self) -> int:
@@ -178,65 +186,3 @@ class Towers:
 
 
 TOWERS = Towers()
-
-# What a config.json leaves out where it is its family's default.
-VISION: dict[str, dict[str, Any]] = {
-    "instructblip_vision_model": {},
-    "clip_vision_model": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "patch_size": 32},
-    "siglip_vision_model": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "patch_size": 16},
-}
-LANGUAGE: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "mistral": {"intermediate_size": 14336, "num_key_value_heads": 8},
-    "qwen2": {"vocab_size": 151936, "intermediate_size": 22016},
-    "gemma": {
-        **{"vocab_size": 256000, "hidden_size": 3072, "intermediate_size": 24576, "num_hidden_layers": 28},
-        **{"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "tie_word_embeddings": True},
-    },
-}
-
-
-def read_towers(encoders: Path | None = None, language_model: Path | None = None) -> Towers:
-    """Sizes from the ``config.json`` of folders of transformers; the paper's towers where none is given.
-
-    ``encoders`` may be an InstructBLIP, CLIP or SigLIP folder; without a Q-Former of its own InstructBLIP's is counted.
-
-    Raises:
-        CheckpointError: if there is no readable config.json, or it is of a family whose tensors are not known here.
-    """
-    towers = TOWERS
-    if encoders is not None:
-        config = _read(encoders)
-        vision = config.get("vision_config", config)
-        kind = vision.get("model_type", "")
-        kind = "instructblip_vision_model" if config.get("model_type") == "instructblip" else kind
-        vision = VISION[_known(kind, VISION, encoders)] | vision | {"model_type": kind}
-        text = {"vocab_size": 30522, "encoder_hidden_size": 1408} | config.get("qformer_config", {"vocab_size": 30523})
-        towers = replace(towers, vision=_pick(VisionSizes, vision), instruction=_pick(InstructionSizes, text))
-    if language_model is not None:
-        config = _read(language_model)
-        family = LANGUAGE[_known(config.get("model_type", ""), LANGUAGE, language_model)]
-        towers = replace(towers, language=_pick(LanguageSizes, family | config))
-    return towers
-
-
-def _pick(kind: Any, config: dict[str, Any]) -> Any:
-    return kind(**{one.name: config[one.name] for one in fields(kind) if config.get(one.name) is not None})
-
-
-def _known(family: str, families: dict[str, Any], folder: Path) -> str:
-    if family not in families:
-        raise CheckpointError(
-            f"a model of type {family!r} in {folder}", f"one of {', '.join(families)}", "Plan with sizes close to it."
-        )
-    return family
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = Path(folder) / "config.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}, which cannot be read ({error})", "a config.json of transformers", "Check the folder."
-        ) from error

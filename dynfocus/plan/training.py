@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dynfocus.budget import budget
 from dynfocus.errors import ConfigError
 from dynfocus.plan.activations import Numbers
-from dynfocus.settings import LoraSettings
+from dynfocus.settings import ConnectorSettings, LoraSettings
 
 Train = Literal["stage1", "stage2", "lora", "qlora"]
 
@@ -23,6 +24,7 @@ class Training:
         answer: supervised tokens a row.
         checkpointing: whether only the input of each language-model layer is kept, and the rest computed again.
         optimizer: ``adamw``, or ``adamw8bit``.
+        slots: places in a row where its video is shown, each with a question of its own.
         rank: of LoRA's adapters.
         accumulate: batches an optimizer step adds up; from the second on gradients stand beside activations.
         precision: ``bf16-mixed``, or ``32``.
@@ -36,12 +38,13 @@ class Training:
     answer: int = 32
     checkpointing: bool = True
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    slots: int = 1
     rank: int = LoraSettings.rank
     accumulate: int = 2
     precision: Literal["bf16-mixed", "32"] = "bf16-mixed"
 
     def __post_init__(self) -> None:
-        for name in ("gpus", "rows", "rank", "accumulate"):
+        for name in ("gpus", "rows", "slots", "rank", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
         for name in ("text", "answer"):
@@ -68,3 +71,8 @@ class Training:
         """Under autocast the stream of a model trained whole is in fp32; that of a sharded or frozen one in 16 bit."""
         wide = self.train == "stage2" and self.strategy == "ddp"
         return Numbers(self.frozen, 4 if wide else self.frozen)
+
+
+def prompt_tokens(frames: int, settings: ConnectorSettings, training: Training) -> int:
+    """S, tokens of one row: visual ones, text and answer."""
+    return training.slots * budget(frames, settings).visual_tokens + training.text + training.answer

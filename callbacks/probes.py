@@ -1,0 +1,238 @@
+"""The same few videos, looked at again at every validation: which frames are kept, and why, as pictures and numbers."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from PIL import Image
+
+from dynfocus.errors import ConfigError, DataError, VideoError
+from dynfocus.records import Selection, write_text
+from dynfocus.report.picture import picture
+from dynfocus.report.story import Story
+from dynfocus.selection import selection
+
+SELECTIONS = "selections.jsonl"
+LONGEST = 40  # letters of a video's name in TensorBoard
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the model kept of one probe at one time, and answered: a line of ``selections.jsonl``.
+
+    Attributes:
+        phase: ``val`` or ``test``, or ``train`` where nothing is validated.
+        step, epoch: of the training.
+        row: number of the probe's row in its split.
+        id, media: the row's own name, and the video or image that it shows.
+        question, answer, truth: the texts.
+        selection: which frames were kept, and why.
+    """
+
+    phase: str
+    step: int
+    epoch: int
+    row: int
+    id: str
+    media: str
+    question: str
+    answer: str
+    truth: str
+    selection: Selection
+
+
+class Probes(Callback):
+    """At every validation and test, look at a fixed set of videos.
+
+    Each gives a picture ``probes/PHASE/NAME`` in TensorBoard, a line in ``selections.jsonl``, and its part of the
+    histograms ``dpe/PHASE/scores`` (s of Eq. 4) and ``dpe/PHASE/rho_delta`` (rho * delta of Eq. 1-2). The share of
+    kept frames that the look before did not keep is ``dpe/PHASE/churn``. Where nothing is validated, training videos
+    are looked at before the first step and after every epoch.
+
+    The data module is asked for them by ``probes(split, videos)``, in the first process alone. Every process looks, as
+    a sharded model needs it; the first one writes.
+
+    Args:
+        videos: how many.
+        dirpath: folder of ``selections.jsonl``; the run's own if not given.
+
+    Raises:
+        ConfigError: if no video is asked for.
+        DataError: in a run, if ``selections.jsonl`` is damaged.
+    """
+
+    def __init__(self, videos: int = 4, dirpath: Path | None = None) -> None:
+        if videos < 1:
+            raise ConfigError(f"videos = {videos}", "at least 1", "Raise it, or leave callbacks.probes.Probes out.")
+        self.videos, self.dirpath = videos, dirpath
+        self.asked: dict[str, Any] = {}
+        self.told: dict[tuple[str, int], list[Look]] = {}  # of each phase and step, those written
+
+    def file(self, trainer: Trainer) -> Path:
+        return Path(self.dirpath or trainer.default_root_dir) / SELECTIONS
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.asked, self.told = {}, {}
+        if trainer.is_global_zero:
+            for look in read_looks(self.file(trainer)):
+                self.told.setdefault((look.phase, look.step), []).append(look)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not sum(trainer.num_val_batches) and not trainer.global_step:
+            self.look(trainer, pl_module, "train")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not sum(trainer.num_val_batches):
+            self.look(trainer, pl_module, "train")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.look(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.look(trainer, pl_module, "test")
+
+    def look(self, trainer: Trainer, module: Any, phase: str) -> None:
+        """Look at the probes of a phase; every process has to."""
+        if phase not in self.asked:
+            with torch.random.fork_rng(devices(module)):
+                self.asked[phase] = ask(trainer, phase, self.videos)
+        if self.asked[phase] is None:
+            return
+        rows, seconds, batch, frames = self.asked[phase]
+        batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+        with untouched(module), trainer.precision_plugin.val_step_context():
+            answers, video = module.answer(batch)
+        if not trainer.is_global_zero:
+            return
+        looks = []
+        for slot, (row, times, answer) in enumerate(zip(rows, seconds, answers, strict=True)):
+            question = row.questions[-1] if row.questions else None
+            found = selection(video, slot, times, module.model.settings, question.events if question else ())
+            texts = row.turns[-1].question, answer, question.answer if question else row.turns[-1].answer or ""
+            place = phase, trainer.global_step, trainer.current_epoch, row.index, row.id, str(row.media)
+            looks.append(Look(*place, *texts, found))
+        self.write(trainer, looks)
+        self.show(trainer, looks, frames)
+
+    def write(self, trainer: Trainer, looks: list[Look]) -> None:
+        """Put them into the file, in the place of an earlier look at the same step."""
+        self.told[looks[0].phase, looks[0].step] = looks
+        lines = [json.dumps(asdict(look)) + "\n" for told in self.told.values() for look in told]
+        write_text(self.file(trainer), "".join(lines))
+
+    def show(self, trainer: Trainer, looks: list[Look], frames: Sequence[Any]) -> None:
+        """Put them into the logger: pictures and histograms into TensorBoard, churn into any."""
+        phase, step = looks[0].phase, looks[0].step
+        before = [at for name, at in self.told if name == phase and at < step]
+        changed = churn(looks, self.told[phase, max(before)]) if before else None
+        for logger in trainer.loggers:
+            if changed is not None:
+                logger.log_metrics({f"dpe/{phase}/churn": changed}, step)
+            if not isinstance(logger, TensorBoardLogger):
+                continue
+            for number, (look, pixels) in enumerate(zip(looks, frames, strict=True), 1):
+                tag = f"probes/{phase}/{number}-{name(look)}"
+                logger.experiment.add_image(tag, np.asarray(drawn(look, pixels)), step, dataformats="HWC")
+            for tag, values in (
+                ("scores", [value for look in looks for value in look.selection.scores]),
+                ("rho_delta", [value for look in looks for value in look.selection.peaks]),
+            ):
+                finite = np.array(values)[np.isfinite(values)]
+                if len(finite):  # TensorBoard raises on none
+                    logger.experiment.add_histogram(f"dpe/{phase}/{tag}", finite, step)
+
+
+def ask(trainer: Trainer, phase: str, videos: int) -> tuple[Any, ...] | None:
+    """The probes of a phase, the same in every process: rows, seconds, batch, and, in the first one, thumbnails."""
+    probed, given, frames = None, None, ()
+    if trainer.is_global_zero:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if hasattr(data, "probes"):
+            probed = data.probes(phase, videos)
+            why = f"no row of {phase} shows a video or image that can be read"
+        else:
+            why = f"the data module {type(data).__name__} has no method probes"
+        if probed is None:
+            rank_zero_info(f"no probes: {why}, so there is no selection to look at")
+        else:
+            given, frames = (probed.rows, probed.seconds, probed.batch), probed.frames
+            if any(pixels is None for pixels in frames):
+                rank_zero_info("pictures of probes whose files are not at hand, as with sketches alone, show no frames")
+    given = trainer.strategy.broadcast(given)
+    return None if given is None else (*given, frames)
+
+
+@contextmanager
+def untouched(module: LightningModule) -> Iterator[None]:
+    """For the time of a block the module evaluates; afterwards its modes and the generators are as before."""
+    modes = [(part, part.training) for part in module.modules()]
+    with torch.random.fork_rng(devices(module)), torch.no_grad():
+        module.eval()
+        try:
+            yield
+        finally:
+            for part, mode in modes:
+                part.training = mode
+
+
+def devices(module: LightningModule) -> list[int]:
+    """The GPUs whose generators a module's computations may draw from."""
+    return [module.device.index or 0] if module.device.type == "cuda" else []
+
+
+def churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None:
+    """The share of kept frames that the look before did not keep; None where no frame is kept."""
+    earlier = {look.row: set(look.selection.kept) for look in before}
+    both = [(set(look.selection.kept), earlier[look.row]) for look in looks if look.row in earlier]
+    kept = sum(len(now) for now, _ in both)
+    return sum(len(now - then) for now, then in both) / kept if kept else None
+
+
+def drawn(look: Look, frames: Any) -> Image.Image:
+    """A picture of it, without a filmstrip where the frames cannot be read, or no more."""
+    title = f"{look.media} ({look.phase})" if look.phase == "test" else f"{look.media} ({look.phase}, step {look.step})"
+    story = Story(look.selection, (), title, look.question, look.answer or "(nothing)", look.truth)
+    if frames is None:
+        return picture(story)
+    try:
+        return picture(replace(story, frames=frames))
+    except VideoError:
+        return picture(story)
+
+
+def name(look: Look) -> str:
+    """The video's name, in letters that TensorBoard takes for a name."""
+    return re.sub(r"[^-\w.]", "_", Path(look.media).stem)[:LONGEST]
+
+
+def read_looks(path: Path) -> list[Look]:
+    """The looks in a file, none where there is no file; raises DataError if it is damaged."""
+    if not path.exists():
+        return []
+    looks = []
+    text = path.read_text()
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):  # no half line of a killed process
+        try:
+            told = json.loads(line)
+            looks.append(Look(**{**told, "selection": Selection(**tuples(told["selection"]))}))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{path}, line {number}, which is damaged ({error})", "selections as they were written", "Delete it."
+            ) from error
+    return looks
+
+
+def tuples(told: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples, as records hold them."""
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+    return frozen | {"relevant": tuple(map(tuple, told["relevant"]))}

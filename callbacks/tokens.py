@@ -1,0 +1,88 @@
+"""How many tokens a run reads: of videos by their kind, of text, in all and of each data set."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+from callbacks.observer import Observer, added, gathered
+from dynfocus.budget import budget
+from dynfocus.methods import every_patch
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import Batch
+
+
+class TokenCounts(Observer):
+    """Log the tokens of what was read: ``tokens/<phase>/<name>``, with phase train, val or test.
+
+    ``cones``, ``rods`` and ``visual`` are means over all showings of a video or image, ``text`` and ``total`` over all
+    rows; a row's total has every showing in it. ``share_of_256_per_frame`` is what all showings cost, of what they
+    would cost if each of their frames gave 256. Each data set has its own ``visual``, ``text`` and ``total``, as
+    ``tokens/<phase>/<data set>/<name>``. Rows that are blank or repeated count nowhere.
+
+    Placeholders and masks of the batches themselves are counted; the budget of T frames tells cones from rods.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Seen] = {}
+
+    def see(self, phase: str, pl_module: Any, batch: Batch) -> None:
+        model = pl_module.model
+        seen = self.seen.setdefault(phase, Seen(model.settings))
+        visual, read = batch.input_ids == model.config.image_token_id, batch.attention_mask
+        if batch.sketch is None:
+            frames = torch.tensor([len(one) for one in batch.frames], device=read.device)
+        else:
+            frames = batch.sketch.frames
+        row = torch.where(batch.slot_row < 0, -1, batch.slot_row + len(seen.names))
+        seen.slots.append(torch.stack([row, frames[batch.slot_video]]))
+        seen.rows.append(torch.stack([visual.sum(-1), read.sum(-1)]))
+        seen.names += [None if one is None else one.source for one in batch.records]
+
+    def tell(self, phase: str, trainer: Trainer) -> dict[str, float]:
+        seen = self.seen.pop(phase, None)
+        sums = added(gathered(trainer, {} if seen is None else seen.sums()))
+        return {f"tokens/{phase}/{name}": total / count for name, (total, count) in sums.items()}
+
+
+@dataclass
+class Seen:
+    """What was read since the last log.
+
+    Attributes:
+        settings: the connector's.
+        names: the data set of each row, None where it does not count.
+        rows: of each batch, the visual and all tokens of each row.
+        slots: of each batch, the row (-1 for none) and T of each showing.
+    """
+
+    settings: ConnectorSettings
+    names: list[str | None] = field(default_factory=list)
+    rows: list[Tensor] = field(default_factory=list)
+    slots: list[Tensor] = field(default_factory=list)
+
+    def sums(self) -> dict[str, list[float]]:
+        """By name, a total and of how many; here alone the host waits for the device."""
+        first, second = torch.cat([*self.rows, *self.slots], 1).tolist()
+        count = len(self.names)
+        shown: dict[int, list[int]] = {}
+        for row, frames in zip(first[count:], second[count:], strict=True):
+            shown.setdefault(row, []).append(frames)
+        read = ((name, first[n], second[n], shown.get(n, [])) for n, name in enumerate(self.names) if name is not None)
+        return added([self.row(*one) for one in read])
+
+    def row(self, name: str, visual: int, total: int, shown: list[int]) -> dict[str, list[float]]:
+        """The sums of one row of the data set ``name``, which shows videos of so many frames."""
+        found: dict[str, list[float]] = {}
+        for prefix in ("", f"{name}/"):
+            found |= {f"{prefix}text": [total - visual, 1], f"{prefix}total": [total, 1]}
+            if shown:
+                found[f"{prefix}visual"] = [visual, len(shown)]
+        if shown:
+            costs = [budget(frames, self.settings) for frames in shown]
+            found["cones"] = [sum(cost.cones for cost in costs), len(shown)]
+            found["rods"] = [sum(cost.rods for cost in costs), len(shown)]
+            found["share_of_256_per_frame"] = [visual, sum(map(every_patch, shown))]
+        return found

@@ -1,0 +1,133 @@
+"""What is planned: a video, a way to train on it and to answer about it, from configs and options (no torch)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dynfocus.budget import Budget, budget
+from dynfocus.errors import ConfigError
+from dynfocus.plan.from_folders import read_towers
+from dynfocus.plan.towers import TOWERS, Towers
+from dynfocus.plan.training import Training, prompt_tokens
+from dynfocus.settings import ConnectorSettings
+
+GPUS = (1, 2, 4, 8, 16, 32, 64)
+TRAINING = (
+    *("train", "gpus", "strategy", "rows", "text", "answer", "checkpointing", "optimizer", "rank", "precision"),
+    "accumulate",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One video, and what is done with it.
+
+    Attributes:
+        frames: T.
+        settings: the connector's.
+        training: how a run trains on such videos; it answers about them with the same prompt, one row at a time.
+        towers: sizes of the encoders and the language model.
+        new: tokens of an answer that is asked for.
+        global_batch: rows an optimizer step learns from, over all GPUs; None where ``training`` says all of it.
+        notes: what was left open or is not counted, a sentence each.
+
+    Raises:
+        ConfigError: if a number cannot be, or settings and towers do not fit.
+        VideoError: if there is no frame.
+    """
+
+    frames: int
+    settings: ConnectorSettings = field(default_factory=ConnectorSettings)
+    training: Training = field(default_factory=Training)
+    towers: Towers = TOWERS
+    new: int = 16
+    global_batch: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.new < 1:
+            raise ConfigError(f"max_new_tokens = {self.new}", "at least 1", "Raise it.")
+        if self.global_batch is not None and self.global_batch < 1:
+            raise ConfigError(f"global_batch = {self.global_batch}", "at least 1", "Raise it.")
+        budget(self.frames, self.settings)  # refuses a video without frames
+        if self.settings.patches != self.towers.vision.patches:
+            absent = [f" ({note[:-1]})" for note in self.notes if note.startswith(("model.encoders", "model.vision"))]
+            given = f"connector.patches = {self.settings.patches} with a vision encoder of {self.towers.vision.patches}"
+            raise ConfigError(
+                given + "".join(absent),
+                "the same number in both",
+                "Name the vision encoder that is meant (--encoders or --vision), or set connector.patches.",
+            )
+
+    @property
+    def cost(self) -> Budget:
+        """What the video costs each time it is shown."""
+        return budget(self.frames, self.settings)
+
+    @property
+    def asked(self) -> Training:
+        """One row of the same kind, of which the answer is still to come."""
+        return replace(self.training, rows=1, answer=0)
+
+    @property
+    def needed(self) -> int:
+        """Tokens of the context that the longer prompt takes: the one that is learned, or asked and answered."""
+        return prompt_tokens(self.frames, self.settings, self.asked) + max(self.training.answer, self.new)
+
+    def on(self, gpus: int, **changed: Any) -> Training:
+        """The same on another number of GPUs: as many batches are accumulated as the global batch then needs."""
+        other = replace(self.training, gpus=gpus, **changed)
+        if self.global_batch is None:
+            return other
+        return replace(other, accumulate=-(-self.global_batch // (other.rows * gpus)))
+
+    def even(self, gpus: int) -> bool:
+        """Whether the global batch is a whole number of batches of so many GPUs; `dynfocus fit` refuses what is not."""
+        return self.global_batch is None or self.global_batch % (self.training.rows * gpus) == 0
+
+    @property
+    def step_rows(self) -> int:
+        """Rows an optimizer step learns from."""
+        return self.global_batch or self.training.rows * self.training.gpus * self.training.accumulate
+
+
+def planned(configs: Sequence[Path] = (), **options: Any) -> Plan:
+    """A plan from configs and the options of `dynfocus plan`; an option that is not None wins over the configs.
+
+    Raises:
+        CheckpointError: if a folder has no config.json of a known family.
+        ConfigError: if a config or an option cannot be, or no number of frames is said.
+        VideoError: if there is no frame.
+    """
+    told: dict[str, Any] = {"notes": ()}
+    given = {name: value for name, value in options.items() if value is not None}
+    if configs:
+        from dynfocus.plan.from_configs import described  # omegaconf takes longer to import than a plan to make
+
+        told = described(configs, instead=given)
+    told |= given
+    if told.get("frames") is None:
+        raise ConfigError(
+            "no number of frames",
+            "T, the frames of a video: its seconds at 1 frame a second",
+            "Give --frames, such as 60.",
+        )
+    towers = read_towers(told.get("encoders"), told.get("language_model"), told.get("vision"))
+    settings = told.get("settings") or ConnectorSettings(patches=towers.vision.patches)
+    settings = replace(settings, **_named(told, "events", "keep"))
+    turns = told.get("turns", 1)
+    if turns < 1:
+        raise ConfigError(f"turns = {turns}", "at least 1", "Raise --turns.")
+    training = Training(**_named(told, *TRAINING), slots=1 if told.get("slots") == "first" else turns)
+    plan = Plan(told["frames"], settings, training, towers, **_named(told, "new", "global_batch", "notes"))
+    uneven = [gpus for gpus in sorted({*GPUS, training.gpus}) if not plan.even(gpus)]
+    notes = plan.notes
+    if uneven:
+        step = f"{plan.global_batch} rows a step are no whole batches of {training.rows}"
+        notes += (f"{step} on {', '.join(map(str, uneven))} GPUs: lower batch_size there.",)
+    return replace(plan, training=plan.on(training.gpus), notes=notes)
+
+
+def _named(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: told[name] for name in names if name in told}

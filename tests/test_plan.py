@@ -1,0 +1,248 @@
+"""`dynfocus plan`: its numbers, its page, what it refuses, and which way to train needs more than which."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import CLIPConfig, LlamaConfig
+
+from dynfocus.budget import budget
+from dynfocus.cli import main
+from dynfocus.errors import CheckpointError, ConfigError, VideoError
+from dynfocus.plan import TOWERS, Plan, Training, fitting, memory, numbers, page, planned
+from dynfocus.plan.numbers import context
+from dynfocus.plan.plan import GPUS
+from dynfocus.plan.ways import WAYS, ways
+from dynfocus.settings import ConnectorSettings
+
+PAPER = ConnectorSettings()
+
+
+@pytest.mark.parametrize(
+    ("frames", "events", "keep", "tokens"),
+    [(1, None, None, 40), (16, None, None, 526), (32, None, None, 824), (200, 70, 0.4, 1464)],
+)
+def test_tokens_are_the_published_ones(frames: int, events: int | None, keep: float | None, tokens: int) -> None:
+    told = numbers(planned(frames=frames, events=events, keep=keep))
+    assert told["visual_tokens"] == told["cones"] + told["rods"] == tokens
+    assert told["every_patch"] == 256 * frames
+    assert told["prompt"]["asked"] == tokens + 64
+    assert told["prompt"]["learned"] == tokens + 64 + 32
+
+
+def test_each_turn_shows_the_video_again() -> None:
+    once, thrice = numbers(planned(frames=16)), numbers(planned(frames=16, turns=3))
+    assert thrice["prompt"]["asked"] - once["prompt"]["asked"] == 2 * 526
+    for part, times in {"vision": 1, "instruction": 3, "connector": 3}.items():
+        assert thrice["flops"]["answered"][part] == times * once["flops"]["answered"][part]
+        assert thrice["flops"]["learned"][part] == times * once["flops"]["learned"][part]
+    held = [told["memory"]["rows"]["activations: connector"]["bytes"] for told in (once, thrice)]
+    assert 2.5 * held[0] < held[1] < 3.5 * held[0]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3000), st.integers(1, 200), st.sampled_from([0.05, 0.4, 0.8, 1.0]), st.integers(1, 3))
+def test_what_is_said_to_fit_fits_and_one_more_does_not(frames: int, events: int, keep: float, turns: int) -> None:
+    plan = planned(frames=frames, events=events, keep=keep, turns=turns)
+    found, room = context(plan), 4096 - 64 - 32
+
+    def fits(frames: int, now: ConnectorSettings) -> bool:
+        return turns * budget(frames, now).visual_tokens <= room
+
+    assert found["fits"] == fits(frames, plan.settings) == (found["needed"] <= 4096)
+    assert found["frames"] == 0 or fits(found["frames"], plan.settings)
+    assert not fits(found["frames"] + 1, plan.settings)
+    assert found["events"] is None or fits(frames, replace(plan.settings, events=found["events"]))
+    assert found["keep"] is None or fits(frames, replace(plan.settings, keep=found["keep"]))
+
+
+def test_a_context_is_the_language_models_own(tmp_path: Path) -> None:
+    LlamaConfig(max_position_embeddings=555).save_pretrained(tmp_path)
+    found = numbers(planned(frames=16, language_model=tmp_path))["context"]
+    assert (found["tokens"], found["needed"], found["fits"]) == (555, 526 + 64 + 32, False)
+    assert budget(found["frames"], PAPER).visual_tokens <= 555 - 96 < budget(found["frames"] + 1, PAPER).visual_tokens
+    shown = page(numbers(planned(frames=16, language_model=tmp_path)))
+    assert f"67 too many; each of these alone makes it fit: --frames {found['frames']}, --events" in shown
+    nothing = numbers(planned(frames=16, language_model=tmp_path, text=600))
+    assert nothing["context"]["frames"] == 0
+    assert "no T, L or K/L alone makes it fit" in page(nothing)
+
+
+def test_frames_that_cost_nothing_fit_in_any_number() -> None:
+    free = Plan(16, replace(PAPER, redundant_tokens=0))
+    assert context(free)["frames"] is None
+    assert "any number of frames does" in page(numbers(free))
+
+
+def test_another_vision_encoder_gives_its_own_patches(tmp_path: Path) -> None:
+    CLIPConfig(vision_config={"image_size": 336, "patch_size": 14, "hidden_size": 768}).save_pretrained(tmp_path)
+    plan = planned(frames=4, vision=tmp_path)
+    assert plan.settings.patches == plan.towers.vision.patches == 576
+    assert plan.towers.instruction == TOWERS.instruction
+    with pytest.raises(ConfigError, match=r"connector\.patches = 256 with a vision encoder of 576"):
+        replace(plan, settings=PAPER)
+
+
+def test_a_step_learns_from_the_global_batch() -> None:
+    plan = planned(frames=16, rows=8, global_batch=128, gpus=4)
+    told = numbers(plan)["flops"]
+    assert plan.training.accumulate == 4
+    assert told["step"] == 128 * told["learned"]["total"]
+    assert [plan.on(gpus).accumulate for gpus in (1, 16, 64)] == [16, 1, 1]
+    assert plan.notes == ("128 rows a step are no whole batches of 8 on 32, 64 GPUs: lower batch_size there.",)
+    assert planned(frames=16, rows=8, global_batch=512).notes == ()
+
+
+def test_the_table_holds_what_each_way_alone_says() -> None:
+    plan = planned(frames=32, rows=8, optimizer="adamw8bit", checkpointing=False)
+    found = {(way.train, way.strategy, way.gpus): way for way in ways(plan)}
+    assert set(found) == {(*way, gpus) for way in WAYS for gpus in GPUS}
+    for (train, strategy, gpus), way in found.items():
+        if strategy == "fsdp":
+            assert way.size is None
+            continue
+        how = Training(train, gpus, rows=8, optimizer="adamw8bit", checkpointing=False)
+        assert way.size == memory(32, PAPER, how).total
+        assert way.fits == fitting(way.size)
+
+
+SOME = st.fixed_dictionaries(
+    {
+        "frames": st.integers(1, 300),
+        "rows": st.integers(1, 16),
+        "checkpointing": st.booleans(),
+        "precision": st.sampled_from(["32", "bf16-mixed"]),
+        "global_batch": st.sampled_from([None, 64, 128]),
+        "events": st.integers(1, 80),
+    }
+)
+
+
+@settings(deadline=None, max_examples=15)
+@given(SOME)
+def test_more_gpus_share_more_and_adapters_need_less(some: dict[str, Any]) -> None:
+    sizes: dict[tuple[str, str, int], int] = {}
+    for way in ways(planned(**some)):
+        assert way.size is not None
+        sizes[way.train, way.strategy, way.gpus] = way.size
+    for train, strategy in WAYS:
+        row = [sizes[train, strategy, gpus] for gpus in GPUS]
+        if strategy == "fsdp":
+            assert row == sorted(row, reverse=True)
+    for gpus in GPUS:
+        assert sizes["qlora", "ddp", gpus] <= sizes["lora", "ddp", gpus] <= sizes["stage2", "ddp", gpus]
+        assert sizes["stage1", "ddp", gpus] <= sizes["stage2", "ddp", gpus]
+
+
+@settings(deadline=None, max_examples=60)
+@given(SOME, st.integers(1, 100), st.sampled_from(WAYS), st.sampled_from(GPUS))
+def test_more_frames_and_rows_never_need_less(some: dict[str, Any], more: int, way: Any, gpus: int) -> None:
+    def needs(**changed: int) -> int:
+        plan = planned(**some | {"global_batch": None} | changed)
+        how = plan.on(gpus, train=way[0], strategy=way[1])
+        return memory(plan.frames, plan.settings, how).total
+
+    assert needs() <= needs(frames=some["frames"] + more)
+    assert needs() <= needs(rows=some["rows"] + more)
+
+
+def test_the_command_prints_a_short_page_and_details_where_a_way_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["plan", "--frames", "32", "--gpus", "8", "--strategy", "fsdp", "--no-checkpointing"]
+    assert main(command) == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 30
+    assert max(map(len, short.splitlines())) <= 120
+    assert "824 = 760 cones + 64 rods: 10.1% of the 8192 at 256 a frame" in short
+    assert "920 of 4096 tokens: fits; up to 1620 frames do" in short
+    assert "training, 1 row a GPU, 2 batches a step, every activation kept, adamw, bf16-mixed:" in short
+    assert "-: cannot be sharded" not in short
+    assert main([*command[:3], "--optimizer", "adamw8bit", "--rows", "8", "--global-batch", "128"]) == 0
+    barred = capsys.readouterr().out
+    assert "8 rows a GPU, 128 rows a step" in barred
+    assert "-: cannot be sharded" in barred
+    assert max(map(len, barred.splitlines())) <= 120
+    assert main([*command, "--train", "lora"]) == 0
+    shown = capsys.readouterr().out
+    needs = memory(32, PAPER, Training("lora", gpus=8, strategy="fsdp", checkpointing=False))
+    assert f"lora fsdp on 8 GPUs: {needs.total / 2**30:.1f} GiB on each" in shown
+    starred = [float(line.split()[-2]) for line in shown.splitlines() if line.endswith("*")]
+    assert sum(starred[:-1]) == pytest.approx(starred[-1], abs=0.06)
+    assert starred[-1] == pytest.approx(needs.total / 2**30, abs=0.005)
+
+
+def test_the_commands_json_holds_finite_numbers_under_the_same_names(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*options: str) -> dict[str, Any]:
+        assert main(["plan", "--frames", "32", "--json", *options]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+
+    def shape(value: Any) -> Any:
+        return {name: shape(part) for name, part in value.items()} if isinstance(value, dict) else None
+
+    def plain(value: Any) -> list[Any]:
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return [leaf for part in parts for leaf in plain(part)] if isinstance(value, dict | list) else [value]
+
+    found, other = told(), told("--events", "7", "--rows", "3", "--gpus", "2")
+    assert all(math.isfinite(leaf) and leaf >= 0 for leaf in plain(found) if isinstance(leaf, int | float))
+    rows = other["memory"]["rows"].pop("gradient buckets of DDP")
+    assert rows["bytes"] == other["memory"]["rows"]["gradients"]["bytes"]
+    assert shape(found) == shape(other)
+    assert found["memory"]["total"] == memory(32, PAPER, Training()).total
+    assert other["prototypes"] == 7
+    assert {"visual_tokens", "prompt", "context", "flops", "answering", "training", "memory", "ways"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"frames": 0}, VideoError, "0 frames"),
+        ({}, ConfigError, "no number of frames"),
+        ({"frames": 3, "keep": 0.0}, ConfigError, "keep = 0.0"),
+        ({"frames": 3, "keep": 1.1}, ConfigError, "keep = 1.1"),
+        ({"frames": 3, "events": 0}, ConfigError, "events = 0"),
+        ({"frames": 3, "gpus": 0}, ConfigError, "gpus = 0"),
+        ({"frames": 3, "turns": 0}, ConfigError, "turns = 0"),
+        ({"frames": 3, "new": 0}, ConfigError, "max_new_tokens = 0"),
+        ({"frames": 3, "global_batch": 0}, ConfigError, "global_batch = 0"),
+        ({"frames": 3, "train": "qlora", "strategy": "fsdp"}, ConfigError, "sharded"),
+        ({"frames": 3, "encoders": Path("nowhere")}, CheckpointError, r"nowhere/config.json, which cannot be read"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)
+def test_what_cannot_be_is_said_in_three_parts(options: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=f"{said}.*Needed: "):
+        planned(**options)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        *[("[1]", "no JSON object"), ("{", "cannot be read")],
+        ('{"model_type": "llama", "num_attention_heads": 0}', "num_attention_heads = 0"),
+        ('{"model_type": "llama", "hidden_size": "wide"}', "hidden_size = 'wide'"),
+    ],
+)
+def test_sizes_that_cannot_be_are_said(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=f"{said}.*Needed: "):
+        planned(frames=3, language_model=tmp_path)
+
+
+def test_files_of_lavis_are_taken_for_the_papers(tmp_path: Path) -> None:
+    (tmp_path / "eva_vit_g.pth").touch()
+    assert planned(frames=3, encoders=tmp_path).towers == TOWERS
+
+
+def test_the_command_refuses_in_one_sentence() -> None:
+    command = [sys.executable, "-m", "dynfocus", "plan", "--frames", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("dynfocus: a video of 0 frames. Needed: ")
+    assert done.stdout == ""
