@@ -16,6 +16,7 @@ from dynfocus.health import choosing, chosen, measures, overhear
 from dynfocus.types import Batch, Cues, Focus, FrameSketch
 
 LOOKS = 64  # videos with a choice, before it is said that the choice does not hang on what they show
+CHANCE = 1e-6  # what is less probable has not come about by chance
 
 
 class SelectorHealth(Observer):
@@ -74,6 +75,7 @@ class SelectorHealth(Observer):
     def see(self, phase: str, pl_module: Any, batch: Batch) -> None:
         last, self.last = self.last, {}
         sums = self.sums.setdefault(phase, {})
+        # In training no row is repeated, and blank ones have nothing to choose.
         counts = None if phase == "train" else counting(batch)[:, None]
         for name, values in last.items():
             total = (values if counts is None else values * counts).sum(0).float()
@@ -101,7 +103,8 @@ class SelectorHealth(Observer):
             return
         kept, met = self.judged["kept"], self.judged["met"]
         self.judged = {}
-        always = [place + 1 for place, count in enumerate(kept) if count == met[place] >= LOOKS]
+        share = sum(kept) / sum(met)  # where nearly all events are kept, one always is, by chance
+        always = [n + 1 for n, count in enumerate(kept) if count == met[n] >= LOOKS and share**count < CHANCE]
         if constant == looks:
             said = f"the scores of all the last {looks:.0f} videos are constant, so that their first events are kept"
         elif always:

@@ -31,6 +31,8 @@ class Observer(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        if not trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return  # nobody would ever ask for what was seen
         self.see("train", pl_module, batch)
         if trainer.global_step != self.logged and due(trainer, trainer.global_step):
             self.logged = trainer.global_step

@@ -35,7 +35,7 @@ class Pace(Observer):
 
     def reset(self) -> None:
         self.spent, self.waiting, self.videos = 0.0, 0.0, 0
-        self.tokens: list[Tensor] = []
+        self.tokens: Tensor | int = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -53,7 +53,7 @@ class Pace(Observer):
             self.spent += time.perf_counter() - self.began + self.waited
             self.waiting += self.waited
             self.videos += sum(row is not None and row.media is not None for row in batch.records)
-            self.tokens.append(batch.attention_mask.sum())
+            self.tokens = self.tokens + batch.attention_mask.sum()
         self.warm = True
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self.ended = time.perf_counter()
@@ -80,8 +80,7 @@ class Pace(Observer):
     def tell(self, phase: str, trainer: Trainer) -> dict[str, float]:
         if phase != "train":
             return {}
-        tokens = int(torch.stack(self.tokens).sum()) if self.tokens else 0
-        own = (self.videos, tokens, self.spent, self.waiting, held(trainer.strategy.root_device))
+        own = (self.videos, int(self.tokens), self.spent, self.waiting, held(trainer.strategy.root_device))
         self.reset()
         videos, read, spent, waiting, memory = zip(*gathered(trainer, own), strict=True)
         told = {"pace/memory_gib": max(memory)}

@@ -11,6 +11,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from callbacks.export import FIT_CARD
+from callbacks.observer import gathered
 from dynfocus.evals.score import summary
 from dynfocus.records import Prediction, write_jsonl, write_text
 
@@ -56,10 +57,7 @@ class Predictions(Callback):
 
     def gathered(self, trainer: Trainer) -> list[Prediction]:
         """The predictions of all processes; every one of them has to ask."""
-        parts = [self.placed]
-        if trainer.world_size > 1:
-            parts *= trainer.world_size
-            torch.distributed.all_gather_object(parts, self.placed)
+        parts = gathered(trainer, self.placed)
         arms = {arm: n for n, arm in enumerate(dict.fromkeys(p.arm for part in parts for _, p in part))}
         placed = [one for part in parts for one in part]
         return [p for _, p in sorted(placed, key=lambda one: (arms[one[1].arm], one[0]))]

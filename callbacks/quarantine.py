@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks.observer import gathered
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.faults import QUARANTINE, append_notes, read_notes
 from dynfocus.records import Skipped
@@ -87,10 +88,7 @@ class Quarantine(Callback):
 
     def write(self, trainer: Trainer) -> None:
         """Add what any process has met and nobody has written yet; every one of them has to ask."""
-        parts: list[Any] = [self.waiting]
-        if trainer.world_size > 1:
-            parts *= trainer.world_size
-            torch.distributed.all_gather_object(parts, self.waiting)
+        parts = gathered(trainer, self.waiting)
         self.waiting = []
         new = {(one.source, one.index): one for part in parts for one in part}
         new = {key: one for key, one in new.items() if key not in self.known}

@@ -19,8 +19,8 @@ class TokenCounts(Observer):
 
     ``cones``, ``rods`` and ``visual`` are means over all showings of a video or image, ``text`` and ``total`` over all
     rows; a row's total has every showing in it. ``share_of_256_per_frame`` is what all showings cost, of what they
-    would cost if each of their frames gave 256. Each data set has its own ``visual``, ``text`` and ``total``, as
-    ``tokens/<phase>/<data set>/<name>``. Rows that are blank or repeated count nowhere.
+    would cost if each of their frames gave 256. Each data set of a mixture has its own ``visual``, ``text`` and
+    ``total``, as ``tokens/<phase>/<data set>/<name>``. Rows that are blank or repeated count nowhere.
 
     Placeholders and masks of the batches themselves are counted; the budget of T frames tells cones from rods.
     """
@@ -39,7 +39,9 @@ class TokenCounts(Observer):
         row = torch.where(batch.slot_row < 0, -1, batch.slot_row + len(seen.names))
         seen.slots.append(torch.stack([row, frames[batch.slot_video]]))
         seen.rows.append(torch.stack([visual.sum(-1), read.sum(-1)]))
-        seen.names += [None if one is None else one.source for one in batch.records]
+        # A split that is one file goes by the split's own name: it would say the same numbers twice.
+        names = (None if one is None else one.source for one in batch.records)
+        seen.names += ["" if name == phase else name for name in names]
 
     def tell(self, phase: str, trainer: Trainer) -> dict[str, float]:
         seen = self.seen.pop(phase, None)
@@ -53,7 +55,7 @@ class Seen:
 
     Attributes:
         settings: the connector's.
-        names: the data set of each row, None where it does not count.
+        names: the data set of each row, empty where it has no name of its own, None where the row does not count.
         rows: of each batch, the visual and all tokens of each row.
         slots: of each batch, the row (-1 for none) and T of each showing.
     """
@@ -76,7 +78,7 @@ class Seen:
     def row(self, name: str, visual: int, total: int, shown: list[int]) -> dict[str, list[float]]:
         """The sums of one row of the data set ``name``, which shows videos of so many frames."""
         found: dict[str, list[float]] = {}
-        for prefix in ("", f"{name}/"):
+        for prefix in ("", f"{name}/") if name else ("",):
             found |= {f"{prefix}text": [total - visual, 1], f"{prefix}total": [total, 1]}
             if shown:
                 found[f"{prefix}visual"] = [visual, len(shown)]

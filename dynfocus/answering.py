@@ -14,6 +14,7 @@ from dynfocus.processor import Example
 from dynfocus.records import Row, Turn
 from dynfocus.replies import Answer, Timing
 from dynfocus.selection import selection
+from dynfocus.settings import FrameRule
 from dynfocus.sketches.cache import SketchCache, Sketched
 from dynfocus.sketches.clips import media_stamp
 from dynfocus.sketches.digests import Stamp
@@ -33,16 +34,26 @@ class Answerer:
         cache: folder where sketches are kept for the next time; without one they are kept in memory alone.
         remembered: how many videos' sketches are kept in memory.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        frames: of a video at most so many are looked at; None for as many as in training.
 
     Raises:
         CheckpointError: if there is no trained model.
         ConfigError: if a cache is given to a model that has no use for sketches, or there is no such device.
     """
 
-    def __init__(self, folder: Path, cache: Path | None = None, remembered: int = 4, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path | None = None,
+        remembered: int = 4,
+        device: str = "cpu",
+        frames: int | None = None,
+    ) -> None:
         place = chosen_device(device)
         self.processor = DynFocusProcessor.from_pretrained(folder)
-        self.cache = None if cache is None else trained_cache(folder, cache)
+        if frames is not None:
+            self.processor.frame_rule = replace(self.processor.frame_rule, frames=frames)
+        self.cache = None if cache is None else trained_cache(folder, cache, self.processor.frame_rule)
         self.model = DynFocusModel.from_folder(folder, device=place).to(place).eval()
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
@@ -60,7 +71,7 @@ class Answerer:
         begun = perf_counter()
         seen = self.read(video)
         read = perf_counter()
-        row = Row(str(video), 0, str(video), (Turn(question, None),))
+        row = Row("", 0, str(video), (Turn(question, None),))
         shown = Example(row, seen.sketch) if isinstance(seen, Sketched) else Example(row, frames=seen.frames)
         batch = replace(self.processor.collate, new_tokens=max_new_tokens)([shown])
         ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens)
@@ -119,8 +130,8 @@ def chosen_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def trained_cache(folder: Path, cache: Path) -> SketchCache:
-    """The sketch cache in ``cache`` for a trained model's folder.
+def trained_cache(folder: Path, cache: Path, rule: FrameRule | None = None) -> SketchCache:
+    """The sketch cache in ``cache`` for a trained model's folder; by default of the frames that it was trained on.
 
     Raises:
         CheckpointError: if there is no trained model in the folder.
@@ -133,4 +144,4 @@ def trained_cache(folder: Path, cache: Path) -> SketchCache:
             "a model whose sketches do not hang on the question",
             "Leave the cache out: every question needs the vision encoder.",
         )
-    return SketchCache(cache, EncoderFolder(folder), settings, trained_rule(Path(folder)))
+    return SketchCache(cache, EncoderFolder(folder), settings, rule or trained_rule(Path(folder)))

@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     ask_.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
     )
+    ask_.add_argument(
+        "--frames", type=int, metavar="N", help="look at N frames at most, evenly over the video (frame_rule.frames)"
+    )
     ask_.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="tokens of the longest answer")
     ask_.set_defaults(run="ask")
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from dynfocus.disk import whole
 from dynfocus.errors import AbsentError, ConfigError, DiskError, PromptError
-from dynfocus.methods import OTHERS, every_patch
+from dynfocus.methods import OTHERS, PATCHES, every_patch
 from dynfocus.records import Selection
-from dynfocus.replies import CUT, Answer, Swap
+from dynfocus.replies import CUT, Answer
 from dynfocus.report.page import page
 from dynfocus.report.story import PageFacts, Story
+from dynfocus.report.swap import Swap
 
 SOON = 5e-3  # seconds; a video that was read in less was known already
 PAGES = (".html", ".htm")
@@ -63,14 +64,12 @@ def lines(answer: Answer, alone: bool = True) -> Iterator[str]:
     seen, timing = answer.selection, answer.timing
     frames = len(seen.seconds)
     kept = f"{len(seen.kept)} of {frames}, at {times(seen, seen.kept)}" if seen.kept else f"all {frames} alike"
+    kinds = f"{seen.cones} cones, {seen.rods} rods" if seen.kept else "averaged patches"
     if not alone:
         yield f"question:      {answer.question}"
     yield f"answer:        {answer.answer}" + (f" ... (cut off: {CUT['cut off']})" if answer.cut else "")
     yield f"kept frames:   {kept}"
-    yield (
-        f"visual tokens: {seen.visual_tokens} ({seen.cones} cones, {seen.rods} rods; "
-        f"{every_patch(frames)} at 256 per frame)"
-    )
+    yield f"visual tokens: {seen.visual_tokens} ({kinds}; {every_patch(frames)} at the paper's {PATCHES} per frame)"
     reading = f"{timing.reading:.2f} s to read and encode the video, "
     yield f"time:          {reading * (timing.reading >= SOON)}{timing.answering:.2f} s to answer"
 

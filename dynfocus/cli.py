@@ -74,17 +74,19 @@ def ask(
     swap: bool,
     as_json: bool,
     device: str,
+    frames: int | None,
     max_new_tokens: int,
 ) -> None:
     """Print a trained model's answers, the kept frames with their time stamps, the tokens and the time."""
     from dynfocus.asking import check, lines, numbers, swap_lines, write_report
-    from dynfocus.replies import compare, facts, stories
+    from dynfocus.replies import facts, stories
+    from dynfocus.report.swap import compare
 
     check(video, questions, report, swap, max_new_tokens)
     quiet()
     from dynfocus.answering import Answerer
 
-    answerer = Answerer(model, cache, device=device)
+    answerer = Answerer(model, cache, device=device, frames=frames)
     answers = []
     for question in questions:
         answers.append(answerer.ask(video, question, max_new_tokens))

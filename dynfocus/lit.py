@@ -117,8 +117,7 @@ class DynFocusModule(Resumable):
             )
         self.score = AnswerScore()
         self.model: DynFocusModel | None = None
-        # Since the last step of the optimizer: the sum of losses and the target tokens; visual tokens and slots.
-        self.learned, self.shown = torch.zeros(2), torch.zeros(2)
+        self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path, **changes: Any) -> "DynFocusModule":  # type: ignore[override]
@@ -184,10 +183,9 @@ class DynFocusModule(Resumable):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the batch's losses; it becomes a mean when all processes and accumulated batches are counted."""
         assert self.model is not None
-        loss, video = self.model(batch, step=self.global_step)
+        loss, _ = self.model(batch, step=self.global_step)
         total, targets = loss * batch.targets, batch.targets
         self.learned = self.learned.to(total.device) + torch.stack([total.detach(), targets])
-        self.shown = self.shown.to(total.device) + torch.stack([video.mask.sum(), total.new_tensor(len(video.mask))])
         return total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -201,8 +199,6 @@ class DynFocusModule(Resumable):
                 if weight.grad is not None:
                     weight.grad.mul_(share)
         self.log("train/loss", total / max(targets, 1.0), prog_bar=True)
-        self.log("train/visual_tokens", self.shown[0] / self.shown[1])
-        self.shown = torch.zeros(2)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:  # type: ignore[override]
         predictions = self.predict_arm(batch, LEARNED)

@@ -1,4 +1,4 @@
-"""An answer with what was looked at and what it cost, and several of them beside each other (no torch)."""
+"""An answer with what was looked at and what it cost, and what a page tells of several of them (no torch)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from dynfocus.records import Selection
 from dynfocus.report.story import PageFacts, Story
-from dynfocus.report.swap import why
 
 LIBRARIES = ("dynfocus", "torch", "transformers", "av", "decord", "pillow")  # what an answer may hang on
 CUT = {"cut off": "raise --max-new-tokens"}
@@ -51,23 +50,6 @@ class Answer:
     timing: Timing = field(compare=False)
 
 
-@dataclass(frozen=True)
-class Swap:
-    """How the kept frames of one video change with the question.
-
-    Attributes:
-        changes: whether any frame is kept for one question and not for another.
-        every: frames that are kept for every question.
-        some: for each question, the frames kept for it and not for every question.
-        why: what decides it, in a sentence.
-    """
-
-    changes: bool
-    every: tuple[int, ...]
-    some: tuple[tuple[int, ...], ...]
-    why: str
-
-
 def stories(video: Path, answers: Sequence[Answer], frames: Sequence[NDArray[np.uint8]] = ()) -> list[Story]:
     """What a page tells of the answers about one video."""
     return [Story(reply.selection, frames, video.name, reply.question, reply.answer) for reply in answers]
@@ -79,14 +61,6 @@ def facts(video: Path, model: Path, answers: Sequence[Answer], settings: Mapping
     timing |= {f"answering question {n}": reply.timing.answering for n, reply in enumerate(answers, 1)}
     details = [{"prompt tokens": reply.prompt_tokens, **(CUT if reply.cut else {})} for reply in answers]
     return PageFacts(str(video), str(model), settings, versions(), timing, details)
-
-
-def compare(told: Sequence[Story], about: PageFacts) -> Swap:
-    """How what is kept changes over two or more questions about one video."""
-    kept = [frozenset(story.selection.kept) for story in told]
-    every = frozenset.intersection(*kept)
-    some = tuple(tuple(sorted(own - every)) for own in kept)
-    return Swap(any(some), tuple(sorted(every)), some, why(told, about))
 
 
 def versions() -> dict[str, str]:

@@ -11,19 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from dynfocus import video
+from dynfocus.errors import DynFocusError
 from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
-from dynfocus.video import read_media
 from dynfocus.video.clip import unreadable
 from dynfocus.video.images import is_still
-from dynfocus.video.packets import video_stream
+from dynfocus.video.packets import Packets, read_packets, video_stream
 
 NEAR = 1e-3  # seconds; time stamps are kept in fp32, which is that coarse in a video of hours
-FEW = 1000  # frames; so many are read in one go, and take 77 MB
+FEW = 1000  # frames; so many are read in one go, and take 77 MB at 160 pixels
 
 
 class Thumbnails(Sequence[NDArray[np.uint8]]):
     """The frames that a frame rule took from a file, as uint8 [H, W, 3], decoded when they are looked at.
+
+    A thousand are read at once. Of more each is read by itself where the file lets one jump; where it does not, all are
+    read at once, so small that they take the room of a thousand.
 
     Args:
         media: the video or image, or the stretch of a video.
@@ -41,6 +45,7 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
         self.rule = replace(rule, size=size, interpolation="bicubic")
         self.known: dict[int, NDArray[np.uint8]] = {}
         self.shape: tuple[int, int] | None = None
+        self.packets: Packets | None = None
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -54,14 +59,26 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
         return self._shaped(self.known[place])
 
     def _read(self, place: int) -> dict[int, NDArray[np.uint8]]:
-        if len(self) <= FEW:
-            found = read_media(self.media, self.rule).frames.numpy()
+        if len(self) > FEW and self.packets is None:
+            self.packets = self._scanned()
+        if self.packets is None or not self.packets.seekable:
+            size = min(self.size, max(1, int(self.size * (FEW / len(self)) ** 0.5)))
+            found = video.read_media(self.media, replace(self.rule, size=size)).frames.numpy()
             if len(found) != len(self):
                 raise unreadable(self.path, "it holds other frames than when the question was answered")
             return dict(enumerate(found))
         second = self.seconds[place]
         moment = Excerpt(self.path, second - NEAR, second + 2 * NEAR)
-        return {place: read_media(moment, replace(self.rule, fps=None, frames=1)).frames[0].numpy()}
+        rule = replace(self.rule, fps=None, frames=1)
+        return {place: video.read_clip(moment, rule, "pyav", self.packets).frames[0].numpy()}
+
+    def _scanned(self) -> Packets:
+        try:
+            return read_packets(self.path, self.rule)
+        except DynFocusError:
+            raise
+        except Exception as error:
+            raise unreadable(self.path, error) from error
 
     def _shaped(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         self.shape = self.shape or shown_shape(self.path)

@@ -49,11 +49,11 @@ class Watched(Sequence[NDArray[np.uint8]]):
     """Frames that remember which of them were looked at."""
 
     def __init__(self, frames: int) -> None:
-        self.count, self.seen = frames, set[int]()
+        self.frames, self.seen = frames, set[int]()
 
     def __len__(self) -> int:
-        return self.count
+        return self.frames
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]
-        self.seen.add(range(self.count)[index])
+        self.seen.add(range(self.frames)[index])
         return np.random.default_rng(index).integers(0, 256, (160, 160, 3), dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -44,7 +45,8 @@ def test_a_trained_model_answers_about_any_clip(name: str, trained: Path, capsys
     kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in seen.selection.kept)
     assert f"kept frames:   {cost.kept} of {len(seconds)}, at {kept}\n" in said.out
     assert (
-        f"visual tokens: {cost.visual_tokens} ({cost.cones} cones, {cost.rods} rods; {256 * len(seconds)} at 256 per "
+        f"visual tokens: {cost.visual_tokens} ({cost.cones} cones, {cost.rods} rods; {256 * len(seconds)} at the "
+        "paper's 256 per frame)\n"
     ) in said.out
     assert "s to read and encode the video" in said.out
     assert said.err == ""
@@ -102,8 +104,8 @@ def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp
     assert told["swap"]["changes"] is False
     assert why in told["swap"]["why"]
     assert ask(folder, clip("bikes"), FIRST) == 0
-    alike = "kept frames:   all 4 alike" in capsys.readouterr().out
-    assert alike == ("encoder" in baseline)
+    said = capsys.readouterr().out
+    assert ("kept frames:   all 4 alike" in said) == ("averaged patches" in said) == ("encoder" in baseline)
 
 
 def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Said) -> None:
@@ -147,6 +149,27 @@ def test_swap_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys
         assert "no kept frame changes with the question. With the paper's score net none can" in said
 
 
+def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(tmp_path: Path, capsys: Said) -> None:
+    """Of a trained model nothing but the frames can be changed; sketches of fewer are not those of all."""
+    folder = written(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None))
+    args = [FIRST, "--json", "--cache", str(tmp_path / "cache")]
+    assert ask(folder, clip("bikes"), *args) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dynfocus: the question and its video of ")
+    assert "connector" not in said
+    found = re.search(r"makes it fit: frames (\d+)\.", said)
+    assert found is not None
+    fits = int(found[1])
+    assert ask(folder, clip("bikes"), *args, "--frames", str(fits + 1)) == 1
+    assert f"frames {fits}, " in capsys.readouterr().err
+    for count in (fits, 3):
+        assert ask(folder, clip("bikes"), *args, "--frames", str(count)) == 0
+        told = parsed(capsys.readouterr().out)
+        seconds = read_media(clip("bikes"), replace(RULE, fps=None, frames=count)).seconds.tolist()
+        assert (told["frames"], told["seconds"]) == (count, seconds)
+        assert told["settings"]["frame_rule.frames"] == count
+
+
 def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     """What a user may get wrong, and what is said to it."""
     text, page, folder = tmp_path / "text.mp4", tmp_path / "out.html", tmp_path / "folder.html"
@@ -158,8 +181,9 @@ def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "a text": ([str(text), FIRST, "--report", str(page)], "cannot be read"),
         "empty": ([bikes, FIRST, " \n"], "question 2, ' \\n'"),
         "not text": ([bikes, "\udcff"], "in UTF-8"),
-        "too long": ([bikes, "star " * 600, "--report", str(page)], "The text itself is too long"),
+        "too long": ([bikes, "star " * 600, "--report", str(page)], "the question and its video of"),
         "no room": ([bikes, FIRST, "--max-new-tokens", "600"], "less 600 new tokens"),
+        "no frame": ([bikes, FIRST, "--frames", "0"], "frames=0"),
         "no answer": ([bikes, FIRST, "--max-new-tokens", "0"], "at least 1"),
         "alone": ([bikes, FIRST, "--swap"], "--swap with one question"),
         "no model": ([bikes, FIRST, "--model", str(tmp_path)], "Run `make stage2` first"),
@@ -172,8 +196,8 @@ def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 
 
 CASES = (
-    *("no file", "a text", "empty", "not text", "too long", "no room", "no answer", "alone", "no model", "no folder"),
-    *("a folder", "not a page", "nowhere", "long name"),
+    *("no file", "a text", "empty", "not text", "too long", "no room", "no frame", "no answer", "alone", "no model"),
+    *("no folder", "a folder", "not a page", "nowhere", "long name"),
 )
 
 

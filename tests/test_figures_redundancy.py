@@ -142,14 +142,20 @@ def test_videos_that_cannot_be_read_are_counted(of_rows: Set, tmp_path: Path) ->
     assert str(caught.value).count("Needed:") == 1
 
 
-def test_what_cannot_be_counted_is_refused(of_rows: Set, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_counted_is_refused(
+    of_rows: Set, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(DataError, match=r"needs frame 20 of train_000000\.mp4, of which 20 were read"):
         measure(of_rows({"questions": [question("detail", (3, 20))]}), 10)
     with pytest.raises(DataError, match="no video among them"):
         measure(of_rows({"video": None, "image": "a.png"}), 10)
     for wrong in (["--set", "none"], ["--rows", "0"], ["--threshold", "0"], ["--threshold", "inf"], ["--fps", "0"]):
-        assert main(["figure", "1a", *wrong]) == 1
-        assert "Needed:" in capsys.readouterr().err
+        whole = ["--data", str(place / "data"), "--index", str(tmp_path / "index"), "--out", str(tmp_path / "out")]
+        assert main(["figure", "1a", *whole, *wrong]) == 1
+        given, needed, _ = capsys.readouterr().err.partition("Needed:")
+        assert needed
+        assert wrong[0].removeprefix("--") in given
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_could_not_be_drawn_is_refused_before_videos_are_read(

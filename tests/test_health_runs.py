@@ -162,6 +162,16 @@ def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: ty
         assert name in message
 
 
+@pytest.mark.parametrize(("often", "collapsed"), [(59, False), (30, True)])
+def test_a_place_always_kept_is_no_news_where_nearly_all_are(often: int, collapsed: bool) -> None:
+    """Of 25 places, each kept in 59 of 64 videos by chance, one is kept in all of them in every eighth such look."""
+    watching = SelectorHealth()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        watching.judge({"constant": [0.0, 64.0], "kept": [64.0, *[float(often)] * 24], "met": [64.0] * 25})
+    assert bool(caught) == watching.warned == collapsed
+
+
 def test_a_healthy_run_warns_of_nothing(towers: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

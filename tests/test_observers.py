@@ -88,7 +88,6 @@ TOLD = {
     *(f"dpe/{phase}/{name}" for phase in ("train", "val", "test") for name in DPE),
     *(f"dpe/train/{name}" for name in ("soft_hard_gap", "never_kept", "gradient_snr")),
     *(f"tokens/{phase}/{name}" for phase in ("train", "val", "test") for name in TOKENS),
-    *(f"tokens/{phase}/{phase}/{name}" for phase in ("train", "val", "test") for name in ("visual", "text", "total")),
     *(f"pace/{name}" for name in ("videos_per_second", "tokens_per_second", "loader_wait_share", "memory_gib")),
     *(f"pace/gradient_norm/{name}" for name in ("score_net", "cones", "rods", "language_model")),
     *(f"pace/lr/{name}" for name in ("connector", "language_model")),

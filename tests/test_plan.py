@@ -75,6 +75,12 @@ def test_a_context_is_the_language_models_own(tmp_path: Path) -> None:
     assert "no T, L or K/L alone makes it fit" in page(nothing)
 
 
+def test_average_pooling_has_no_events_to_tell_of() -> None:
+    shown = page(numbers(Plan(20, replace(PAPER, encoder="average_pooling"), Training(precision="32"))))
+    assert "20 frames, each averaged, none chosen\nvisual tokens  320: 6.2% of the 5120 at 256 a frame" in shown
+    assert "adamw, fp32:" in shown
+
+
 def test_frames_that_cost_nothing_fit_in_any_number() -> None:
     free = Plan(16, replace(PAPER, redundant_tokens=0))
     assert context(free)["frames"] is None

@@ -1,5 +1,6 @@
 """What pictures and pages share: the time axis, which frames are shown, what is said, letters."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from dynfocus.report.canvas import COLORS, DRAWN, drawable, font, length, wrappe
 from dynfocus.report.chart import thinned
 from dynfocus.report.filmstrip import shown
 from dynfocus.report.style import DARK
-from dynfocus.report.telling import doubt, legend, others_give, ranks, summary
+from dynfocus.report.telling import doubt, legend, meaning, others_give, ranks, summary
 
 GAPS = st.lists(st.floats(0.001, 100), min_size=0, max_size=60)
 TIMES = GAPS.map(lambda gaps: tuple(np.cumsum([0.0, *gaps]).tolist()))
@@ -118,15 +119,19 @@ def test_a_thinned_curve_keeps_its_gaps_and_extremes(count: int, gaps: set[int],
 
 def test_what_is_said_follows_the_counts() -> None:
     selection = chosen(20)
-    assert (
-        summary(selection) == "4 of 20 frames kept; 192 visual tokens (152 cones, 40 rods); 256 a frame would be 5,120"
-    )
+    kept = "4 of 20 frames kept; 192 visual tokens (152 cones, 40 rods)"
+    assert summary(selection) == f"{kept}; the paper's 256 a frame would be 5,120"
+    assert ("cone", "kept (b = 1): cones and rods; numbered from the highest score s") in legend(selection)
+    assert all(word in meaning(selection) for word in ("rho*delta", "(s)", "cones"))
     assert others_give(selection)
+    many = chosen(60, settings=replace(SETTINGS, events=20))
+    assert legend(many)[0][1].endswith("; the 6 of the highest scores s are numbered")
     silent = Selection(selection.seconds, selection.kept, 152, 8)  # redundant_tokens = 0
     assert [color for color, _ in legend(silent)] == ["cone", "none"]
     averaged = Selection(selection.seconds, (), 320, 0)
     assert "20 frames, all alike; 320 visual tokens (averaged patches)" in summary(averaged)
     assert [color for color, _ in legend(averaged)] == ["none"]
+    assert not any(word in meaning(averaged) for word in ("rho*delta", "(s)", "cones"))
     whole = Selection((0.0,), (0,), 38, 2)
     assert [color for color, _ in legend(whole)] == ["cone"]
     assert summary(whole).startswith("1 of 1 frame kept; 40 visual tokens")

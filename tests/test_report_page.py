@@ -116,9 +116,43 @@ def test_each_frame_is_embedded_once_and_is_that_frame() -> None:
         pixels = np.asarray(Image.open(BytesIO(b64decode(data))))
         assert (pixels == color(int(number))).all()
     figures = re.findall(r'<figure data-frame="(\d+)"[^>]*><svg[^>]*aria-label="([^"]*)"><use href="#f(\d+)"', text)
-    expected = [(str(f), f"frame {f + 1} at {f} s", str(f)) for f in told.selection.kept]
-    assert figures == expected * 2
-    assert len(re.findall('class="?best', text)) == 2 * len(told.selection.best(6))
+    assert figures == [(str(f), f"frame {f} at {f} s", str(f)) for f in told.selection.kept]
+    assert len(re.findall('class="?best', text)) == len(told.selection.best(6))
+
+
+def test_what_is_the_same_for_all_questions_is_drawn_once() -> None:
+    told = [replace(story(20), question=name, answer=f"answer {name}") for name in ("one", "two")]
+    facts = replace(FACTS, details=[{"prompt tokens": 9001}, {"prompt tokens": 9002}])
+    for stories, drawn in ((told, 1), ([told[0], replace(told[1], selection=chosen(20, seed=1))], 2)):
+        text = page(stories, facts)
+        assert text.count("data-story=") == text.count('class="chart"') == text.count("<details>") == drawn
+        assert ("For every question: " in text) == (drawn == 1)
+        assert ('class="lanes"' in text) == (drawn == 2)
+        places = [text.index(words) for words in (">one<", "answer one", "9001", ">two<", "answer two", "9002")]
+        assert places == sorted(places)
+
+
+def test_frames_and_events_are_counted_from_0_as_scripts_are_told() -> None:
+    text = page([story(20)], FACTS)
+    rows = re.findall(r"<tr><td>(\d+)</td><td>(\d+)</td><td>[^<]*</td><td>(\d+)</td>", text)
+    assert [tuple(map(int, row)) for row in rows] == list(zip(range(20), range(20), chosen(20).nearest, strict=True))
+    assert ">0</text>" in "".join(re.findall(r'class="f-event0".*?</text>', text))
+    assert "numbered from 0" in text
+
+
+def test_one_kept_frame_has_no_rank() -> None:
+    one = Story(chosen(20, settings=replace(SETTINGS, events=1)), plain(20))
+    text = page([one], FACTS)
+    assert "<h3>The kept frame</h3>" in text
+    assert "score s</h3>" not in text
+    assert 'class="rank"' not in text
+    assert "; numbered from the highest score s</h3>" in page([story(20)], FACTS)
+
+
+def test_a_smaller_encoder_is_told_beside_the_papers() -> None:
+    small = replace(FACTS, settings={"patches": 36})
+    assert "this model's own has 36" in page([story(20)], small)
+    assert "this model's own" not in page([story(20)], replace(FACTS, settings={"patches": 256}))
 
 
 def test_a_page_about_hours_holds_few_frames_and_stays_small() -> None:
@@ -170,7 +204,7 @@ def test_a_table_holds_every_frame_and_of_hours_those_that_matter() -> None:
     assert "1,000 of 3,000" in text
 
 
-REASONS = {
+REASONS: dict[str, tuple[dict[str, object], bool]] = {
     "with the paper's score net none can": ({}, False),
     "for these questions they did not": ({"score_reads_question": True}, False),
     "so the kept frames may change with it": ({"score_reads_question": True}, True),

@@ -14,8 +14,6 @@ from callbacks.tokens import TokenCounts
 from dynfocus.processor import Example
 from dynfocus.settings import ConnectorSettings
 
-SOURCES = ("films", "web", "notes")
-
 
 def example(n: int, frames: int, turns: int, source: str, settings: ConnectorSettings) -> Example:
     one = tiny.example(n, frames or 1, settings, media="v.mp4" if frames else None, turns=turns)
@@ -66,6 +64,22 @@ def test_tokens_are_those_that_rows_cost(towers: Path, name: str, accumulate: in
         for (phase, _, values), read in zip(found, [*steps, asked], strict=True):
             wanted = costs(read, NOISY, phase == "train")
             assert values == pytest.approx({f"tokens/{phase}/{key}": value for key, value in wanted.items()})
+
+
+def test_a_split_of_one_file_is_not_told_twice(towers: Path) -> None:
+    counts = noting(TokenCounts)
+    steps = [rows(0, [(9, 1, "train"), (4, 1, "train")], NOISY), rows(4, [(9, 1, "train"), (4, 1, "web")], NOISY)]
+    learn(towers, "one", steps, callbacks=[Logging(), counts])
+    (_, _, alone), (_, _, mixed) = counts.told
+    assert len(alone) == 6
+    assert mixed.keys() - alone.keys() == {f"tokens/train/web/{name}" for name in ("visual", "text", "total")}
+
+
+def test_a_run_that_never_logs_keeps_nothing(towers: Path) -> None:
+    counts = noting(TokenCounts)
+    learn(towers, "one", [rows(0, [(9, 1, "films")], NOISY)], callbacks=[Logging(every=0), counts])
+    assert counts.told == []
+    assert counts.seen == {}
 
 
 def test_no_rods_no_cones(towers: Path) -> None:

@@ -140,7 +140,7 @@ def _bars(axes: Any, found: Sequence[Cost]) -> None:
         bars = axes.bar(places, heights, width, label=name, color=COLOURS[n % len(COLOURS)])
         if n == 0:
             axes.bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=7, padding=2, weight="bold")
-    labels = [f"{b.name}\n{b.mean:.0f} s{'' if b.certain else ' *'}" for b in groups]
+    labels = [f"{b.name}\n{b.mean:{'.0f' if b.mean >= 10 else '.2g'}} s{'' if b.certain else ' *'}" for b in groups]
     axes.set_xticks(range(len(groups)), labels)
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 2.2)

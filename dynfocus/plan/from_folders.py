@@ -17,22 +17,27 @@ VISION: dict[str, dict[str, Any]] = {
 LANGUAGE: dict[str, dict[str, Any]] = {
     "llama": {"max_position_embeddings": 2048},
     "mistral": {
-        **{"intermediate_size": 14336, "num_key_value_heads": 8},
-        **{"max_position_embeddings": 131072, "sliding_window": 4096},
+        "intermediate_size": 14336,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
     },
     "qwen2": {
-        **{"vocab_size": 151936, "intermediate_size": 22016},
-        **{"max_position_embeddings": 32768, "sliding_window": 4096},
+        "vocab_size": 151936,
+        "intermediate_size": 22016,
+        "max_position_embeddings": 32768,
+        "sliding_window": 4096,
     },
     "gemma": {
-        **{
-            "max_position_embeddings": 8192,
-            "vocab_size": 256000,
-            "hidden_size": 3072,
-            "intermediate_size": 24576,
-            "num_hidden_layers": 28,
-        },
-        **{"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 256, "tie_word_embeddings": True},
+        "max_position_embeddings": 8192,
+        "vocab_size": 256000,
+        "hidden_size": 3072,
+        "intermediate_size": 24576,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 256,
+        "tie_word_embeddings": True,
     },
 }
 

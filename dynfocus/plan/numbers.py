@@ -6,8 +6,8 @@ from typing import Any
 from dynfocus.budget import largest_fit
 from dynfocus.methods import every_patch
 from dynfocus.plan.answer_memory import answering_memory, kv_bytes
-from dynfocus.plan.flops import answer_flops, step_flops
 from dynfocus.plan.cards import fitting
+from dynfocus.plan.flops import answer_flops, step_flops
 from dynfocus.plan.memory import Memory, memory
 from dynfocus.plan.plan import Plan
 from dynfocus.plan.training import prompt_tokens
@@ -19,8 +19,9 @@ ENDLESS = 10**7  # frames: who can have so many can have any number
 def numbers(plan: Plan) -> dict[str, Any]:
     """Everything, by stable names, for scripts; the printed page is made of the same.
 
-    Exact are the tokens, the FLOPs of the products that the model's function asks for, the bytes of weights, gradients,
-    optimizer states and of the KV cache; what else is in ``answering`` and ``memory`` is estimated.
+    Exact are the tokens, the FLOPs of the products that the model's function asks for (not those that activation
+    checkpointing repeats), the bytes of weights, gradients, optimizer states and of the KV cache; what else is in
+    ``answering`` and ``memory`` is estimated. ``fits`` are cards by the gigabytes they are sold with.
     """
     cost, training, asked = plan.cost, plan.training, plan.asked
     answering = answering_memory(plan.frames, plan.settings, asked, plan.new, plan.towers)
@@ -28,6 +29,7 @@ def numbers(plan: Plan) -> dict[str, Any]:
     answered = answer_flops(plan.frames, plan.settings, asked, plan.towers, plan.new)
     return {
         **asdict(cost),
+        "encoder": plan.settings.encoder,
         "visual_tokens": cost.visual_tokens,
         "every_patch": every_patch(plan.frames),
         "prompt": {

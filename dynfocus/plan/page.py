@@ -19,7 +19,7 @@ def page(told: Mapping[str, Any], details: bool = False) -> str:
         details: show too what makes up the memory of the plan's own way to train.
     """
     training, memory = told["training"], told["memory"]
-    parts = [_tokens(told), _flops(told), _answering(told["answering"]), _ways(told["ways"], training, told["flops"]["global_batch"])]
+    parts = [_tokens(told), _flops(told), _answering(told["answering"]), _ways(told)]
     own = f"{training['train']} {training['strategy']} on {_count(training['gpus'], 'GPU')}"
     parts.append([f"{own}: {_gib(memory['total'])} GiB on each; {_cards(memory['fits'])}"])
     parts += [_held(memory)] if details else []
@@ -30,11 +30,14 @@ def page(told: Mapping[str, Any], details: bool = False) -> str:
 def _tokens(told: Mapping[str, Any]) -> list[str]:
     prompt, visual, whole = told["prompt"], told["visual_tokens"], told["every_patch"]
     shown = "" if prompt["slots"] == 1 else f", shown {prompt['slots']} times"
+    if told["encoder"] == "average_pooling":
+        chosen, kinds = "each averaged, none chosen", ""
+    else:
+        chosen = f"{_count(told['prototypes'], 'event prototype')}, {told['kept']} of them kept"
+        kinds = f" = {told['cones']} cones + {told['rods']} rods"
     return [
-        f"video          {_count(told['frames'], 'frame')}, {_count(told['prototypes'], 'event prototype')}, "
-        f"{told['kept']} of them kept",
-        f"visual tokens  {visual} = {told['cones']} cones + {told['rods']} rods{shown}: "
-        f"{visual / whole:.1%} of the {whole} at 256 a frame",
+        f"video          {_count(told['frames'], 'frame')}, {chosen}",
+        f"visual tokens  {visual}{kinds}{shown}: {visual / whole:.1%} of the {whole} at 256 a frame",
         f"prompt         {prompt['asked']} = visual tokens + {prompt['text']} of text; an answer adds "
         f"{prompt['answer']} in training, at most {prompt['new']} when asked",
         f"context        {_context(told['context'])}",
@@ -76,10 +79,12 @@ def _answering(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _ways(found: Sequence[Mapping[str, Any]], training: Mapping[str, Any], whole: int | None) -> list[str]:
+def _ways(told: Mapping[str, Any]) -> list[str]:
+    found, training, whole = told["ways"], told["training"], told["flops"]["global_batch"]
     rows, kept = training["rows"], "activation checkpointing" if training["checkpointing"] else "every activation kept"
+    precision = {"32": "fp32"}.get(training["precision"], training["precision"])
     step = f"{_count(training['accumulate'], 'batch', 'es')} a step" if whole is None else f"{whole} rows a step"
-    how = ", ".join([f"{_count(rows, 'row')} a GPU", step, kept, training["optimizer"], training["precision"]])
+    how = ", ".join([f"{_count(rows, 'row')} a GPU", step, kept, training["optimizer"], precision])
     barred = "; -: cannot be sharded" if any(way["size"] is None for way in found) else ""
     lines = [
         f"training, {how}:",

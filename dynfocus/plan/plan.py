@@ -1,7 +1,7 @@
 """What is planned: a video, a way to train on it and to answer about it, from configs and options (no torch)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,7 @@ from dynfocus.plan.training import Training, prompt_tokens
 from dynfocus.settings import ConnectorSettings
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
-TRAINING = (
-    *("train", "gpus", "strategy", "rows", "text", "answer", "checkpointing", "optimizer", "rank", "precision"),
-    "accumulate",
-)
+TRAINING = tuple(one.name for one in fields(Training) if one.name != "slots")
 
 
 @dataclass(frozen=True)

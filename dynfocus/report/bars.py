@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from dynfocus.methods import OTHERS, PATCHES, every_patch
 from dynfocus.report.canvas import Canvas, Vectors
-from dynfocus.report.markup import drawing
-from dynfocus.report.story import Story
+from dynfocus.report.markup import drawing, safe
+from dynfocus.report.story import PageFacts, Story
 
 LEFT, LONGEST, HEIGHT, STEP, WIDTH = 190, 520, 20, 34, 900  # units of the drawing
 
 
-def budget(stories: Sequence[Story]) -> str:
+def budget(stories: Sequence[Story], facts: PageFacts) -> str:
     """The stories' visual tokens beside those of every patch and of LLaMA-VID, for the same frames."""
     frames, canvas = len(stories[0].selection.seconds), Vectors()
     every, (other,) = every_patch(frames), [method for method in OTHERS if method.name == "LLaMA-VID"]
@@ -26,13 +26,15 @@ def budget(stories: Sequence[Story]) -> str:
     most = max(sum(count for _, count in kinds) for _, kinds in rows)
     for row, (name, kinds) in enumerate(rows):
         draw_bar(canvas, 8 + STEP * row, name, kinds, LONGEST / most, every)
+    patches = facts.settings.get("patches", PATCHES)
+    own = f" (this model's own has {safe(patches)})" if patches != PATCHES else ""
     order = " Cones come first in the bar, then rods." if stories[0].selection.kept else ""
     told = "; ".join(f"{name}: {sum(count for _, count in kinds):,} tokens" for name, kinds in rows)
     return (
         f"<section><h2>Token budget</h2>{drawing(canvas, WIDTH, 8 + STEP * len(rows), 'bars', told)}"
         f'<p class="faint">Visual tokens of {frames:,} frame{"s" * (frames != 1)}, and their share of '
-        f"{PATCHES} a frame, which is every patch of the paper's encoder.{order} LLaMA-VID itself reads one frame a "
-        "second; here it is given the same frames.</p></section>"
+        f"{PATCHES} a frame, which is every patch of the paper's encoder{own}.{order} LLaMA-VID itself reads one frame "
+        "a second; here it is given the same frames.</p></section>"
     )
 
 

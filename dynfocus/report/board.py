@@ -1,6 +1,6 @@
-"""One question's part of a page: the storyboard of the paper's Figure 5 and the numbers behind it."""
+"""Questions and answers on a page, the storyboard of the paper's Figure 5, and the numbers behind it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 
 from dynfocus.records import Selection
@@ -11,36 +11,49 @@ from dynfocus.report.embedded import shown_frame
 from dynfocus.report.filmstrip import evenly
 from dynfocus.report.markup import drawing, grid, numbers, safe, value
 from dynfocus.report.story import Story
-from dynfocus.report.telling import kept_words, legend, others_words, ranks, summary
+from dynfocus.report.telling import kept_words, legend, numbered, others_words, ranks, summary
 
 WIDTH = 1000  # units of a chart
 LONGEST = 1000  # rows of a table of all frames; of longer videos, kept frames and representatives alone
 
 
-def section(story: Story, number: int, held: Collection[int], details: Mapping[str, object]) -> str:
-    """The storyboard of one question.
+def section(
+    stories: Sequence[Story], first: int, held: Collection[int], details: Sequence[Mapping[str, object]]
+) -> str:
+    """Questions, their answers, and the storyboard of the one selection that they share.
 
     Args:
-        story: what is told.
-        number: of the question, from 1.
+        stories: what is told; of equal selections.
+        first: number of the first question, from 1.
         held: the frames that the page holds.
-        details: further facts.
+        details: further facts of each story.
     """
-    selection = story.selection
-    facts = "; ".join(f"{safe(name)}: {value(told)}" for name, told in details.items())
+    story, many = stories[0], len(stories) > 1
+    said = "".join(
+        asked(one, number, facts) for number, (one, facts) in enumerate(zip(stories, details, strict=True), first)
+    )
+    told = "For every question: " * many + summary(story.selection)
+    name = f"Questions {first} to {first + len(stories) - 1}" if many else f"Question {first}"
+    return (
+        f'<section data-story="{first}">{said}<p class="faint">{told}</p>'
+        f"{kept_frames(story, held)}{chart(story.selection, name)}{frames_table(story.selection)}</section>"
+    )
+
+
+def asked(story: Story, number: int, details: Mapping[str, object]) -> str:
+    """One question with its answer."""
     said = [f'<h2><span class="faint">Question {number}</span> <bdi class="said">{safe(story.question)}</bdi></h2>']
     for name, words in (("Answer", story.answer), ("Truth", story.truth)):
         if words:
             said.append(f'<p class="{name.lower()}">{name}: <bdi class="said">{safe(words)}</bdi></p>')
-    return (
-        f'<section data-story="{number}">{"".join(said)}<p class="faint">{summary(selection)}<br>{facts}</p>'
-        f"{kept_frames(story, held)}{chart(selection, number)}{frames_table(selection)}</section>"
-    )
+    facts = "; ".join(f"{safe(name)}: {value(told)}" for name, told in details.items())
+    return "".join(said) + (f'<p class="faint">{facts}</p>' if facts else "")
 
 
 def kept_frames(story: Story, held: Collection[int]) -> str:
     """The kept frames in time order with their time stamps, the best marked with their rank."""
-    selection, rank = story.selection, ranks(story.selection)
+    selection = story.selection
+    rank = ranks(selection) if len(selection.kept) > 1 else {}
     frames = [frame for frame in selection.kept or sorted(held) if frame in held]
     if not frames:
         return ""
@@ -55,12 +68,13 @@ def kept_frames(story: Story, held: Collection[int]) -> str:
             f'<figure data-frame="{frame}"{" class=best" if mark else ""}>{picture}'
             f"<figcaption>{caption}</figcaption></figure>"
         )
-    name = "Kept frames in time order" if selection.kept else "Some of the frames; all are treated alike"
-    best = f"; the {len(rank)} with the highest scores s are numbered" if rank else ""
-    return f'<h3>{name}{best}</h3><div class="strip" tabindex="0">{"".join(figures)}</div>'
+    some = "Some of the frames; all are treated alike" if len(frames) > 1 else "The frame"
+    kept = "Kept frames in time order" if len(frames) > 1 else "The kept frame"
+    name = (kept if selection.kept else some) + numbered(selection)
+    return f'<h3>{name}</h3><div class="strip" tabindex="0">{"".join(figures)}</div>'
 
 
-def chart(selection: Selection, number: int) -> str:
+def chart(selection: Selection, name: str) -> str:
     """Curves and ribbons over time, with the numbers that the page's script shows."""
     canvas, axis = Vectors(), Axis(selection.seconds, GUTTER, WIDTH - RIGHT)
     draw_chart(canvas, selection, axis, 10)
@@ -76,7 +90,7 @@ def chart(selection: Selection, number: int) -> str:
         "relevant": sorted({frame for event in selection.relevant for frame in event}),
         "words": [others_words(selection), kept_words(selection)],
     }
-    words = f"Question {number}: {summary(selection)}; curves and ribbons over time, numbers in the table below"
+    words = f"{name}: {summary(selection)}; curves and ribbons over time, numbers in the table below"
     image = drawing(canvas, WIDTH, 10 + chart_height(selection), "chart", words, ' tabindex="0"')
     return (
         f"<h3>Over time</h3>{image}"
@@ -105,13 +119,13 @@ def frames_table(selection: Selection) -> str:
     kept = set(selection.kept)
     relevant = {frame for event in selection.relevant for frame in event}
     columns: dict[str, list] = {
-        "frame": [frame + 1 for frame in frames],
+        "frame": list(frames),
         "seconds": [f"{round(selection.seconds[frame], 3):.10g}" for frame in frames],
     }
     if selection.peaks:
         columns["rho*delta"] = [selection.peaks[frame] for frame in frames]
     if selection.nearest:
-        columns["event"] = [selection.nearest[frame] + 1 for frame in frames]
+        columns["event"] = [selection.nearest[frame] for frame in frames]
     if selection.scores:
         columns["s of its event"] = [selection.scores[selection.nearest[frame]] for frame in frames]
     columns["b"] = [int(frame in kept) for frame in frames]

@@ -119,7 +119,7 @@ def draw_events(canvas: Canvas, selection: Selection, axis: Axis, top: float, he
     for start, width, event in axis.runs(selection.nearest):
         canvas.rect(start, top, max(0.5, width - (1 if width > 4 else 0)), height, f"event{event % EVENTS}")
         if width > 20:
-            canvas.text(start + width / 2, top + height / 2 + 4, str(event + 1), 11, "dark", "middle")
+            canvas.text(start + width / 2, top + height / 2 + 4, str(event), 11, "dark", "middle")
 
 
 def draw_mask(canvas: Canvas, selection: Selection, axis: Axis, top: float, height: float) -> None:

@@ -50,5 +50,5 @@ def data_uri(image: Image.Image, kind: str) -> str:
 
 def shown_frame(frame: int, seconds: float) -> str:
     """An embedded frame in its place, with words for those who do not see it."""
-    words = f"frame {frame + 1} at {clock(seconds)}"
+    words = f"frame {frame} at {clock(seconds)}"
     return f'<svg class="frame" role="img" aria-label="{words}"><use href="#f{frame}"/></svg>'

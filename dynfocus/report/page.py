@@ -12,12 +12,13 @@ from dynfocus.report.markup import safe, table
 from dynfocus.report.story import PageFacts, Story
 from dynfocus.report.style import SCRIPT, sheet
 from dynfocus.report.swap import swap
+from dynfocus.report.telling import meaning
 
 __all__ = ["PageFacts", "page"]
 
 
 def page(stories: Sequence[Story], told: PageFacts) -> str:
-    """Tell of one or several questions about one video.
+    """Tell of one or several questions about one video; what is the same for all of them is drawn once.
 
     The main content needs no script; the page's one script shows the numbers of a frame under the mouse, or under the
     arrow keys. Its Content-Security-Policy forbids every other script and every request. Frames are embedded once for
@@ -48,7 +49,9 @@ def page(stories: Sequence[Story], told: PageFacts) -> str:
     kept = {frame for story in stories for frame in story.selection.kept}
     held = embedded(kept, len(seconds)) if frames else frozenset()
     details = [*told.details, *({} for _ in stories)]
-    parts = [section(story, number, held, details[number - 1]) for number, story in enumerate(stories, 1)]
+    alike = all(story.selection == stories[0].selection for story in stories)
+    shares = [stories] if alike else [[story] for story in stories]
+    parts = [section(some, n + 1, held, details[n : n + len(some)]) for n, some in enumerate(shares)]
     style = sheet(*(frames[0].shape[:2] if frames else (1, 1)))
     size = (
         f"{len(seconds):,} frames over {round(seconds[-1] - seconds[0], 3):.10g} s" if len(seconds) > 1 else "1 frame"
@@ -62,8 +65,8 @@ def page(stories: Sequence[Story], told: PageFacts) -> str:
         f"<title>DynFocus: {safe(told.video)}</title><style>{style}</style></head><body>"
         f"{symbols(frames, held)}"
         f'<h1><bdi class="said">{safe(told.video)}</bdi></h1>'
-        f'<p class="faint">{size}{by}.</p>'
-        f"<main>{''.join(parts)}{swap(stories, told, held)}{budget(stories)}"
+        f'<p class="faint">{size}{by}.<br>{meaning(stories[0].selection)}</p>'
+        f"<main>{''.join(parts)}{swap(stories, told, held)}{budget(stories, told)}"
         f'<section><h2>How it was made</h2><div class="tables">{table("Settings", told.settings)}'
         f"<div>{table('Seconds each step took', told.timing)}{table('Versions', told.versions)}</div></div></section>"
         f'</main><div id="tip" role="status" hidden></div><script>{SCRIPT}</script></body></html>\n'

@@ -21,6 +21,7 @@ html { color-scheme: light dark; background: var(--paper); color: var(--ink); }
 body { margin: 0 auto; padding: 1rem; max-width: 76rem; font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 .5rem; }
+p + h2 { margin-top: 1rem; }
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
 section { border-top: 1px solid var(--rule); margin-top: 1.5rem; padding-top: 1.25rem; }
 p { margin: .25rem 0; max-width: 60rem; }
@@ -65,11 +66,11 @@ SCRIPT = """
 const tip = document.getElementById("tip"), SVG = "http://www.w3.org/2000/svg";
 function number(value) { return value === null ? "not a number" : String(value); }
 function words(told, i) {
-  const lines = [`frame ${i + 1} of ${told.seconds.length}, ${told.seconds[i]} s`];
+  const lines = [`frame ${i}, at ${told.seconds[i]} s`];
   if (told.peaks.length) lines.push(`rho*delta = ${number(told.peaks[i])}`);
   if (told.nearest.length) {
     const event = told.nearest[i], at = told.representatives[event];
-    lines.push(`event ${event + 1}, its representative at ${told.seconds[at]} s`);
+    lines.push(`event ${event}, its representative at ${told.seconds[at]} s`);
     if (told.scores.length) lines.push(`s of its event = ${number(told.scores[event])}`);
   }
   lines.push(told.kept.includes(i) ? told.words[1] : told.words[0]);

@@ -1,6 +1,7 @@
 """Several questions about one video: which kept frames they share, which differ, and why."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from dynfocus.report.axis import Axis, clock
 from dynfocus.report.board import WIDTH, swatch
@@ -13,38 +14,66 @@ from dynfocus.report.story import PageFacts, Story
 STEP, HEIGHT = 30, 20
 
 
+@dataclass(frozen=True)
+class Swap:
+    """How the kept frames of one video change with the question.
+
+    Attributes:
+        changes: whether any frame is kept for one question and not for another.
+        every: frames that are kept for every question.
+        some: for each question, the frames kept for it and not for every question.
+        why: what decides it, in a sentence.
+    """
+
+    changes: bool
+    every: tuple[int, ...]
+    some: tuple[tuple[int, ...], ...]
+    why: str
+
+
+def compare(stories: Sequence[Story], facts: PageFacts) -> Swap:
+    """How what is kept changes over two or more questions about one video."""
+    kept = [frozenset(story.selection.kept) for story in stories]
+    every = frozenset.intersection(*kept)
+    some = tuple(tuple(sorted(own - every)) for own in kept)
+    return Swap(any(some), tuple(sorted(every)), some, why(stories, facts))
+
+
 def swap(stories: Sequence[Story], facts: PageFacts, held: Collection[int]) -> str:
     """The part of a page that lays the questions' kept frames side by side; empty for one question."""
     if len(stories) < 2:
         return ""
-    kept = [set(story.selection.kept) for story in stories]
-    shared, some = set.intersection(*kept), set.union(*kept)
-    canvas, axis = Vectors(), Axis(stories[0].selection.seconds, GUTTER, WIDTH - RIGHT)
-    for row, frames in enumerate(kept):
+    found, seconds = compare(stories, facts), stories[0].selection.seconds
+    differing = len(set().union(*found.some))
+    everyone = "Both" if len(stories) == 2 else f"All {len(stories)}"
+    count = f"{everyone} questions share {len(found.every):,} of {len(found.every) + differing:,} kept frames"
+    count += f"; {differing:,} differ" if differing else "; none differ"
+    frames = "".join(
+        f"<h3>Kept for question {number}, not for all: {len(own):,}</h3>"
+        f'<div class="strip">{"".join(lone(frame, seconds[frame], held) for frame in own)}</div>'
+        for number, own in enumerate(found.some, 1)
+        if own
+    )
+    return (
+        f"<section><h2>What changes with the question</h2><p><strong>{count}.</strong> {safe(found.why)}</p>"
+        f"{lanes(found, seconds, count) if found.changes else ''}{frames}</section>"
+    )
+
+
+def lanes(found: Swap, seconds: tuple[float, ...], words: str) -> str:
+    """The questions' kept frames over time, one under the other."""
+    canvas, axis = Vectors(), Axis(seconds, GUTTER, WIDTH - RIGHT)
+    for row, own in enumerate(found.some):
         y = 10 + STEP * row
         canvas.text(axis.left - 12, y + 15, f"question {row + 1}", 14, at="end")
         canvas.rect(axis.left, y, axis.right - axis.left, HEIGHT, "none")
-        for color, part in (("cone", frames & shared), ("peak", frames - shared)):
+        for color, part in (("cone", found.every), ("peak", own)):
             for start, width in axis.spans(part, least=2.0):
                 canvas.rect(start, y, width, HEIGHT, color)
-    draw_scale(canvas, axis, 10 + STEP * len(kept))
-    everyone = "Both" if len(stories) == 2 else f"All {len(stories)}"
-    count = f"{everyone} questions share {len(shared):,} of {len(some):,} kept frames"
-    count += f"; {len(some - shared):,} differ" if some - shared else "; none differ"
-    colors = f"<li>{swatch('cone')}kept for all</li>"
-    colors += f"<li>{swatch('peak')}kept for some alone</li>" if some - shared else ""
-    seconds = stories[0].selection.seconds
-    differing = "".join(
-        f"<h3>Kept for question {number}, not for all: {len(frames - shared):,}</h3>"
-        f'<div class="strip">{"".join(lone(frame, seconds[frame], held) for frame in sorted(frames - shared))}</div>'
-        for number, frames in enumerate(kept, 1)
-        if frames - shared
-    )
-    return (
-        f"<section><h2>What changes with the question</h2><p><strong>{count}.</strong> {safe(why(stories, facts))}</p>"
-        f"{drawing(canvas, WIDTH, 10 + STEP * len(kept) + 34, 'lanes', count)}"
-        f'<ul class="legend">{colors}</ul>{differing}</section>'
-    )
+    bottom = 10 + STEP * len(found.some)
+    draw_scale(canvas, axis, bottom)
+    colors = f"<li>{swatch('cone')}kept for all</li><li>{swatch('peak')}kept for some alone</li>"
+    return f'{drawing(canvas, WIDTH, bottom + 34, "lanes", words)}<ul class="legend">{colors}</ul>'
 
 
 def lone(frame: int, seconds: float, held: Collection[int]) -> str:

@@ -17,6 +17,16 @@ def ranks(selection: Selection) -> dict[int, int]:
     return {frame: rank for rank, frame in enumerate(best, 1)}
 
 
+def numbered(selection: Selection) -> str:
+    """Which kept frames carry their rank; empty where there is nothing to rank."""
+    count = len(ranks(selection))
+    if count < 2:
+        return ""
+    if count == len(selection.kept):
+        return "; numbered from the highest score s"
+    return f"; the {count} of the highest scores s are numbered"
+
+
 def summary(selection: Selection) -> str:
     """How many frames were kept and what the video costs."""
     frames = len(selection.seconds)
@@ -24,7 +34,21 @@ def summary(selection: Selection) -> str:
     kept = f"{len(selection.kept):,} of {frames:,} {noun} kept" if selection.kept else f"{frames:,} {noun}, all alike"
     kinds = f"{selection.cones:,} cones, {selection.rods:,} rods" if selection.kept else "averaged patches"
     tokens = f"{selection.visual_tokens:,} visual tokens ({kinds})"
-    return f"{kept}; {tokens}; {PATCHES} a frame would be {every_patch(frames):,}"
+    return f"{kept}; {tokens}; the paper's {PATCHES} a frame would be {every_patch(frames):,}"
+
+
+def meaning(selection: Selection) -> str:
+    """How to read the numbers of a selection, for those who meet them for the first time."""
+    told = ["Frames and events are numbered from 0."]
+    if selection.peaks:
+        told.append("An event is a group of frames that look alike, grown around one that stands out (rho*delta).")
+    if selection.scores:
+        told.append("The model scores each event from 0 to 1 (s) and keeps the frames that the best have grown around.")
+    if selection.kept:
+        told.append("A kept frame is told in detail, by many tokens (cones); rods, a few a frame, sum it up.")
+    else:
+        told.append("Every frame is told by as many tokens, each an average of patches.")
+    return " ".join(told)
 
 
 def kept_words(selection: Selection) -> str:
@@ -49,14 +73,11 @@ def legend(selection: Selection) -> tuple[tuple[str, str], ...]:
     """Colours by their meaning, each with what it stands for."""
     told = []
     if selection.kept:
-        told.append(("cone", kept_words(selection)))
+        told.append(("cone", kept_words(selection) + numbered(selection)))
     if len(selection.kept) < len(selection.seconds):
         told.append(("rod" if others_give(selection) else "none", others_words(selection)))
     if selection.peaks:
         told.append(("peak", "rho*delta of every frame; a ring: representative of an event"))
-    if best := len(ranks(selection)):
-        first, noun = ("1: the", "score") if best == 1 else (f"1 to {best}: the", "scores")
-        told.append(("ink", f"{first} highest {noun} s among kept frames"))
     if selection.relevant:
         told.append(("relevant", "what the question needs"))
     return tuple(told)

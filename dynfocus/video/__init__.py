@@ -8,7 +8,7 @@ from dynfocus.records import Excerpt
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, existing, picked, unreadable
 from dynfocus.video.images import IMAGES, is_still, read_image
-from dynfocus.video.packets import read_packets
+from dynfocus.video.packets import Packets, read_packets
 from dynfocus.video.with_decord import installed, jumps_far, read_with_decord
 from dynfocus.video.with_pyav import read_with_pyav
 
@@ -36,7 +36,9 @@ def read_media(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
     return read_clip(stretch, rule)
 
 
-def read_clip(media: Path | str | Excerpt, rule: FrameRule, reader: Reader | None = None) -> Clip:
+def read_clip(
+    media: Path | str | Excerpt, rule: FrameRule, reader: Reader | None = None, packets: Packets | None = None
+) -> Clip:
     """Decode the frames of a video that ``rule`` asks for; at most one is held at the file's own size at a time.
 
     Damage that is noticed is an error, never a frame that is painted over or repeated. Noticed is what the container
@@ -54,6 +56,7 @@ def read_clip(media: Path | str | Excerpt, rule: FrameRule, reader: Reader | Non
         reader: ``decord`` or ``pyav`` alone; by default decord where it reads rightly, can jump over most frames and
             has small ones to hold, else PyAV. decord alone refuses files of which it would give wrong frames, and
             may pile up frames, hundreds of megabytes at 1280 x 720.
+        packets: what the file's packets tell, where they were read before.
 
     Raises:
         VideoError: if the file is absent, cut off, damaged, too large, or holds no frame in the stretch.
@@ -63,7 +66,7 @@ def read_clip(media: Path | str | Excerpt, rule: FrameRule, reader: Reader | Non
     if reader == "decord" and not installed():
         raise ConfigError("reader=decord without decord", "decord, which exists for Linux on x86-64", "Use pyav.")
     try:
-        packets = read_packets(stretch.path, rule)
+        packets = packets or read_packets(stretch.path, rule)
         if reader == "decord" and not packets.seekable:
             raise unreadable(stretch.path, "decord alone would give wrong frames of this kind of file")
         trusted = packets.seekable and installed()
