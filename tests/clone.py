@@ -56,7 +56,7 @@ class Clone:
         (folder / "python").chmod(0o755)
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        clean = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", *VARIABLES}}
+        clean = {k: v for k, v in os.environ.items() if k not in VARIABLES}
         return subprocess.Popen(
             ["make", "PYTHON=./python", *args],
             cwd=self.folder,

@@ -18,6 +18,8 @@ jaxtyping.install_import_hook(
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: threads cost more than they give
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else data loader workers warn of the fork
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in a shell's background inherit none
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test ARGS=...` would tell the tests' own makes the same
+    os.environ.pop(name, None)
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for a network
 
 
