@@ -56,7 +56,7 @@ def _main(args: list[str] | None) -> int:
         print(f"dynfocus: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("dynfocus: stopped; the same command goes on from here", file=sys.stderr)
+        print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
         return 130
     return 0
 
