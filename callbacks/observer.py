@@ -1,4 +1,4 @@
-"""What observers share: when they log, how processes put their numbers together, and where these go."""
+"""What callbacks share: when observers log, how processes put their numbers together, and where these go."""
 
 from itertools import zip_longest
 from typing import Any
@@ -70,6 +70,11 @@ def log(trainer: Trainer, values: dict[str, float], before: int = 1) -> None:
     """
     for logger in trainer.loggers if values else ():
         logger.log_metrics(values, step=max(trainer.global_step - before, 0))
+
+
+def devices(module: LightningModule) -> list[int]:
+    """The GPUs whose generators a module's computations may draw from."""
+    return [module.device.index or 0] if module.device.type == "cuda" else []
 
 
 def gathered(trainer: Trainer, own: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 
+from callbacks.observer import devices
 from dynfocus.errors import ConfigError, DataError, VideoError
 from dynfocus.records import Selection, write_text
 from dynfocus.report.picture import picture
@@ -185,11 +186,6 @@ def untouched(module: LightningModule) -> Iterator[None]:
                 part.training = mode
 
 
-def devices(module: LightningModule) -> list[int]:
-    """The GPUs whose generators a module's computations may draw from."""
-    return [module.device.index or 0] if module.device.type == "cuda" else []
-
-
 def churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None:
     """The share of kept frames that the look before did not keep; None where no frame is kept."""
     earlier = {look.row: set(look.selection.kept) for look in before}
@@ -220,8 +216,7 @@ def read_looks(path: Path) -> list[Look]:
     if not path.exists():
         return []
     looks = []
-    text = path.read_text()
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):  # no half line of a killed process
+    for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             told = json.loads(line)
             looks.append(Look(**{**told, "selection": Selection(**tuples(told["selection"]))}))

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks.observer import devices
 from dynfocus.errors import ConfigError
 from dynfocus.types import Batch
 
@@ -97,8 +98,7 @@ def unchanged(trainer: Trainer, module: LightningModule) -> Iterator[None]:
         if buffer is not None
     ]
     attributes = dict(vars(module))
-    devices = [module.device.index or 0] if module.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices(module)):
         for weight, _ in gradients:
             weight.grad = None
         vars(module)["log"] = lambda *args, **options: None

@@ -7,11 +7,10 @@ from itertools import islice
 import numpy as np
 
 from datamodules.checked import TRIED
-from datamodules.rows import BROKEN, Rows
+from datamodules.rows import BROKEN, Rows, beside
 from dynfocus.processor import Example, Processor
 from dynfocus.readers.annotations import Annotations
 from dynfocus.records import Row
-from dynfocus.sketches.clips import read_or_blank
 from dynfocus.thumbnails import Thumbnails
 from dynfocus.types import Batch
 
@@ -51,10 +50,10 @@ def probing(data: Rows, processor: Processor, videos: int) -> Probed | None:
     seconds, frames = [], []
     for row, annotations, number in islice(candidates(data), videos + TRIED):
         try:
-            example, times = read(row, annotations, data)
+            seen = data.seen(row, annotations)
         except BROKEN:
             continue  # whoever learns from the row says so
-        example = replace(example, row=replace(row, index=number))
+        example, times = beside(replace(row, index=number), seen), tuple(seen.seconds.tolist())
         if processor([example]).skipped:
             continue
         examples.append(example)
@@ -97,16 +96,6 @@ def one_turn(row: Row) -> Row:
 
 def knows(row: Row) -> bool:
     return any(question.events for question in row.questions)
-
-
-def read(row: Row, annotations: Annotations, data: Rows) -> tuple[Example, tuple[float, ...]]:
-    """What a row shows, as training reads it, with the time stamps of its frames."""
-    if data.cache is None:
-        clip = read_or_blank(annotations.find(row), data.rule)
-        return Example(row, frames=clip.frames), tuple(clip.seconds.tolist())
-    shown = data.named(row, annotations)
-    sketched = data.cache.read(shown.media, shown.address)
-    return Example(row, sketch=sketched.sketch), tuple(sketched.seconds.tolist())
 
 
 def thumbnails(row: Row, annotations: Annotations, data: Rows, seconds: tuple[float, ...]) -> Thumbnails | None:

@@ -14,8 +14,9 @@ from dynfocus.processor import Example, blank_row
 from dynfocus.readers.annotations import Annotations
 from dynfocus.records import Row
 from dynfocus.settings import FrameRule
-from dynfocus.sketches.cache import SketchCache
+from dynfocus.sketches.cache import SketchCache, Sketched
 from dynfocus.sketches.clips import Shown, dealt, named, read_or_blank
+from dynfocus.video import Clip
 
 BROKEN = (DataError, VideoError, FeatureError)  # what is wrong with one row and stops no other
 
@@ -51,10 +52,14 @@ class Rows(Dataset):
 
     def shown(self, row: Row, annotations: Annotations) -> Example:
         """A row with its sketch or frames."""
+        return beside(row, self.seen(row, annotations))
+
+    def seen(self, row: Row, annotations: Annotations) -> Sketched | Clip:
+        """The sketch or frames of what a row shows, with their time stamps."""
         if self.cache is None:
-            return Example(row, frames=read_or_blank(annotations.find(row), self.rule).frames)
+            return read_or_blank(annotations.find(row), self.rule)
         shown = self.named(row, annotations)
-        return Example(row, sketch=self.cache.read(shown.media, shown.address).sketch)
+        return self.cache.read(shown.media, shown.address)
 
     def named(self, row: Row, annotations: Annotations) -> Shown:
         """What a row shows; of what shards hold, no file is looked for."""
@@ -74,6 +79,11 @@ class Rows(Dataset):
                         yield self.named(row, annotations)
                 except BROKEN:
                     self.lost += 1  # whoever reads the row says so
+
+
+def beside(row: Row, seen: Sketched | Clip) -> Example:
+    """A row with what it shows."""
+    return Example(row, sketch=seen.sketch) if isinstance(seen, Sketched) else Example(row, frames=seen.frames)
 
 
 def check_questions(rows: Rows, split: str, file: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dynfocus.disk import whole
 from dynfocus.errors import AbsentError, ConfigError, DiskError, PromptError
-from dynfocus.methods import OTHERS, PATCHES, every_patch
+from dynfocus.methods import LLAMA_VID, PATCHES, every_patch
 from dynfocus.records import Selection
 from dynfocus.replies import CUT, Answer
 from dynfocus.report.page import page
@@ -112,14 +112,17 @@ def numbers(answers: Sequence[Answer], about: PageFacts, swap: Swap | None) -> d
     for reply, answer in zip(replies, answers, strict=True):
         del reply["selection"]["seconds"]
         reply["selection"]["visual_tokens"] = answer.selection.visual_tokens
-    costs = {method.name: method.tokens(frames) for method in OTHERS if method.name == "LLaMA-VID"}
     return finite(
         {
             "video": about.video,
             "model": about.model,
             "frames": frames,
             "seconds": seen.seconds,
-            "tokens": {"DynFocus": seen.visual_tokens, "every patch": every_patch(frames), **costs},
+            "tokens": {
+                "DynFocus": seen.visual_tokens,
+                "every patch": every_patch(frames),
+                LLAMA_VID.name: LLAMA_VID.tokens(frames),
+            },
             "answers": replies,
             "swap": None if swap is None else asdict(swap),
             "settings": about.settings,

@@ -32,8 +32,9 @@ def dynfocus(settings: ConnectorSettings = ConnectorSettings(), given: int | Non
     return Method(f"DynFocus, {given} frames", lambda frames: spent, f"40 K' + 2 ({given} - K')")
 
 
+LLAMA_VID = Method("LLaMA-VID", lambda frames: 2 * frames, "2 T")
 OTHERS = (
-    Method("LLaMA-VID", lambda frames: 2 * frames, "2 T"),
+    LLAMA_VID,
     Method("Chat-UniVi", lambda frames: 112 * -(-min(frames, 64) // 16), "112 ceil(min(T, 64) / 16)"),
     Method("ST-LLM", lambda frames: 512, "512: 16 frames of 32 tokens"),
     Method("ST-LLM, every frame", lambda frames: 32 * frames, "32 T: 32 for each frame given; its own scripts give 16"),

@@ -169,13 +169,18 @@ class Selection:
         return self.cones + self.rods
 
     @property
+    def scored(self) -> dict[int, float]:
+        """s of each representative; empty where events have no scores."""
+        return dict(zip(self.representatives, self.scores, strict=True)) if self.scores else {}
+
+    @property
     def frame_scores(self) -> tuple[float, ...]:
         """For every frame, s of the event it belongs to; empty where events have no scores."""
         return tuple(self.scores[event] for event in self.nearest) if self.scores else ()
 
     def best(self, count: int = 6) -> tuple[int, ...]:
         """The kept frames with the highest scores, at most ``count``, in time order; equal scores rank by time."""
-        scores = dict(zip(self.representatives, self.scores, strict=True)) if self.scores else {}
+        scores = self.scored
         return tuple(sorted(sorted(self.kept, key=lambda frame: -scores.get(frame, 0.0))[:count]))
 
 

@@ -148,15 +148,18 @@ def language_weights(training: Training, towers: Towers) -> tuple[int, int]:
 def frame_flops(sizes: VisionSizes) -> int:
     """The second-last block's output of one frame, forward."""
     tokens, width = sizes.patches + (sizes.model_type != "siglip_vision_model"), sizes.hidden_size
-    block = 2 * tokens * (4 * width * width + 2 * width * sizes.intermediate_size) + 4 * tokens * tokens * width
-    return (sizes.num_hidden_layers - 1) * block + 2 * sizes.patches * 3 * sizes.patch_size**2 * width
+    blocks = (sizes.num_hidden_layers - 1) * block_flops(tokens, width, sizes.intermediate_size)
+    return blocks + 2 * sizes.patches * 3 * sizes.patch_size**2 * width
 
 
 def question_flops(sizes: InstructionSizes, tokens: int) -> int:
     """One question, forward."""
-    width = sizes.hidden_size
-    layer = 2 * tokens * (4 * width * width + 2 * width * sizes.intermediate_size) + 4 * tokens * tokens * width
-    return sizes.num_hidden_layers * layer
+    return sizes.num_hidden_layers * block_flops(tokens, sizes.hidden_size, sizes.intermediate_size)
+
+
+def block_flops(tokens: int, width: int, between: int) -> int:
+    """One block of an encoder: attention and a feed-forward of width ``between``, forward."""
+    return 2 * tokens * (4 * width * width + 2 * width * between) + 4 * tokens * tokens * width
 
 
 def attention_flops(sizes: LanguageSizes, tokens: int) -> int:

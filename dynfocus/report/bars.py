@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dynfocus.methods import OTHERS, PATCHES, every_patch
+from dynfocus.methods import LLAMA_VID, PATCHES, every_patch
 from dynfocus.report.canvas import Canvas, Vectors
 from dynfocus.report.markup import drawing, safe
 from dynfocus.report.story import PageFacts, Story
@@ -13,7 +13,7 @@ LEFT, LONGEST, HEIGHT, STEP, WIDTH = 190, 520, 20, 34, 900  # units of the drawi
 def budget(stories: Sequence[Story], facts: PageFacts) -> str:
     """The stories' visual tokens beside those of every patch and of LLaMA-VID, for the same frames."""
     frames, canvas = len(stories[0].selection.seconds), Vectors()
-    every, (other,) = every_patch(frames), [method for method in OTHERS if method.name == "LLaMA-VID"]
+    every = every_patch(frames)
     costs = [(story.selection.cones, story.selection.rods) for story in stories]
     same = len(set(costs)) == 1
     rows: list[tuple[str, list[tuple[str, int]]]] = []
@@ -21,7 +21,7 @@ def budget(stories: Sequence[Story], facts: PageFacts) -> str:
         name = "this model" if same else f"this model, question {number}"
         kinds = [("cone", cones), ("rod", rods)] if stories[0].selection.kept else [("none", cones)]
         rows.append((name, kinds))
-    rows += [("LLaMA-VID, 2 a frame", [("peak", other.tokens(frames))])]
+    rows += [("LLaMA-VID, 2 a frame", [("peak", LLAMA_VID.tokens(frames))])]
     rows += [(f"every patch, {PATCHES} a frame", [("faint", every)])]
     most = max(sum(count for _, count in kinds) for _, kinds in rows)
     for row, (name, kinds) in enumerate(rows):

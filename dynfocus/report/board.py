@@ -57,7 +57,7 @@ def kept_frames(story: Story, held: Collection[int]) -> str:
     frames = [frame for frame in selection.kept or sorted(held) if frame in held]
     if not frames:
         return ""
-    score = dict(zip(selection.representatives, selection.scores, strict=True)) if selection.scores else {}
+    score = selection.scored
     figures = []
     for frame in frames:
         mark = f'<span class="rank" title="rank {rank[frame]} by score">{rank[frame]}</span>' if frame in rank else ""
@@ -126,8 +126,8 @@ def frames_table(selection: Selection) -> str:
         columns["rho*delta"] = [selection.peaks[frame] for frame in frames]
     if selection.nearest:
         columns["event"] = [selection.nearest[frame] for frame in frames]
-    if selection.scores:
-        columns["s of its event"] = [selection.scores[selection.nearest[frame]] for frame in frames]
+    if scores := selection.frame_scores:
+        columns["s of its event"] = [scores[frame] for frame in frames]
     columns["b"] = [int(frame in kept) for frame in frames]
     if relevant:
         columns["relevant"] = ["yes" if frame in relevant else "" for frame in frames]

@@ -10,10 +10,8 @@ BEST = 6  # frames that the paper's Figure 5 shows
 
 def ranks(selection: Selection) -> dict[int, int]:
     """The kept frames of the highest scores with their rank from 1; none where frames have no scores."""
-    if not selection.scores:
-        return {}
-    score = dict(zip(selection.representatives, selection.scores, strict=True))
-    best = sorted(selection.best(BEST), key=lambda frame: -score.get(frame, 0.0))
+    score = selection.scored
+    best = sorted(selection.best(BEST), key=lambda frame: -score.get(frame, 0.0)) if score else ()
     return {frame: rank for rank, frame in enumerate(best, 1)}
 
 
