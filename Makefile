@@ -186,8 +186,8 @@ slow: towers smol ## repeat the world's result and its baseline over SEEDS, and 
 	@$(dynfocus) seeds --seeds $(SEEDS) $(ARGS)
 	$(python) -m pytest -q -m slow
 
-test: install ## run the tests (ARGS go to pytest)
-	@$(python) -m pytest -q -m "not slow and not gpu" $(ARGS)
+test: install ## run the tests on all cores, four at most (ARGS go to pytest: "-n 0 --pdb")
+	@$(python) -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: install ## lint, format, types and architecture
 	@$(python) -m ruff check .
@@ -217,7 +217,7 @@ tensorboard: install ## look at the last run in a browser (RUN=FOLDER: at all ru
 figures: stage2 ## draw the paper's figures 1a, 4 and 5 on the world
 	@$(dynfocus) figure 1a --data $(DATA) --out $(RUN)/figures
 	$(dynfocus) figure 4 --out $(RUN)/figures
-	$(dynfocus) figure 5 $(DATA)/videos/test_000000.mp4 "what color is the diamond" --model $(RUN)/stage2/model --out $(RUN)/figures
+	$(dynfocus) figure 5 $(DATA)/videos/test_000000.mp4 "what color is the star" --model $(RUN)/stage2/model --out $(RUN)/figures
 
 notebooks: install ## run the notebooks; with their pictures they lie under RUN (02 shows more after make stage2)
 	@mkdir -p $(RUN)/notebooks

@@ -26,9 +26,10 @@ class SelectorHealth(Observer):
     ``most_kept``: videos have their events in a row, and of all places in it, in what share of the videos is the one
     kept that is kept most often? In training also ``soft_hard_gap``, ``never_kept`` and ``gradient_snr``. What each is,
     `dynfocus.health` says. They are means over the videos where there is something to choose (K' < L'); what nowhere
-    means anything has no tag. Selectors without scores are not observed, nor are a test's other arms.
+    means anything has no tag. A video counts as often as it is shown. Selectors without scores are not observed, nor
+    are a test's other arms.
 
-    It warns once if the scores of all videos are constant, or the same place was kept in each of them.
+    It warns once if the scores of all videos are constant, or if the same place was kept in many different ones.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class SelectorHealth(Observer):
         self.last: dict[str, Tensor] = {}
         self.sums: dict[str, dict[str, Tensor]] = {}
         self.judged: dict[str, list[float]] = {}
+        self.shown: set[tuple[Any, ...]] = set()  # videos since it was last judged which places are kept
         self.warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -75,45 +77,60 @@ class SelectorHealth(Observer):
     def see(self, phase: str, pl_module: Any, batch: Batch) -> None:
         last, self.last = self.last, {}
         sums = self.sums.setdefault(phase, {})
+        if "kept" in last:
+            fresh = self.fresh(batch)[:, None]
+            last |= {f"first_{name}": last[name] & fresh for name in ("kept", "met")}
         # In training no row is repeated, and blank ones have nothing to choose.
-        counts = None if phase == "train" else counting(batch)[:, None]
+        counts = None if phase == "train" else slots_of(batch, [row is not None for row in batch.records])[:, None]
         for name, values in last.items():
-            total = (values if counts is None else values * counts).sum(0).float()
+            total = (values if counts is None else values * counts).sum(0, dtype=torch.float)
             sums[name] = plus(sums[name], total) if name in sums else total
 
     def tell(self, phase: str, trainer: Trainer) -> dict[str, float]:
         held = self.sums.pop(phase, {})
         numbers = iter(torch.cat(list(held.values())).tolist() if held else [])  # one wait for the device
-        sums = added(gathered(trainer, {name: list(islice(numbers, len(total))) for name, total in held.items()}))
-        self.judge(sums)
+        own = {name: list(islice(numbers, len(total))) for name, total in held.items()}
+        # Not of all processes: each knows which videos it has shown, and not which of them others have.
+        first = {name: own.pop(f"first_{name}", []) for name in ("kept", "met")}
+        sums = added(gathered(trainer, own))
+        self.judge({"constant": sums.pop("constant", []), **first})
         kept, met = sums.pop("kept", []), sums.pop("met", [])
-        sums.pop("constant", None)
         told = {name: total / count for name, (total, count) in sums.items() if count}
         # Places that only few of the videos are long enough for say little.
         if rates := [one / of for one, of in zip(kept, met, strict=True) if of > max(met) / 2]:
             told["most_kept"] = max(rates)
         return {f"dpe/{phase}/{name}": value for name, value in told.items()}
 
+    def fresh(self, batch: Batch) -> Tensor:
+        """Which slots are the first to show their video: of one video asked often, the same place is always kept."""
+        new = []
+        for row in batch.records:
+            video = () if row is None else (row.source, row.media, row.span)
+            new.append(row is not None and video not in self.shown)
+            self.shown.add(video)
+        return slots_of(batch, new) & (batch.slot_row != pad(batch.slot_row, (1, 0), value=-1)[:-1])
+
     def judge(self, sums: dict[str, list[float]]) -> None:
         """Warn if what was seen, of enough videos, shows that the choice does not hang on what they show."""
-        names = ("constant", "kept", "met")
-        self.judged = added([self.judged, {name: sums[name] for name in names if name in sums}])
-        constant, looks = self.judged.get("constant", [0.0, 0.0])
-        if looks < LOOKS:
-            return
+        self.judged = added([self.judged, sums])
+        constant, looks = self.judged["constant"] or (0.0, 0.0)
         kept, met = self.judged["kept"], self.judged["met"]
-        self.judged = {}
-        share = sum(kept) / sum(met)  # where nearly all events are kept, one always is, by chance
-        always = [n + 1 for n, count in enumerate(kept) if count == met[n] >= LOOKS and share**count < CHANCE]
-        if constant == looks:
-            said = f"the scores of all the last {looks:.0f} videos are constant, so that their first events are kept"
-        elif always:
-            said = f"event {always[0]} of each of the last {looks:.0f} videos was kept, whatever it shows"
-        else:
-            return
-        if not self.warned:
-            rank_zero_warn(f"the selector has collapsed: {said}. {ADVICE}")
-        self.warned = True
+        said = []
+        if looks >= LOOKS:
+            self.judged["constant"] = []
+            if constant == looks:
+                said.append(f"the scores of all the last {looks:.0f} videos are constant or NaN, and choose nothing")
+        if max(met, default=0.0) >= LOOKS:
+            share = sum(kept) / sum(met)  # where nearly all events are kept, one always is, by chance
+            always = [n for n, of in enumerate(met) if kept[n] == of >= LOOKS and share**of < CHANCE]
+            said += [
+                f"event {n + 1} of the last {met[n]:.0f} videos was always kept, whatever it shows" for n in always
+            ]
+        if max(met, default=0.0) >= LOOKS or not any(sums["met"]):  # images alone, whose names would pile up
+            self.shown, self.judged["kept"], self.judged["met"] = set(), [], []
+        if said and not self.warned:
+            rank_zero_warn(f"the selector has collapsed: {said[0]}. {ADVICE}")
+        self.warned = self.warned or bool(said)
 
 
 ADVICE = (
@@ -123,10 +140,10 @@ ADVICE = (
 )
 
 
-def counting(batch: Batch) -> Tensor:
-    """Which slots are of rows that count: neither blank nor repeated."""
-    rows = torch.tensor([row is not None for row in batch.records], device=batch.slot_row.device)
-    return rows[batch.slot_row.clamp(min=0)] & (batch.slot_row >= 0)
+def slots_of(batch: Batch, rows: list[bool]) -> Tensor:
+    """Which slots are of the rows that are marked; those of text-only rows are of none."""
+    marked = torch.tensor([*rows, False]).to(batch.slot_row.device, non_blocking=True)  # the host need not wait
+    return marked[batch.slot_row]  # -1 is the last place
 
 
 def plus(one: Tensor, other: Tensor) -> Tensor:

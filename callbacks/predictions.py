@@ -92,8 +92,11 @@ class Predictions(Callback):
 
 
 def commit() -> str:
-    """The git commit of the code that runs, or ``unknown`` where it is not a git checkout."""
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
+    """The git commit of the code that runs, or ``unknown`` where it is no git checkout, or there is no git."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return "unknown"
     return asked.stdout.strip() or "unknown"

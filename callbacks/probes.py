@@ -32,7 +32,7 @@ class Look:
 
     Attributes:
         phase: ``val`` or ``test``, or ``train`` where nothing is validated.
-        step, epoch: of the training.
+        step, epoch: of the training; 0 in a validation or test by itself, which knows neither.
         row: number of the probe's row in its split.
         id, media: the row's own name, and the video or image that it shows.
         question, answer, truth: the texts.
@@ -160,7 +160,7 @@ def ask(trainer: Trainer, phase: str, videos: int) -> tuple[Any, ...] | None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if hasattr(data, "probes"):
             probed = data.probes(phase, videos)
-            why = f"no row of {phase} shows a video or image that can be read"
+            why = f"none of the first rows of {phase} shows a video or image that can be read"
         else:
             why = f"the data module {type(data).__name__} has no method probes"
         if probed is None:
@@ -196,14 +196,19 @@ def churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None:
 
 def drawn(look: Look, frames: Any) -> Image.Image:
     """A picture of it, without a filmstrip where the frames cannot be read, or no more."""
-    title = f"{look.media} ({look.phase})" if look.phase == "test" else f"{look.media} ({look.phase}, step {look.step})"
-    story = Story(look.selection, (), title, look.question, look.answer or "(nothing)", look.truth)
+    story = Story(look.selection, (), title(look), look.question, look.answer or "(nothing)", look.truth)
     if frames is None:
         return picture(story)
     try:
         return picture(replace(story, frames=frames))
     except VideoError:
         return picture(story)
+
+
+def title(look: Look) -> str:
+    """The video and the look's time, but for that of a validation or test by itself, which knows none."""
+    at = f"{look.phase}, step {look.step}" if look.step or look.phase == "train" else look.phase
+    return f"{look.media} ({at})"
 
 
 def name(look: Look) -> str:

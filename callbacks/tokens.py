@@ -28,6 +28,9 @@ class TokenCounts(Observer):
     def __init__(self) -> None:
         self.seen: dict[str, Seen] = {}
 
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        self.seen = {}  # an earlier run may have ended between two logs
+
     def see(self, phase: str, pl_module: Any, batch: Batch) -> None:
         model = pl_module.model
         seen = self.seen.setdefault(phase, Seen(model.settings))

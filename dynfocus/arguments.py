@@ -22,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
 
     ask_ = verbs.add_parser("ask", help="ask a trained model about any video or image")
     ask_.add_argument("video", type=Path, help="any video or image file")
-    ask_.add_argument("questions", nargs="+", metavar="QUESTION", help="one or more, of which one reading is enough")
-    ask_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    ask_.add_argument("questions", nargs="+", metavar="QUESTION", help="one or more; the video is read once for all")
+    ask_.add_argument("--model", type=Path, default=TRAINED, help=f"a trained model's folder ({TRAINED})")
     ask_.add_argument("--cache", type=Path, help="folder to keep the video's sketch in, for the next time")
     ask_.add_argument("--report", type=Path, metavar="PAGE.html", help="write a page of what was looked at, and why")
     ask_.add_argument("--swap", action="store_true", help="say which kept frames change from question to question")
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     ask_.add_argument(
         "--frames", type=int, metavar="N", help="look at N frames at most, evenly over the video (frame_rule.frames)"
     )
-    ask_.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="tokens of the longest answer")
+    ask_.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="tokens of the longest answer (16)")
     ask_.set_defaults(run="ask")
 
     verbs.add_parser("doctor", help=f"look at every training row beforehand: {CONFIGS}", add_help=False)
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         description="Compute the sketches of videos for a trained model, or of all data of a config for training.",
     )
     sketch_.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="any video or image file")
-    sketch_.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    sketch_.add_argument("--model", type=Path, default=TRAINED, help=f"a trained model's folder ({TRAINED})")
     sketch_.add_argument("--cache", type=Path, required=True, help="folder to keep sketches in")
     sketch_.set_defaults(run="sketch")
 
@@ -159,7 +159,7 @@ def figures(parser: argparse.ArgumentParser) -> None:
     five = which.add_parser("5", help="the storyboard and the scores of one video under a trained model")
     five.add_argument("video", type=Path, help="any video or image file")
     five.add_argument("question")
-    five.add_argument("--model", type=Path, default=TRAINED, help="a trained model's folder")
+    five.add_argument("--model", type=Path, default=TRAINED, help=f"a trained model's folder ({TRAINED})")
     for figure in (one, four, five):
         figure.add_argument("--out", type=Path, default=Path("runs/figures"), help="folder to write into")
 

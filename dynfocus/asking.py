@@ -31,7 +31,9 @@ def check(video: Path, questions: Sequence[str], report: Path | None, swap: bool
         DiskError: if the report cannot be written where it is to lie.
     """
     if not os.path.isfile(video):
-        raise AbsentError(f"there is no file {video}", "a video or image file", "Check the path.")
+        given = f"{video}, which is a folder" if os.path.isdir(video) else f"there is no file {video}"
+        do = "Check the path; what lies behind a web address has to be fetched first."
+        raise AbsentError(given, "a video or image file on this machine", do)
     for number, question in enumerate(questions, 1):
         if not question.strip() or question.encode("utf-8", "ignore").decode() != question:
             raise PromptError(f"question {number}, {question!r}", "some words, in UTF-8", "Ask something.")
@@ -45,7 +47,7 @@ def check(video: Path, questions: Sequence[str], report: Path | None, swap: bool
 
 def _check_place(report: Path) -> None:
     if report.suffix.lower() not in PAGES:
-        raise ConfigError(f"--report {report}", "a name that ends in .html", "Rename it, so that a browser opens it.")
+        raise ConfigError(f"--report {report}", "a name that ends in .html, such as page.html", "Rename it.")
     if not os.path.isdir(report.parent):
         raise DiskError(f"--report {report}, whose folder does not exist", "a folder", f"Make {report.parent} first.")
     if os.path.isdir(report):
@@ -67,7 +69,7 @@ def lines(answer: Answer, alone: bool = True) -> Iterator[str]:
     kinds = f"{seen.cones} cones, {seen.rods} rods" if seen.kept else "averaged patches"
     if not alone:
         yield f"question:      {answer.question}"
-    yield f"answer:        {answer.answer}" + (f" ... (cut off: {CUT['cut off']})" if answer.cut else "")
+    yield f"answer:        {answer.answer or '(empty)'}" + (f" ... (cut off: {CUT['cut off']})" if answer.cut else "")
     yield f"kept frames:   {kept}"
     yield f"visual tokens: {seen.visual_tokens} ({kinds}; {every_patch(frames)} at the paper's {PATCHES} per frame)"
     reading = f"{timing.reading:.2f} s to read and encode the video, "

@@ -1,6 +1,5 @@
 """Tokens from T, L, K, known before anything runs (no torch)."""
 
-from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
@@ -74,7 +73,11 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int | None:
     """The largest of 1 ... ``most`` that fits, where costs only rise or only fall with it."""
     if fits(most):
         return most
-    return bisect(range(1, most), False, key=lambda value: not fits(value)) or None
+    known, beyond = 0, most
+    while beyond - known > 1:
+        middle = (known + beyond) // 2
+        known, beyond = (middle, beyond) if fits(middle) else (known, middle)
+    return known or None
 
 
 def _share(chosen: int, of: int) -> float:

@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+from io import TextIOWrapper
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         0: done; 1: a mistake, said in one sentence; 130: stopped by Ctrl-C; 141: nobody reads what is printed any more.
     """
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text, nor a terminal know it
     try:
         try:
             return _main(args)
         finally:
-            sys.stdout.flush()  # else the interpreter finds out that a pipe broke, and complains as it ends
+            print(end="", flush=True)  # else the interpreter finds out that a pipe broke, and complains as it ends
     except BrokenPipeError:
         if not _unread():
             raise

@@ -36,7 +36,7 @@ def entropy(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"]) -> Float[Te
     held = scores * mask
     total = held.sum(-1, keepdim=True)
     real = mask.sum(-1, keepdim=True)
-    share = torch.where(total > 0, held / total.clamp(min=torch.finfo(held.dtype).tiny), mask / real)
+    share = torch.where(total == 0, mask / real, held / total.clamp(min=torch.finfo(held.dtype).tiny))
     return torch.special.entr(share).sum(-1) / real[:, 0].clamp(min=2).log()
 
 
@@ -113,7 +113,7 @@ def measures(focus: Focus, relevant: Bool[Tensor, "B T"] | None) -> dict[str, Me
     mask, free = focus.events.mask, choosing(focus)
     held = spread(focus.scores, mask)
     found = {"entropy": (entropy(focus.scores, mask), free), "score_spread": (held, free)}
-    found["constant"] = (held == 0).float(), free
+    found["constant"] = (~(held > 0)).float(), free  # so are scores that are NaN, with which training goes on
     if focus.mixture is not None:
         found["soft_hard_gap"] = soft_hard_gap(focus.mixture, chosen(focus)), free
         found["never_kept"] = never_kept(focus.mixture, mask), free

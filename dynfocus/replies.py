@@ -12,7 +12,7 @@ from dynfocus.records import Selection
 from dynfocus.report.story import PageFacts, Story
 
 LIBRARIES = ("dynfocus", "torch", "transformers", "av", "decord", "pillow")  # what an answer may hang on
-CUT = {"cut off": "raise --max-new-tokens"}
+CUT, EMPTY = {"cut off": "raise --max-new-tokens"}, {"answer": "empty"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ def facts(video: Path, model: Path, answers: Sequence[Answer], settings: Mapping
     """What holds for all answers about one video."""
     timing = {"reading and encoding the video": sum(reply.timing.reading for reply in answers)}
     timing |= {f"answering question {n}": reply.timing.answering for n, reply in enumerate(answers, 1)}
-    details = [{"prompt tokens": reply.prompt_tokens, **(CUT if reply.cut else {})} for reply in answers]
+    details = [
+        {"prompt tokens": reply.prompt_tokens, **(CUT if reply.cut else {}), **({} if reply.answer else EMPTY)}
+        for reply in answers
+    ]
     return PageFacts(str(video), str(model), settings, versions(), timing, details)
 
 

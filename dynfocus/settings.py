@@ -1,7 +1,9 @@
 """The connector's settings, under the paper's symbols (no torch: `plan` reads them too)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from functools import cache
 from itertools import pairwise
 from math import isqrt
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -10,6 +12,7 @@ from dynfocus.errors import ConfigError
 
 CHUNK = 16  # frames that are encoded and sketched at once
 Settings = TypeVar("Settings")
+annotated: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # where a value is searched, dozens are made
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class ConnectorSettings:
                 "a pooled grid whose side divides the patch grid's",
                 "Set pooled to another square number.",
             )
-        for name, hint in get_type_hints(type(self)).items():
+        for name, hint in annotated(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 given, allowed = getattr(self, name), ", ".join(map(str, get_args(hint)))
                 raise ConfigError(f"{name} = {given}", f"one of {allowed}", f"Correct {name}.")

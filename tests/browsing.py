@@ -17,7 +17,7 @@ CALM = (
 
 
 @contextmanager
-def chromium(width: int = 1200, height: int = 1000, dark: bool = False, script: bool = True) -> Iterator[Any]:
+def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
     """A fresh Chromium driven by selenium; the test is skipped where none is installed.
 
     Every request it makes and every line of its console can be read back: `requests`, `complaints`.
@@ -35,18 +35,31 @@ def chromium(width: int = 1200, height: int = 1000, dark: bool = False, script: 
     with TemporaryDirectory() as profile:
         for argument in (*CALM, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(argument)
-        if not script:
-            options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
         opened = webdriver.Chrome(options, Service(driver))
         try:
-            # A headless window is never narrower than 500 pixels; what pages are told of it can be.
-            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-            opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            colors = {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}
-            opened.execute_cdp_cmd("Emulation.setEmulatedMedia", colors)
+            tell(opened, width, height)
             yield opened
         finally:
             opened.quit()
+
+
+@contextmanager
+def seeming(browser: Any, **like: Any) -> Iterator[None]:
+    """Within the block pages are told of a window like this (`tell`); after it, of the usual one."""
+    try:
+        tell(browser, **like)
+        yield
+    finally:
+        tell(browser)
+
+
+def tell(browser: Any, width: int = 1200, height: int = 1000, dark: bool = False, script: bool = True) -> None:
+    """Tell pages so. A headless window is never narrower than 500 pixels; what they are told of it can be."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    colors = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": colors})
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
 
 
 def visit(browser: Any, path: Path) -> None:

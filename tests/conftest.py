@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jaxtyping
 import pytest
 
@@ -21,6 +22,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in a 
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test ARGS=...` would tell the tests' own makes the same
     os.environ.pop(name, None)
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for a network
+hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)  # cores may be busy
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +49,22 @@ def trained(place: Path) -> Path:
     assert call(place, "fit", "stage2", runs / "stage2") == 0
     assert call(place, "test", "stage2", runs / "stage2") == 0
     return runs
+
+
+@pytest.fixture(scope="session")
+def observed(place: Path) -> Path:
+    """Stage 2 under probes and answers, validated after steps 6 and 12, then tested: its folder, not to be changed."""
+    from watching import watched
+
+    return watched(place, watched(place, place / "runs" / "observed"), verb="test")
+
+
+@pytest.fixture(scope="session")
+def found(observed: Path) -> Any:
+    """All that TensorBoard would read of it."""
+    from watching import events
+
+    return events(observed)
 
 
 @pytest.fixture

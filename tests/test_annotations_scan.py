@@ -17,7 +17,7 @@ from dynfocus.errors import DataError
 from dynfocus.readers import layouts, windows
 from dynfocus.readers.layouts import decode, header, scan
 
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = st.text(st.one_of(st.sampled_from('[]{}",:\\\n\t é星😀\u2028'), st.characters(exclude_categories=["Cs"])))
 NUMBERS = st.one_of(st.integers(-(10**30), 10**30), st.floats(allow_nan=False, allow_infinity=False))
 LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS)

@@ -131,6 +131,8 @@ def test_the_seed_of_the_process_has_no_part_in_it(trained: Path, video: Path) -
 def test_what_is_absent_is_named(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no trained model"):
         Answerer(tmp_path)
+    with pytest.raises(CheckpointError, match=r"Name .*run0/model\."):
+        Answerer(trained.parent)
     with pytest.raises(VideoError, match=r"none\.mp4"):
         Answerer(trained).ask(tmp_path / "none.mp4", QUESTION)
 

@@ -14,24 +14,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from processes import NOISY, Given, several, strategy
 from tensorboard.plugins.hparams import metadata
 from torch.utils.data import DataLoader
-from watching import events, rendered, tags, whole_run
+from watching import events, rendered, tags
 
 from callbacks.answers import Answers, flat, table
-from callbacks.predictions import Predictions
+from callbacks.predictions import Predictions, commit
 from dynfocus.errors import ConfigError
 from dynfocus.experiment import EXPECTED
 from dynfocus.lit import DynFocusModule
 from dynfocus.records import Prediction, read_jsonl
-
-
-@pytest.fixture(scope="module")
-def run(place: Path) -> Path:
-    return whole_run(place)
-
-
-@pytest.fixture(scope="module")
-def found(run: Path) -> Any:
-    return events(run)
 
 
 class Cells(HTMLParser):
@@ -79,12 +69,12 @@ def test_long_text_is_cut() -> None:
     assert len(Cells(rendered(table([one]))).cells[0].strip()) == 200
 
 
-def test_the_text_is_a_sample_of_the_predictions(run: Path, found: Any) -> None:
+def test_the_text_is_a_sample_of_the_predictions(observed: Path, found: Any) -> None:
     assert tags(found, "tensors", "answers/") == [f"answers/{phase}/samples/text_summary" for phase in ("test", "val")]
     assert [one.step for one in found.Tensors("answers/val/samples/text_summary")] == [6, 12]
     [shown] = found.Tensors("answers/test/samples/text_summary")
     lines = shown.tensor_proto.string_val[0].decode().splitlines()[2:]
-    learned = [one for one in read_jsonl(run / "predictions.jsonl", Prediction) if one.arm == "learned"]
+    learned = [one for one in read_jsonl(observed / "predictions.jsonl", Prediction) if one.arm == "learned"]
     wanted = table(learned).splitlines()[2:]
     places = [wanted.index(line) for line in lines]
     assert len(lines) == 8 < len(learned)
@@ -92,7 +82,7 @@ def test_the_text_is_a_sample_of_the_predictions(run: Path, found: Any) -> None:
     assert len({one.video for one in (learned[place] for place in places)}) == 2
 
 
-def test_settings_stand_beside_the_last_scores(run: Path, found: Any) -> None:
+def test_settings_stand_beside_the_last_scores(observed: Path, found: Any) -> None:
     held = found.summary_metadata
     told = metadata.parse_session_start_info_plugin_data(held[metadata.SESSION_START_INFO_TAG].plugin_data.content)
     assert told.hparams["connector/events"].number_value == 5
@@ -103,7 +93,7 @@ def test_settings_stand_beside_the_last_scores(run: Path, found: Any) -> None:
     assert set(tags(found, "scalars", "final/")) == scores
     assert len(scores) == 9
     final = {name: [one.value for one in found.Scalars(name)] for name in scores}
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((observed / "metrics.json").read_text())
     for name, value in (metrics | metrics["accuracy_by_kind"]).items():
         if f"final/test/{name}" in final:
             assert final.pop(f"final/test/{name}") == [pytest.approx(value)]
@@ -154,3 +144,9 @@ def test_scores_are_those_of_all_processes(towers: Path, tmp_path: Path) -> None
     assert found.Scalars("final/test/hit_rate")[0].value == pytest.approx(metrics["hit_rate"])
     own = [one.hit for one in read_jsonl(tmp_path / "predictions.jsonl", Prediction)]
     assert len(set(own)) > 1
+
+
+def test_a_test_needs_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(commit()) == 40 or commit() == "unknown"
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"

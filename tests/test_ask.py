@@ -17,8 +17,10 @@ from sketching import counted
 
 from dynfocus import cli
 from dynfocus.answering import Answerer
+from dynfocus.asking import lines
 from dynfocus.budget import budget
-from dynfocus.replies import versions
+from dynfocus.records import Selection
+from dynfocus.replies import Answer, Timing, facts, versions
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
 
@@ -117,6 +119,13 @@ def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Sa
     assert told["answers"][0]["selection"]["kept"] == [0]
 
 
+def test_an_answer_without_a_word_is_told() -> None:
+    for words, line in (("", "answer:        (empty)"), ("two", "answer:        two")):
+        answer = Answer("how many", words, False, Selection((0.0,), (0,), 38, 2), 50, Timing(1.0, 1.0))
+        assert line in lines(answer)
+        assert ("answer" in facts(Path("v.mp4"), Path("m"), [answer], {}).details[0]) == (not words)
+
+
 def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
     with counted() as calls:
         assert ask(model, clip("bikes"), FIRST, SECOND, FIRST) == 0
@@ -173,11 +182,16 @@ def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(
 def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     """What a user may get wrong, and what is said to it."""
     text, page, folder = tmp_path / "text.mp4", tmp_path / "out.html", tmp_path / "folder.html"
+    drawing = tmp_path / "drawing.svg"
     text.write_text("no video\n")
+    drawing.write_text("<svg/>")
     folder.mkdir()
     bikes = str(clip("bikes"))
     return {
         "no file": ([str(tmp_path / "none.mp4"), FIRST], "there is no file"),
+        "an address": (["https://a.example/v.mp4", FIRST], "a web address has to be fetched first"),
+        "videos": ([str(folder), FIRST], "folder.html, which is a folder. Needed: a video"),
+        "a drawing": ([str(drawing), FIRST], "drawing.svg cannot be read (there is no decoder for its video)"),
         "a text": ([str(text), FIRST, "--report", str(page)], "cannot be read"),
         "empty": ([bikes, FIRST, " \n"], "question 2, ' \\n'"),
         "not text": ([bikes, "\udcff"], "in UTF-8"),
@@ -196,8 +210,8 @@ def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
 
 
 CASES = (
-    *("no file", "a text", "empty", "not text", "too long", "no room", "no frame", "no answer", "alone", "no model"),
-    *("no folder", "a folder", "not a page", "nowhere", "long name"),
+    *("no file", "an address", "videos", "a drawing", "a text", "empty", "not text", "too long", "no room"),
+    *("no frame", "no answer", "alone", "no model", "no folder", "a folder", "not a page", "nowhere", "long name"),
 )
 
 

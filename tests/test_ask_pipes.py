@@ -1,14 +1,16 @@
 """What happens where nobody reads what is printed: `dynfocus ask ... | head -1` ends without a word."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from asking import FIRST, clip
+from asking import FIRST, SECOND, ask, clip
 
 from dynfocus import cli
+from dynfocus.answering import Answerer
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,12 +36,41 @@ def test_what_is_not_buffered_finds_out_at_once() -> None:
     assert unread("plan", "--frames", "16", buffered=False) == (141, "")
 
 
-def test_questions_after_the_first_are_not_asked_for_nobody(folder: Path, tmp_path: Path) -> None:
+def test_questions_after_the_first_are_not_asked_for_nobody(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first answer finds out that nobody reads it."""
-    report = tmp_path / "out.html"
-    args = ("--model", str(folder), "--device", "cpu", "--report", str(report))
-    assert unread("ask", str(clip("carphone_pristine")), FIRST, FIRST, *args) == (141, "")
+    asked: list[str] = []
+    answered = Answerer.ask
+    monkeypatch.setattr(Answerer, "ask", lambda *args: (asked.append(args[2]), answered(*args))[1])
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert ask(folder, clip("carphone_pristine"), FIRST, SECOND, "--report", str(tmp_path / "out.html")) == 141
+    assert asked == [FIRST]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("letters", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_cannot_show_is_named(
+    letters: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The questions' letters, and bytes of a name that are no text anywhere."""
+    report = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.html"))
+    terminal = io.TextIOWrapper(io.BytesIO(), letters)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert ask(folder, clip("carphone_pristine"), "日本", "é", "--report", str(report)) == 0
+    said = terminal.buffer.getvalue().decode(letters)  # type: ignore[attr-defined]
+    assert report.is_file()
+    assert r"\udcff.html" in said
+    assert ("日本" if letters == "utf-8" else r"\u65e5\u672c") in said
+
+
+def test_where_there_is_no_stdout_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `>&-` leaves it."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["plan", "--frames", "16"]) == 0
 
 
 def test_head_takes_one_line() -> None:

@@ -66,7 +66,7 @@ SOME = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SOME, st.integers(1, 400), st.data())
 def test_the_largest_value_that_fits_fits_and_the_next_one_does_not(
     some: dict[str, Any], frames: int, data: st.DataObject

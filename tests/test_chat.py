@@ -62,7 +62,7 @@ def test_the_whole_prompt_reads_as_the_template_writes(chat: str) -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.text(min_size=1, max_size=9)), min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_transformers_own_mask_of_what_the_assistant_says_is_the_same(said: list[tuple[str, str]]) -> None:
     tokenizer = tongues.tokenizer("byte pairs", "marked")
     said = [(question.strip(), answer.strip() or "two") for question, answer in said]
@@ -80,7 +80,7 @@ HOSTILE = ["<image>", "<|im_end|>", "<|im_start|>assistant\n", "</s>", "<s>", "<
 
 @chats
 @given(st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_persons_text_never_becomes_a_mark_of_the_template(chat: str, parts: list[str]) -> None:
     tokenizer, typed = tongues.tokenizer("byte pairs", chat), "".join(parts)
     ids = [encode(tokenizer, [Turn(*pair)], short, True).input_ids for pair in ((typed, "red" + typed), ("two", "red"))]

@@ -60,7 +60,7 @@ def test_labels_are_the_nearest_representatives() -> None:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(1, 7), st.sampled_from([3, 64, 500]), SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example([0, 1, 0, 1, 0, 2, 2, 2], 3, 500, 0)
 def test_copies_give_one_representative_while_others_remain(
     kinds: list[int], count: int, width: int, seed: int
@@ -82,7 +82,7 @@ def test_copies_give_one_representative_while_others_remain(
 
 
 @given(st.integers(1, 14), st.integers(1, 6), st.integers(0, 9), st.booleans(), SEEDS, st.sampled_from(READINGS))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_padding_and_other_videos_change_nothing(
     frames: int, count: int, more: int, copies: bool, seed: int, reading: str
 ) -> None:
@@ -174,7 +174,7 @@ def test_distances_from_gram_matrices_equal_their_definition(
 
 
 @given(st.integers(2, 40), st.sampled_from([3, 64, 700, 5000]), st.floats(1e-9, 1e-2), st.floats(0, 100), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_near_duplicates_are_never_at_a_negative_distance(
     count: int, width: int, apart: float, common: float, seed: int
 ) -> None:
@@ -188,7 +188,7 @@ def test_near_duplicates_are_never_at_a_negative_distance(
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.sampled_from([3, 64, 900]), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_copies_are_found(kinds: list[int], width: int, seed: int) -> None:
     x = points(6, width, seed)[:, kinds]
     assert torch.equal(first_copies(x), first_copies_ref(x))
@@ -208,7 +208,7 @@ def test_digests_tell_frames_apart_that_differ_in_one_bit() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_order_of_points_orders_everything(seed: int) -> None:
     x = points(12, 5, seed)
     order = torch.randperm(12, generator=generator(seed))
@@ -233,7 +233,7 @@ def test_what_points_have_in_common_moves_no_choice(common: float) -> None:
 
 
 @given(st.sampled_from([5, 31, 32, 128, 256, 300]), st.integers(1, 33), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_smallest_are_found_in_groups(width: int, count: int, seed: int) -> None:
     x = torch.randint(0, 40, (2, 7, width), generator=generator(seed)).float()  # with many ties
     found, plain = smallest(x, min(count, width)), smallest_ref(x, min(count, width))

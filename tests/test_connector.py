@@ -49,7 +49,7 @@ def test_tokens_are_counted_before_anything_runs(s: ConnectorSettings, training:
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.sampled_from([0.1, 0.28, 0.4, 0.5, 0.8, 1.0]), st.integers(0, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_video_costs_its_budget(frames: int, events: int, keep: float, more: int) -> None:
     s = replace(tiny.SETTINGS, events=events, keep=keep)
     found = run(made(s), tiny.padded(tiny.sketch(frames), more))
@@ -74,7 +74,7 @@ def test_padding_and_batch_change_no_output(s: ConnectorSettings, training: bool
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=14), st.integers(0, 4), st.sampled_from(["cluster", "nearest"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_copies_of_frames_tie_alike_in_any_batch(kinds: list[int], more: int, reading: str) -> None:
     """Equal frames stand in different places of the matrix products, whose rounding must not choose between them."""
     net = made(replace(tiny.SETTINGS, neighbourhood=reading))

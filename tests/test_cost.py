@@ -1,7 +1,9 @@
 """Gates on what the connector may cost: counts and growth, not seconds."""
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
@@ -88,16 +90,21 @@ def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, i
     return extra, sketch + tokens * sizes.out * 4
 
 
-def test_a_long_video_takes_its_sketch_and_its_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("cluster", "encode", "sketch"):
-        monkeypatch.setattr(f"dynfocus.nn.{room}.BLOCK", 64)  # so that 3072 frames are many blocks
+def held_in_blocks(block: int, *asked: Any) -> tuple[int, int]:
+    with pytest.MonkeyPatch.context() as patch, freed_at_once():
+        for room in ("cluster", "encode", "sketch"):
+            patch.setattr(f"dynfocus.nn.{room}.BLOCK", block)
+        return held(*asked)
+
+
+def test_a_long_video_takes_its_sketch_and_its_distances() -> None:
     settings, sizes, frames = replace(DEFAULTS, patches=64, sketch_dtype="float16"), Sizes(1024, 32, 64, 8), 3072
-    with freed_at_once():
-        extra, least = held(settings, sizes, frames)
+    # A process of its own, where no other test's memory is weighed, and no check of annotations holds any.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # blocks so small that 3072 frames are many
+        extra, least = pool.submit(held_in_blocks, 64, settings, sizes, frames).result()
     least += 4 * frames**2
     pooled, patches = (frames * rows * sizes.width * 2 for rows in (settings.pooled, settings.patches))
-    # The room that is left, half of it for what the checks of annotations hold, takes neither a copy of f_t nor V.
-    assert 0.9 * least < extra < least + 0.8 * min(pooled, patches)
+    assert 0.9 * least < extra < least + 0.4 * min(pooled, patches)  # no room for a copy of f_t, nor for V
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def mixes(draw: st.DrawFn) -> tuple[dict[str, int], dict[str, float], dict[str, 
     return sizes, weights, kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(mixed=mixes(), seed=st.integers(0, 3), count=st.integers(1, 9))
 def test_every_set_is_read_by_its_weight_and_evenly(
     mixed: tuple[dict[str, int], dict[str, float], dict[str, np.ndarray]], seed: int, count: int

@@ -11,7 +11,7 @@ def test_figures_are_drawn_after_stage_2(tmp_path: Path) -> None:
     last = [call.removeprefix("-m dynfocus ") for call in calls[-3:]]
     assert last[0] == "figure 1a --data cache/world/data --out runs/world/figures"
     assert last[1] == "figure 4 --out runs/world/figures"
-    assert last[2].startswith("figure 5 cache/world/data/videos/test_000000.mp4 what color is the diamond --model")
+    assert last[2].startswith("figure 5 cache/world/data/videos/test_000000.mp4 what color is the star --model")
     assert any(call.startswith("-m dynfocus fit --config lightning_configs/stage2.yaml") for call in calls[:-3])
 
 

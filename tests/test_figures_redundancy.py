@@ -54,7 +54,7 @@ def shown(video: WorldVideo, frame: int) -> tuple[str, object]:
     return "place", scene.place
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 3), st.sampled_from([1, 3, 512]), st.integers(0, 1000))
 def test_distances_are_those_of_the_definition(count: int, width: int, alike: int, block: int, seed: int) -> None:
     frames = np.random.default_rng(seed).integers(0, 256, (count, width)).astype(float)

@@ -44,7 +44,7 @@ def partitions(rows: list[int], batches: int) -> Iterator[list[list[int]]]:
             yield [*smaller[:n], [first, *batch], *smaller[n + 1 :]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=COSTS, data=st.data())
 def test_no_arrangement_at_all_has_a_cheaper_dearest_batch(rows: list[tuple[int, int]], data: st.DataObject) -> None:
     costs, kinds = (np.array(column) for column in zip(*rows, strict=True))
@@ -65,7 +65,7 @@ def test_no_arrangement_at_all_has_a_cheaper_dearest_batch(rows: list[tuple[int,
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches=st.integers(1, 4), size=st.integers(1, 4), seed=st.integers(0, 10**6), count=st.integers(1, 9))
 def test_the_step_with_the_dearest_batch_is_found(batches: int, size: int, seed: int, count: int) -> None:
     draw = np.random.default_rng(seed)
@@ -74,7 +74,7 @@ def test_the_step_with_the_dearest_batch_is_found(batches: int, size: int, seed:
     assert dearest[dearest_step(costs.astype(np.int32), kinds.astype(np.uint8), batches)] == max(dearest)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(accumulate=st.integers(1, 6), processes=st.integers(1, 5))
 def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, processes: int) -> None:
     shares = [deal(accumulate * processes, (rank, processes)) for rank in range(processes)]
@@ -96,7 +96,7 @@ def grouped(
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     half=st.integers(1, 3), extra=st.integers(0, 30), done=st.integers(0, 9), layout=st.sampled_from([(1, 2), (2, 1)])
 )

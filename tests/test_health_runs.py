@@ -1,6 +1,7 @@
 """The selector's health in real runs: what counts and what does not, where there is nothing to say, and a collapse."""
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ NOISE = {"soft_hard_gap", "never_kept", "gradient_snr"}
 
 def rows(counts: Sequence[int], start: int, settings: ConnectorSettings = NOISY, known: bool = False) -> list[Example]:
     events = ((0,),) if known else ()
-    media = ["v.mp4" if count else None for count in counts]
+    media = [f"{n}.mp4" if count else None for n, count in enumerate(counts, start)]
     return [
         tiny.example(start + n, count or 1, settings, media=media[n], events=events) for n, count in enumerate(counts)
     ]
@@ -113,7 +114,7 @@ def test_other_arms_of_a_test_count_nowhere(place: Path, trained: Path) -> None:
         ({"kept_tokens": 0}, ALWAYS | {"hit_rate", "soft_hard_gap", "never_kept"}),
         ({"kept_tokens": 2}, ALWAYS | {"hit_rate", "soft_hard_gap", "never_kept"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_what_means_nothing_has_no_tag(towers: Path, changed: dict[str, Any], left: set[str]) -> None:
     settings = replace(NOISY, **changed)
@@ -130,10 +131,18 @@ def test_images_and_text_are_no_choice(towers: Path) -> None:
 class Breaking(Callback):
     """Makes a score net that gives every event the same."""
 
+    weight = 0.0
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         with torch.no_grad():
             for weight in pl_module.model.connector.select.score_net.parameters():
-                weight.zero_()
+                weight.fill_(self.weight)
+
+
+class Diverging(Breaking):
+    """Makes one that gives no numbers; the language model's loss does not show it."""
+
+    weight = math.nan
 
 
 MANY = [rows([9, 8, 7, 12], 4 * n) for n in range(18)]
@@ -152,7 +161,8 @@ class Fixing(Callback):
 
 @pytest.mark.parametrize(
     ("breaks", "said"),
-    [(Breaking, "all the last 6. videos are constant"), (Fixing, "event 3 of each of the last 6. videos was kept")],
+    [(one, "all the last 6. videos are constant or NaN") for one in (Breaking, Diverging)]
+    + [(Fixing, "event 3 of the last 6. videos was always kept")],
 )
 def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: type[Callback], said: str) -> None:
     with pytest.warns(UserWarning, match=said) as caught:
@@ -160,6 +170,29 @@ def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: ty
     [message] = [str(one.message) for one in caught if "collapsed" in str(one.message)]
     for name in ("gradient_snr", "model.lr", "connector.sigma", "keep = 1", "kept_tokens 0 or 2"):
         assert name in message
+
+
+def test_many_questions_about_few_videos_are_no_collapse(towers: Path) -> None:
+    """Of two videos that keep 3 of 5 events one place is always kept, however often they are asked about."""
+    two = rows([9, 9], 20, known=True)
+    asked = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.LOOKS + 6)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [(_, _, values)] = told(towers, asked=asked, more=[Logging(every=100)])  # nothing else is judged beside them
+    assert values["most_kept"] == 1
+
+
+def test_each_video_is_judged_once() -> None:
+    shown = [("a.mp4", 2), (None, 1), ("b.mp4", 1), ("a.mp4", 2)]
+    read = [tiny.example(n, 4, NOISY, media=media, turns=turns) for n, (media, turns) in enumerate(shown)]
+    batch, watching = tiny.processor(NOISY, slots="every")(read), SelectorHealth()
+    assert batch.slot_row.tolist() == [0, 0, -1, 2, 3, 3]
+    assert watching.fresh(batch).tolist() == [True, False, False, True, False, False]
+    assert not watching.fresh(batch).any()
+    watching.judge({"constant": [], "kept": [3.0], "met": [3.0]})
+    assert not watching.fresh(batch).any()
+    watching.judge({"constant": [], "kept": [], "met": []})  # images alone: what was shown is forgotten
+    assert watching.fresh(batch).sum() == 2
 
 
 @pytest.mark.parametrize(("often", "collapsed"), [(59, False), (30, True)])

@@ -76,7 +76,7 @@ texts = st.one_of(
 @chats
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=3), st.sampled_from(["before", "after"]), st.booleans())
 @example([(" what color ", "  star red \n"), ("", "👩\u200d👧 e\u0301.")], "before", True)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_is_learned_spells_each_answer_and_its_end(
     kind: str, template: str, said: list[tuple[str, str]], place: Any, visual: bool
 ) -> None:

@@ -19,7 +19,7 @@ ANSWERED = st.tuples(
 
 
 @given(st.lists(st.lists(ANSWERED, max_size=6), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_score_equals_the_summary_of_all_batches(batches: list[list[tuple[str, float, float | None, int]]]) -> None:
     score, asked = AnswerScore(), []
     for batch in batches:

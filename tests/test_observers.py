@@ -10,8 +10,10 @@ from miniature import CONFIGS, call
 from observing import ALL, events, scalars, written
 from processes import several
 
+from callbacks.probes import read_looks
+
 SHARDED = ("--config", str(CONFIGS / "fsdp.yaml"), "--trainer.precision", "32-true")
-STEPS = ("--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1")
+STEPS = ("--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1", "--trainer.val_check_interval", "4")
 NOT_LEARNED = ("callbacks",)  # of a checkpoint: the seconds a run has taken are never the same
 
 
@@ -70,6 +72,7 @@ def test_a_run_that_is_watched_is_the_run_that_is_not(
     for tag, values in plain.items():
         assert watched[tag] == values
     assert {tag.split("/")[0] for tag in watched.keys() - plain.keys()} >= {"dpe", "tokens", "pace"}
+    assert min(look.step for look in read_looks(tmp_path / "watched" / "selections.jsonl")) < 6  # and learned after it
 
 
 def test_so_is_one_that_was_stopped_and_went_on(place: Path, trained: Path, tmp_path: Path) -> None:

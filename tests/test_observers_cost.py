@@ -1,6 +1,7 @@
 """What watching costs: tensor operations and waits of the host, counted, not seconds."""
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import tiny
@@ -16,6 +17,7 @@ STEPS = [[tiny.example(4 * n + row, 9, NOISY) for row in range(4)] for n in rang
 OPERATIONS = 130  # of a batch; the connector alone takes up to 350
 
 
+@cache
 def cost(towers: Path, steps: int, watched: bool, every: int) -> Counts:
     observers = [SelectorHealth(), TokenCounts(), Pace()] if watched else []
     with counted() as counts:

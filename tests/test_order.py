@@ -53,7 +53,7 @@ def steps(size: int, batch: int, accumulate: int, processes: int, count: int = 2
     return [set(rows) for rows in together]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batch=st.integers(1, 5), half=st.integers(1, 3), extra=st.integers(0, 40), seed=st.integers(0, 3))
 def test_a_step_learns_from_the_same_rows_whoever_computes_them(batch: int, half: int, extra: int, seed: int) -> None:
     size = 2 * batch * half + extra
@@ -65,7 +65,7 @@ def test_a_step_learns_from_the_same_rows_whoever_computes_them(batch: int, half
     assert one == steps(size, batch, 1, 2 * half, seed=seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.integers(1, 60), batch=st.integers(1, 5), accumulate=st.integers(1, 3), processes=st.integers(1, 4))
 def test_an_epoch_repeats_nothing_and_leaves_out_less_than_a_step(
     size: int, batch: int, accumulate: int, processes: int
@@ -80,7 +80,7 @@ def test_an_epoch_repeats_nothing_and_leaves_out_less_than_a_step(
     assert set(rows) <= set(range(size))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.integers(12, 60), done=st.integers(0, 12), accumulate=st.integers(1, 3), rank=st.integers(0, 1))
 def test_a_resumed_run_goes_on_at_any_step(size: int, done: int, accumulate: int, rank: int) -> None:
     whole = batches_of(size, 2, 5, accumulate=accumulate, share=(rank, 2))
@@ -126,7 +126,7 @@ def test_a_batch_that_does_not_come_out_even_is_refused_with_what_would(given: t
     assert f"global_batch = {given[0]} with batch_size = {given[1]} and {given[2]} at a time" in str(refused.value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(total=st.integers(1, 300), batch=st.integers(1, 20), processes=st.integers(1, 9))
 def test_accumulation_multiplies_back_or_names_what_works(total: int, batch: int, processes: int) -> None:
     try:
@@ -157,7 +157,7 @@ class Rows(torch.utils.data.Dataset):
         return Example(Row(str(index), index, None, (Turn("what", "that"),)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.integers(0, 40), processes=st.integers(1, 5))
 def test_every_row_is_asked_once_and_by_equally_many(size: int, processes: int) -> None:
     shares = [Shared(Rows(size), (rank, processes)) for rank in range(processes)]

@@ -26,6 +26,7 @@ STACKS = [
 ]
 UNCOUNTED = """
 model: {attention: eager, connector: {instruction_mode: frame}}
+trainer: {precision: 16-mixed}
 data: {init_args: {sketch_cache: somewhere}}
 """
 
@@ -122,6 +123,30 @@ def test_references_are_resolved_and_the_last_config_wins(overlay: Callable[[str
     assert planned([broken], frames=5).frames == 5
 
 
+def test_a_reference_to_the_environment_is_read_as_fit_reads_it(
+    overlay: Callable[[str], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for name, value in {"ROWS": "4", "KEEP": "0.5", "TWICE": "false"}.items():
+        monkeypatch.setenv(name, value)
+    text = """
+    model: {activation_checkpointing: '${oc.env:TWICE}', connector: {keep: '${oc.env:KEEP}', events: '${oc.env:L,9}'}}
+    data: {init_args: {batch_size: '${oc.env:ROWS}'}}
+    trainer: {num_nodes: '${oc.env:NODES,2}', devices: '${oc.env:DEVICES,4}'}
+    """
+    stack = [*recipes("stage2"), overlay(text)]
+    flags = [part for path in stack for part in ("--config", str(path))]
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", *flags, "--model.encoders", "a", "--model.language_model", "b", "--print_config"])
+    read = yaml.safe_load(capsys.readouterr().out)
+    found = described(stack)
+    settings = found["settings"].events, found["settings"].keep
+    assert settings == (read["model"]["connector"]["events"], read["model"]["connector"]["keep"]) == (9, 0.5)
+    assert found["checkpointing"] is read["model"]["activation_checkpointing"] is False
+    assert found["rows"] == read["data"]["init_args"]["batch_size"] == 4
+    assert found["gpus"] == read["trainer"]["num_nodes"] * int(read["trainer"]["devices"]) == 8
+
+
 def test_options_win_over_configs(overlay: Callable[[str], Path]) -> None:
     stack = [*recipes("stage2", "lora"), overlay("model: {lora: {rank: 8}, frame_rule: {frames: 60}}")]
     plan = planned(stack)
@@ -182,6 +207,10 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
     [
         *[("x: [", "cannot be read"), ("- a\n- b", "cannot be read"), ("model: 3", "model = 3.*settings")],
         *[("modle: {}", "modle in a config.*one of model"), ("model: {conector: {}}", r"model\.conector.*connector")],
+        *[
+            ("model: ${no.where}", r"model: .*no\.where"),
+            ("data: {init_args: '${no.where}'}", r"init_args: .*no\.where"),
+        ],
         ("model: {connector: {evnts: 3}}", r"model\.connector\.evnts.*events"),
         ("model: {connector: {events: many}}", "events = 'many'.*a whole number"),
         ("model: {connector: {events: null}}", "events = None.*a whole number"),
@@ -224,7 +253,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_what_is_not_counted_is_said(overlay: Callable[[str], Path]) -> None:
     notes = planned([overlay(UNCOUNTED)], frames=4).notes
-    for name in ("attention = eager", "instruction_mode = frame", "sketches are kept"):
+    for name in ("attention = eager", "instruction_mode = frame", "sketches are kept", "precision = 16-mixed"):
         assert any(note.startswith(name) for note in notes), name
 
 

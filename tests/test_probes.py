@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from miniature import call
-from safetensors.torch import load_file
-from watching import AFRESH, ANSWERS, BRIEF, PROBES, events, pictures, tags, watched, whole_run
+from watching import AFRESH, ANSWERS, BRIEF, PROBES, events, pictures, tags, watched
 
-from callbacks.probes import Look, Probes, churn, read_looks
+from callbacks.probes import Look, Probes, churn, read_looks, title
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.nn.model import DynFocusModel
 from dynfocus.pretrained import DynFocusProcessor
@@ -22,18 +21,8 @@ from dynfocus.video import read_media
 
 
 @pytest.fixture(scope="module")
-def run(place: Path) -> Path:
-    return whole_run(place)
-
-
-@pytest.fixture(scope="module")
-def found(run: Path) -> Any:
-    return events(run)
-
-
-@pytest.fixture(scope="module")
-def looks(run: Path) -> list[Look]:
-    return read_looks(run / "selections.jsonl")
+def looks(observed: Path) -> list[Look]:
+    return read_looks(observed / "selections.jsonl")
 
 
 def test_every_tag_is_there_with_its_steps(found: Any) -> None:
@@ -71,10 +60,10 @@ def test_histograms_and_churn_are_those_of_the_lines(found: Any, looks: list[Loo
     assert found.Scalars("dpe/val/churn")[0].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
 
 
-def test_lines_hold_what_the_trained_model_selects(place: Path, run: Path, looks: list[Look]) -> None:
+def test_lines_hold_what_the_trained_model_selects(place: Path, observed: Path, looks: list[Look]) -> None:
     """Computed anew from pixels, with the model that the run has left, by the equations."""
-    model = DynFocusModel.from_folder(run / "model").eval()
-    processor = DynFocusProcessor.from_pretrained(run / "model")
+    model = DynFocusModel.from_folder(observed / "model").eval()
+    processor = DynFocusProcessor.from_pretrained(observed / "model")
     tested = [look for look in looks if look.phase == "test"]
     assert len(tested) == 2
     for look in tested:
@@ -127,29 +116,8 @@ def test_where_nothing_is_validated_training_videos_are_looked_at(place: Path) -
     assert [one.step for one in found.Scalars("dpe/train/churn")] == [ends // 2, ends]
 
 
-def test_a_run_is_bit_for_bit_the_run_without_observers(place: Path, tmp_path: Path) -> None:
-    often = (
-        *AFRESH,
-        "--trainer.val_check_interval",
-        "3",
-        "--trainer.log_every_n_steps",
-        "1",
-        "--trainer.max_steps",
-        "7",
-    )
-    with_, without = tmp_path / "with", tmp_path / "without"
-    assert call(place, "fit", "stage2", with_, *often, PROBES, ANSWERS) == 0
-    assert call(place, "fit", "stage2", without, *often) == 0
-    assert read_looks(with_ / "selections.jsonl")
-    ends = [load_file(run / "model" / "model.safetensors") for run in (with_, without)]
-    assert all(torch.equal(tensor, ends[1][key]) for key, tensor in ends[0].items())
-    losses = [[one.value for one in events(run).Scalars("train/loss")] for run in (with_, without)]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 7
-
-
 def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: Path) -> None:
-    every = ("--trainer.val_check_interval", "4")
+    every = ("--trainer.val_check_interval", "4", "--trainer.max_steps", "8")
     whole = watched(place, tmp_path / "whole", *every) / "selections.jsonl"
     run = tmp_path / "again"
     stop = ("--trainer.callbacks+=miniature.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
@@ -158,13 +126,13 @@ def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: P
     assert {look.step for look in read_looks(half)} == {4}
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 0
     assert half.read_bytes() == whole.read_bytes()
-    assert {look.step for look in read_looks(half)} == {4, 8, 12}
+    assert {look.step for look in read_looks(half)} == {4, 8}
 
 
-def test_what_is_looked_at_again_stands_once(place: Path, run: Path, looks: list[Look], tmp_path: Path) -> None:
+def test_what_is_looked_at_again_stands_once(place: Path, observed: Path, looks: list[Look], tmp_path: Path) -> None:
     """A second test takes the place of the first; what validation has written stays."""
     again = tmp_path / "again"
-    shutil.copytree(run, again)
+    shutil.copytree(observed, again)
     watched(place, again, "--model.connector.selector", "uniform", verb="test")
     other = read_looks(again / "selections.jsonl")
     assert [(look.phase, look.step, look.row) for look in other] == [
@@ -184,6 +152,18 @@ def test_churn_is_the_share_of_kept_frames_that_are_new() -> None:
     assert churn([look(0, 1, 2, 8), look(1, 6)], before) == 2 / 4
     assert churn([look(0, 1), look(7, 1)], before) == 0  # what was not looked at has no past
     assert churn([look(0)], before) is None
+
+
+def test_a_title_names_no_step_that_is_not_known() -> None:
+    """`dynfocus validate` and `dynfocus test` read a trained model, and count no steps."""
+    for phase, step, said in (
+        ("train", 0, "train, step 0"),
+        ("val", 6, "val, step 6"),
+        ("val", 0, "val"),
+        ("test", 0, "test"),
+    ):
+        look = Look(phase, step, 0, 0, "r", "v.mp4", "q", "a", "t", Selection((0.0,), (0,), 0, 0))
+        assert title(look) == f"v.mp4 ({said})"
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -160,6 +160,6 @@ def test_a_run_on_text_alone_says_that_there_are_none(
     more = (*AFRESH, PROBES, ANSWERS, "--config", str(tmp_path / "own.yaml"), "--trainer.max_steps", "2")
     with caplog.at_level("INFO"):
         assert call(place, "fit", "stage2", tmp_path / "run", *more) == 0
-    assert caplog.text.count("no probes: no row of train shows a video or image that can be read") == 1
+    assert caplog.text.count("no probes: none of the first rows of train shows a video or image that can be read") == 1
     assert not (tmp_path / "run" / "selections.jsonl").exists()
     assert tags(events(tmp_path / "run"), "images", "") == []

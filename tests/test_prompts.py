@@ -92,7 +92,7 @@ HOSTILE = ["<image>", "</s>", "<s>", "<pad>", "<unk>", "<im<image>age>", "<</s>i
 
 @each
 @given(st.lists(st.sampled_from([*HOSTILE, "red", "star", " ", "<", ">", "\n"]), max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_persons_text_never_becomes_a_special_token(tokenizer: Any, parts: list[str]) -> None:
     typed = "".join(parts)
     turns = [Turn(typed, "red " + typed), Turn("star", "two")]

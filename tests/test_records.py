@@ -25,7 +25,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(st.lists(FIELDS, max_size=3))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 def test_what_is_written_is_read_whatever_the_text_holds(tmp_path: Path, fields: list[dict[str, Any]]) -> None:
     path, records = tmp_path / "new" / "predictions.jsonl", [Prediction(**given) for given in fields]
     write_jsonl(path, records)

@@ -97,7 +97,7 @@ def test_a_strip_without_scores_is_even() -> None:
 def test_ranks_are_those_of_figure_5(frames: int, seed: int) -> None:
     selection = chosen(frames, seed)
     rank, score = ranks(selection), dict(zip(selection.representatives, selection.scores, strict=True))
-    assert tuple(sorted(rank)) == selection.best(6)
+    assert tuple(sorted(rank)) == (selection.best(6) if len(selection.kept) > 1 else ())
     assert [score[frame] for frame in rank] == sorted((score[frame] for frame in rank), reverse=True)
     assert list(rank.values()) == list(range(1, len(rank) + 1))
 

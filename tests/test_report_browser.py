@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import chromium, complaints, requests, visit
+from browsing import chromium, complaints, requests, seeming, visit
 from PIL import Image
 from stories import chosen, color, story
 from test_report_page import FACTS, HOSTILE, hostile
 
+from dynfocus.report.canvas import COLORS
 from dynfocus.report.page import page
 
 
@@ -108,8 +109,12 @@ def test_the_keyboard_finds_them_too(browser: Any, tmp_path: Path) -> None:
     for key, frame in (("End", 19), ("ArrowLeft", 18), ("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1)):
         chart.send_keys(getattr(keys(), {"ArrowLeft": "LEFT", "ArrowRight": "RIGHT"}.get(key, key.upper())))
         assert f"frame {frame}, at" in tip.text
-    chart.send_keys(keys().ESCAPE)
-    assert not tip.is_displayed()
+    assert (seen(browser, chart)[:2, 9:99] == COLORS["peak"]).all(), "where the focus is can be seen"
+    for away in (keys().ESCAPE, keys().TAB):
+        chart.send_keys(keys().HOME)
+        assert tip.is_displayed()
+        chart.send_keys(away)
+        assert not tip.is_displayed()
 
 
 def keys() -> Any:
@@ -131,29 +136,52 @@ def test_frames_are_shown_in_their_shape(browser: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_narrow_and_dark_windows_show_it_whole(dark: bool, tmp_path: Path) -> None:
-    with chromium(width=380, height=700, dark=dark) as narrow:
-        assert opened(narrow, page([story(20), story(20, seed=1)], FACTS), tmp_path) == []
-        assert narrow.execute_script("return document.documentElement.scrollWidth") <= 380
-        ground = seen(narrow, one(narrow, "h1"))[0, 0].mean()
+def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_path: Path) -> None:
+    with seeming(browser, width=380, height=700, dark=dark):
+        assert opened(browser, page([story(20), story(20, seed=1)], FACTS), tmp_path) == []
+        assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [380, 380]
+        ground = seen(browser, one(browser, "h1"))[0, 0].mean()
         assert ground < 60 if dark else ground > 240
-        over(narrow, one(narrow, "figure[data-frame]:nth-child(2)"), 0.5, 0.5)
-        box = one(narrow, "#tip").rect
+        over(browser, one(browser, "figure[data-frame]:nth-child(2)"), 0.5, 0.5)
+        box = one(browser, "#tip").rect
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 380
 
 
-def test_without_scripts_the_story_is_there(tmp_path: Path) -> None:
+def test_a_finger_finds_the_numbers_and_may_be_lifted(browser: Any, tmp_path: Path) -> None:
+    told = story(20)
+    assert opened(browser, page([told], FACTS), tmp_path) == []
+    tip, frame = one(browser, "#tip"), told.selection.kept[1]
+    tap(browser, one(browser, ".chart"))
+    assert "frame 8, at" in tip.text
+    assert browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "none"
+    tap(browser, one(browser, f'figure[data-frame="{frame}"]'))
+    assert f"frame {frame}, at" in tip.text
+    tap(browser, one(browser, "h1"))
+    assert not tip.is_displayed()
+
+
+def tap(browser: Any, found: Any) -> None:
+    """Touch the middle of an element, and lift the finger."""
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+    box = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", found)
+    point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> None:
     told = story(20)
     (tmp_path / "page.html").write_text(page([told], FACTS))
-    with chromium(script=False) as quiet:
-        visit(quiet, tmp_path / "page.html")
+    with seeming(browser, script=False):
+        visit(browser, tmp_path / "page.html")
         frame = told.selection.kept[0]
-        assert (seen(quiet, one(quiet, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(-1).mean() > 0.9
-        assert one(quiet, ".chart").rect["height"] > 200
-        assert "star red" in one(quiet, ".answer").text
-        over(quiet, one(quiet, ".chart"), 0.5, 0.5)
-        assert not one(quiet, "#tip").is_displayed()
+        assert (seen(browser, one(browser, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(-1).mean() > 0.9
+        assert one(browser, ".chart").rect["height"] > 200
+        assert not browser.find_elements("css selector", ".cursor"), "no script has drawn anything"
+        assert "star red" in one(browser, ".answer").text
+        over(browser, one(browser, ".chart"), 0.5, 0.5)
+        assert not one(browser, "#tip").is_displayed()
 
 
 def test_a_video_of_hours_opens(browser: Any, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_same_story_gives_the_same_pixels() -> None:
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(0, 9), st.integers(400, 1300), st.data())
 def test_any_selection_has_a_picture(frames: int, seed: int, width: int, data: st.DataObject) -> None:
     selection = chosen(frames, seed)

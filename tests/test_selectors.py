@@ -33,7 +33,7 @@ def chosen(
 
 
 @given(st.integers(1, 40), st.data(), st.sampled_from([UniformSelector, RandomSelector]), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_exactly_k_different_frames_in_time_order(
     frames: int, data: st.DataObject, kind: type[FrameSelector], more: int
 ) -> None:

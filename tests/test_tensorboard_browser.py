@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from browsing import chromium
-from watching import whole_run
 
 # TensorBoard's parts lie in shadow roots, which no selector sees through.
 DEEP = """
@@ -26,12 +25,11 @@ return found.map(one => [one.textContent.trim(), one.naturalWidth || 0]);
 
 
 @pytest.fixture(scope="module")
-def address(place: Path) -> Iterator[str]:
-    run = whole_run(place)
+def address(observed: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run), "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(observed), "--host", "127.0.0.1"]
     served = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield f"http://127.0.0.1:{port}/"

@@ -82,6 +82,16 @@ def test_a_run_that_never_logs_keeps_nothing(towers: Path) -> None:
     assert counts.seen == {}
 
 
+def test_a_run_counts_nothing_of_the_one_before(towers: Path) -> None:
+    counts = noting(TokenCounts)
+    before, *steps = (rows(4 * n, kinds, NOISY) for n, kinds in enumerate((KINDS[1], *KINDS)))
+    for run in ([before], steps):  # the first one ends between two logs
+        learn(towers, "one", run, callbacks=[Logging(every=2), counts])
+    [(_, _, values)] = counts.told
+    wanted = costs([*steps[0], *steps[1]], NOISY, answers=True)
+    assert values == pytest.approx({f"tokens/train/{key}": value for key, value in wanted.items()})
+
+
 def test_no_rods_no_cones(towers: Path) -> None:
     settings = replace(NOISY, kept_tokens=0)
     counts = noting(TokenCounts)

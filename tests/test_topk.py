@@ -54,7 +54,7 @@ def test_perturbed_top_k_and_its_gradient_equal_the_loops(count: int, keep: int,
 
 
 @given(st.integers(1, 12), st.data(), SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_counting_equals_the_mean_of_one_hot_rows(count: int, data: st.DataObject, seed: int) -> None:
     keep = data.draw(st.integers(1, count))
     scores, noise = scores_of(count, seed), noise_of(50, count, seed)
@@ -108,7 +108,7 @@ def test_subtracting_the_mean_gain_lowers_the_variance() -> None:
 
 
 @given(st.integers(1, 9), st.data(), st.floats(0.01, 2), SEEDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_sum_to_one_and_columns_to_at_most_one(count: int, data: st.DataObject, sigma: float, seed: int) -> None:
     keep = data.draw(st.integers(1, count))
     mask = torch.arange(count + 3)[None] < count

@@ -27,12 +27,6 @@ def watched(place: Path, run: Path, *more: str, stage: str = "stage2", verb: str
     return run
 
 
-def whole_run(place: Path) -> Path:
-    """Stage 2 with both observers, validated after steps 6 and 12 and then tested; done once, not to be changed."""
-    run = place / "runs" / "watched"
-    return run if run.exists() else watched(place, watched(place, run), verb="test")
-
-
 def events(run: Path) -> Any:
     """All that TensorBoard would read of a run."""
     kinds = ("images", "histograms", "scalars", "tensors")

@@ -77,4 +77,4 @@ def figure_5(out: Path, video: Path, question: str, model: Path) -> Path:
     answerer = Answerer(model)
     answer = answerer.ask(video, question)
     frames = answerer.thumbnails(video, answer)
-    return draw(out, Story(answer.selection, frames, video.name, question, answer.answer))
+    return draw(out, Story(answer.selection, frames, video.name, question, answer.answer + " ..." * answer.cut))

@@ -167,5 +167,6 @@ def _curves(axes: Any, settings: ConnectorSettings) -> None:
     axes.set_xticks([1, 10, 60, 600, 3600], ["1 s", "10 s", "1 min", "10 min", "1 h"])
     axes.minorticks_off()
     axes.set_xlabel("duration")
+    axes.set_ylabel("visual tokens of a video")
     axes.set_title("against duration, T = its seconds", loc="left")
     axes.legend(fontsize=7, loc="upper left", frameon=False)

@@ -1,11 +1,13 @@
-"""Low-rank adapters on the language model: put on, saved, loaded and merged by peft."""
+"""Low-rank adapters on the language model: put on, saved, loaded and merged by peft.
+
+Functions import it when they need it: it takes seconds to start, and most runs have no adapters.
+"""
 
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
 
@@ -16,8 +18,10 @@ from dynfocus.settings import LoraSettings
 ADAPTER = "adapter"
 
 
-def add_adapters(language_model: nn.Module, settings: LoraSettings) -> PeftModel:
+def add_adapters(language_model: nn.Module, settings: LoraSettings) -> nn.Module:
     """Fresh adapters on every linear layer but the head; they change nothing before they are trained."""
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -28,12 +32,14 @@ def add_adapters(language_model: nn.Module, settings: LoraSettings) -> PeftModel
     return get_peft_model(language_model, config)
 
 
-def load_adapters(language_model: nn.Module, folder: Path) -> PeftModel:
+def load_adapters(language_model: nn.Module, folder: Path) -> nn.Module:
     """The language model with the adapters that a folder holds.
 
     Raises:
         CheckpointError: if they are absent, broken, or another model's.
     """
+    from peft import PeftModel
+
     adapter = existing(existing(Path(folder)) / ADAPTER)
     try:
         with catch_warnings():
@@ -51,6 +57,8 @@ def held_adapters(folder: Path) -> LoraSettings | None:
     """
     if not (folder / ADAPTER).is_dir():
         return None
+    from peft import LoraConfig
+
     try:
         held: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
     except (OSError, TypeError, ValueError) as error:
@@ -59,7 +67,7 @@ def held_adapters(folder: Path) -> LoraSettings | None:
 
 
 def has_adapters(language_model: nn.Module) -> bool:
-    return isinstance(language_model, PeftModel)
+    return hasattr(language_model, "peft_config")
 
 
 def without_adapters(language_model: Any) -> Any:
@@ -77,6 +85,8 @@ def merge_adapters(language_model: Any) -> nn.Module:
     if getattr(plain, "is_quantized", False):
         config, adapters = language_model.peft_config["default"], _adapters(language_model)
         plain = language_model.unload().dequantize()
+        from peft import get_peft_model
+
         language_model = get_peft_model(plain, config)
         language_model.load_state_dict(adapters, strict=False)
     return language_model.float().merge_and_unload().to(dtype)

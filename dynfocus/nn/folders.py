@@ -264,7 +264,9 @@ def trained_config(folder: Path) -> DynFocusConfig:
     except (OSError, ValueError, AttributeError):
         kind = None
     if kind != DynFocusConfig.model_type:
-        raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", "Run `make stage2` first.")
+        inside = folder / "model"
+        step = f"Name {inside}." if (inside / "config.json").is_file() else "Run `make stage2` first."
+        raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", step)
     return DynFocusConfig.from_pretrained(folder, local_files_only=True)
 
 

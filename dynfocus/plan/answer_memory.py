@@ -31,26 +31,27 @@ def answering_memory(
 ) -> Memory:
     """Bytes on one GPU that answers ``training.rows`` questions at once, each with ``new`` tokens, greedily.
 
-    Exact are the weights (towers in the precision of products, connector and adapters in fp32, QLoRA's base in NF4) and
-    the cache of keys and values when the last new token is chosen, which itself is never put there. The rest are
-    estimates, each with its formula where it is computed. Left out are fragments of the allocator.
+    The model is held as a run leaves it: frozen towers in the precision of products, what was trained (connector,
+    adapters, a language model in stage 2) in fp32, QLoRA's base in NF4. Exact are its weights, and the cache of keys
+    and values when the last new token is chosen, which itself is never put there. The rest are estimates, each with its
+    formula where it is computed. Left out are fragments of the allocator.
 
     Raises:
         VideoError: if ``frames`` is below 1.
     """
-    sizes, number, rows = towers.language, training.frozen, training.rows
+    sizes, number, frozen, rows = towers.language, training.language, training.frozen, training.rows
     prompt = prompt_tokens(frames, settings, training) - training.answer
     adapted = adapters(sizes.weights, training.rank) if training.train in ("lora", "qlora") else ()
     slots, width, head = rows * training.slots, sizes.hidden_size, sizes.queries // sizes.num_attention_heads
     connect = activations.connector_kept(frames, settings, towers, training.numbers)
     found = [
-        Held("weights: vision encoder", number * parameters(towers.vision.weights), ANSWERING),
-        Held("weights: instruction encoder", number * parameters(towers.instruction.weights), ANSWERING),
+        Held("weights: vision encoder", frozen * parameters(towers.vision.weights), ANSWERING),
+        Held("weights: instruction encoder", frozen * parameters(towers.instruction.weights), ANSWERING),
         Held("weights: language model", base_bytes(training, towers), ANSWERING),
         Held("weights: connector", 4 * parameters(towers.connector(settings)), ANSWERING),
         Held("weights: adapters", 4 * parameters(adapted), ANSWERING),
         Held("KV cache", rows * kv_bytes(sizes, prompt + new - 1, number), SPOKEN),
-        Held("encoding: frames at work", activations.encoding(frames, towers.vision, number), (ENCODE,)),
+        Held("encoding: frames at work", activations.encoding(frames, towers.vision, frozen), (ENCODE,)),
         Held("connector at work", slots * connect, (CONNECT,)),
         Held("visual tokens in fp32", 4 * slots * budget(frames, settings).visual_tokens * width, SPOKEN),
         Held("prompt's embeddings and angles", 2 * rows * prompt * (width + head) * number, SPOKEN),

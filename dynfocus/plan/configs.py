@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError, safe_load
 
 from dynfocus.errors import ConfigError
 from dynfocus.settings import Settings, restored
@@ -41,8 +41,7 @@ class Configs:
             found = OmegaConf.select(self.whole, name)
             found = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
         except OmegaConfBaseException as error:
-            said = " ".join(str(error).split())
-            raise ConfigError(f"{name}: {said}", "references to settings that exist", "Correct it.") from error
+            raise _unresolved(name, error) from error
         return default if found is None else _checked(name, found, kind)
 
     def settings(self, name: str, kind: type[Settings]) -> Settings | None:
@@ -59,7 +58,8 @@ def merged(paths: Sequence[Path]) -> Configs:
     """Configs laid over each other, the last one on top.
 
     Raises:
-        ConfigError: if a file cannot be read, is no mapping, or names what is no setting of a run or its model.
+        ConfigError: if a file cannot be read, is no mapping, names what is no setting of a run or its model, or says
+            one of a run's parts by a reference to what is not there.
     """
     whole: Any = OmegaConf.create({})
     for path in paths:
@@ -71,11 +71,19 @@ def merged(paths: Sequence[Path]) -> Configs:
             raise ConfigError(given, "a file of YAML settings", "Check the path and the file.") from error
     _known(whole, TOP, "")
     for name in ("model", "trainer", "data", "data.init_args"):
-        part = OmegaConf.select(whole, name, throw_on_resolution_failure=False)
+        try:
+            part = OmegaConf.select(whole, name)
+        except OmegaConfBaseException as error:
+            raise _unresolved(name, error) from error
         if part is not None and not (name == "data" and isinstance(part, str)):  # a class may be named alone
             _checked(name, part, Mapping)
     _known(whole.get("model") or {}, MODEL, "model.")
     return Configs(whole)
+
+
+def _unresolved(name: str, error: OmegaConfBaseException) -> ConfigError:
+    said = " ".join(str(error).split())
+    return ConfigError(f"{name}: {said}", "references to settings that exist", "Correct it.")
 
 
 def _known(given: Any, names: Sequence[str], where: str) -> None:
@@ -86,10 +94,21 @@ def _known(given: Any, names: Sequence[str], where: str) -> None:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
+    """The value, if it is of this kind; raises ConfigError if it is not."""
+    if isinstance(value, str) and not _fits(value, kind) and _fits(read := _read(value), kind):
+        return read
     if not _fits(value, kind):
         needed = "one of " + ", ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else _named(kind)
         raise ConfigError(f"{name} = {value!r} in a config", needed, "Correct it.")
     return value
+
+
+def _read(word: str) -> Any:
+    """What a word says to the command line, which takes "9" for 9: a reference to the environment gives words alone."""
+    try:
+        return safe_load(word)
+    except YAMLError:
+        return word
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -119,18 +119,16 @@ def answer_flops(
         raise ConfigError(f"an answer of {new} new tokens", "at least 1", "Raise max_new_tokens.")
     language, tokens = towers.language, prompt_tokens(frames, settings, training) - training.answer
     weights, head = sum(language_weights(training, towers)), 2 * language.hidden_size * language.vocab_size
-    layers = language.num_hidden_layers
-
-    def one(place: int) -> int:
-        return 2 * weights + 4 * (tokens + place) * language.queries * layers + head
+    layers, others = language.num_hidden_layers, new - 1
+    each, look = 2 * weights + head, 4 * language.queries * layers  # a new token, and its look at one token
 
     return AnswerFlops(
         vision=frames * frame_flops(towers.vision),
         instruction=training.slots * question_flops(towers.instruction, question),
         connector=training.slots * fewest_flops(frames, settings, widths(towers, question)).total,
         prefill=2 * weights * tokens + layers * attention_flops(language, tokens) + head,
-        generation=sum(one(place) for place in range(1, new)),
-        new_token=one(1),
+        generation=others * (each + look * tokens) + look * others * new // 2,
+        new_token=each + look * (tokens + 1),
     )
 
 

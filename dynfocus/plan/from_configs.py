@@ -67,6 +67,8 @@ def described(paths: Sequence[Path], instead: Collection[str] = ()) -> dict[str,
         notes.append("sketches are kept: the vision encoder runs once a video, but is counted in each row's FLOPs.")
     if configs.get("model.attention", str, "sdpa") == "eager":
         notes.append("attention = eager: its weights of size tokens x tokens are not counted.")
+    if configs.get("trainer.precision", str | int, None) == "16-mixed" and told["optimizer"] == "adamw":
+        notes.append("precision = 16-mixed: AdamW takes 4 bytes more a trained weight as it updates, not counted.")
     return {name: value for name, value in told.items() if value is not None} | {"notes": tuple(notes)}
 
 

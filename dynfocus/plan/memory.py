@@ -119,9 +119,9 @@ def adapters(weights: Weights, rank: int) -> Weights:
 
 
 def base_bytes(training: Training, towers: Towers) -> int:
-    """Bytes of a frozen language model; under QLoRA its layers' matrices are in NF4, all else in 16 bit."""
+    """Bytes of a language model; under QLoRA its layers' matrices are in NF4, all else in 16 bit."""
     whole = training.train != "qlora"
-    each = training.frozen
+    each = training.language
     return sum(
         w.count * (each * w.each if whole or not w.linear else nf4_bytes(w.each)) for w in towers.language.weights
     )

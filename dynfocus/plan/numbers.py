@@ -21,10 +21,14 @@ def numbers(plan: Plan) -> dict[str, Any]:
 
     Exact are the tokens, the FLOPs of the products that the model's function asks for (not those that activation
     checkpointing repeats), the bytes of weights, gradients, optimizer states and of the KV cache; what else is in
-    ``answering`` and ``memory`` is estimated. ``fits`` are cards by the gigabytes they are sold with.
+    ``answering``, ``exported`` and ``memory`` is estimated. ``answering`` is of the model as the run leaves it,
+    ``exported`` as ``dynfocus export --merge --dtype bfloat16`` writes it. ``fits`` are cards by the gigabytes they are
+    sold with.
     """
     cost, training, asked = plan.cost, plan.training, plan.asked
     answering = answering_memory(plan.frames, plan.settings, asked, plan.new, plan.towers)
+    exported = answering_memory(plan.frames, plan.settings, plan.exported, plan.new, plan.towers)
+    token = kv_bytes(plan.towers.language, 1, asked.language)
     learned = step_flops(plan.frames, plan.settings, replace(training, rows=1), plan.towers)
     answered = answer_flops(plan.frames, plan.settings, asked, plan.towers, plan.new)
     return {
@@ -48,7 +52,8 @@ def numbers(plan: Plan) -> dict[str, Any]:
             "step_rows": plan.step_rows,
             "step": plan.step_rows * learned.total,
         },
-        "answering": memory_numbers(answering) | {"kv_bytes_a_token": kv_bytes(plan.towers.language, 1, asked.frozen)},
+        "answering": memory_numbers(answering) | {"kv_bytes_a_token": token},
+        "exported": memory_numbers(exported),
         "training": asdict(training),
         "memory": memory_numbers(memory(plan.frames, plan.settings, training, plan.towers)),
         "ways": [asdict(way) for way in ways(plan)],

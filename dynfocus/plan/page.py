@@ -19,7 +19,7 @@ def page(told: Mapping[str, Any], details: bool = False) -> str:
         details: show too what makes up the memory of the plan's own way to train.
     """
     training, memory = told["training"], told["memory"]
-    parts = [_tokens(told), _flops(told), _answering(told["answering"]), _ways(told)]
+    parts = [_tokens(told), _flops(told), _answering(told), _ways(told)]
     own = f"{training['train']} {training['strategy']} on {_count(training['gpus'], 'GPU')}"
     parts.append([f"{own}: {_gib(memory['total'])} GiB on each; {_cards(memory['fits'])}"])
     parts += [_held(memory)] if details else []
@@ -69,14 +69,22 @@ def _flops(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _answering(found: Mapping[str, Any]) -> list[str]:
+def _answering(told: Mapping[str, Any]) -> list[str]:
+    """What an answer needs of the model as the run leaves it, and exported where that needs less."""
+    lines = [f"answering one row: {_parts(told['answering'])}"]
+    if told["exported"]["total"] < told["answering"]["total"]:
+        lines.append(f"the same, exported in bfloat16: {_parts(told['exported'])}")
+    return lines
+
+
+def _parts(found: Mapping[str, Any]) -> str:
     sizes = {name: row["bytes"] for name, row in found["rows"].items() if found["worst"] in row["moments"]}
     weights, cache = sum(size for name, size in sizes.items() if name.startswith("weights")), sizes.get("KV cache", 0)
     rest = found["total"] - weights - cache
-    return [
-        f"answering one row: {_gib(found['total'])} GiB = {_gib(weights)} of weights + {_gib(cache)} of KV cache + "
-        f"{_gib(rest)} at work; {_cards(found['fits'])}",
-    ]
+    return (
+        f"{_gib(found['total'])} GiB = {_gib(weights)} of weights + {_gib(cache)} of KV cache + "
+        f"{_gib(rest)} at work; {_cards(found['fits'])}"
+    )
 
 
 def _ways(told: Mapping[str, Any]) -> list[str]:

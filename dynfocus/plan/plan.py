@@ -68,6 +68,11 @@ class Plan:
         return replace(self.training, rows=1, answer=0)
 
     @property
+    def exported(self) -> Training:
+        """The same, answered by one plain model in bfloat16: nothing but its connector is in fp32 any more."""
+        return replace(self.asked, train="stage1", precision="bf16-mixed")
+
+    @property
     def needed(self) -> int:
         """Tokens of the context that the longer prompt takes: the one that is learned, or asked and answered."""
         return prompt_tokens(self.frames, self.settings, self.asked) + max(self.training.answer, self.new)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 from dynfocus.settings import ConnectorSettings
@@ -15,7 +16,7 @@ class Weight:
     count: int = 1
     linear: bool = False
 
-    @property
+    @cached_property
     def each(self) -> int:
         return prod(self.shape)
 
@@ -56,7 +57,7 @@ class VisionSizes:
         """N, patch tokens a frame."""
         return (self.image_size // self.patch_size) ** 2
 
-    @property
+    @cached_property
     def weights(self) -> Weights:
         width, mlp, layers = self.hidden_size, self.intermediate_size, self.num_hidden_layers
         feed = (*linear(width, mlp, layers), *linear(mlp, width, layers))
@@ -87,7 +88,7 @@ class InstructionSizes:
     max_position_embeddings: int = 512
     vocab_size: int = 30523
 
-    @property
+    @cached_property
     def weights(self) -> Weights:
         width, mlp, layers = self.hidden_size, self.intermediate_size, self.num_hidden_layers
         cross = -(-layers // self.cross_attention_frequency)
@@ -136,7 +137,7 @@ class LanguageSizes:
         """Width of all key heads, and of all value heads."""
         return self.queries // self.num_attention_heads * (self.num_key_value_heads or self.num_attention_heads)
 
-    @property
+    @cached_property
     def layer(self) -> Weights:
         """One layer."""
         width, mlp, biased = self.hidden_size, self.intermediate_size, self.attention_bias
@@ -146,13 +147,13 @@ class LanguageSizes:
         feed = (*linear(width, mlp, 2, bias=self.mlp_bias), *linear(mlp, width, bias=self.mlp_bias))
         return (*attention, *out, *feed, Weight((width,), 2))
 
-    @property
+    @cached_property
     def ends(self) -> Weights:
         """What is in no layer: embeddings, the last norm, and the head unless it is the embeddings again."""
         table = Weight((self.vocab_size, self.hidden_size), 1 if self.tie_word_embeddings else 2)
         return (table, Weight((self.hidden_size,)))
 
-    @property
+    @cached_property
     def weights(self) -> Weights:
         return (*(replace(part, count=part.count * self.num_hidden_layers) for part in self.layer), *self.ends)
 

@@ -67,6 +67,11 @@ class Training:
         return 4 if self.precision == "32" else 2
 
     @property
+    def language(self) -> int:
+        """Bytes of a language model's weight: one that is trained whole is held in fp32, and left so."""
+        return 4 if self.train == "stage2" else self.frozen
+
+    @property
     def numbers(self) -> Numbers:
         """Under autocast the stream of a model trained whole is in fp32; that of a sharded or frozen one in 16 bit."""
         wide = self.train == "stage2" and self.strategy == "ddp"

@@ -53,7 +53,7 @@ def asked(story: Story, number: int, details: Mapping[str, object]) -> str:
 def kept_frames(story: Story, held: Collection[int]) -> str:
     """The kept frames in time order with their time stamps, the best marked with their rank."""
     selection = story.selection
-    rank = ranks(selection) if len(selection.kept) > 1 else {}
+    rank = ranks(selection)
     frames = [frame for frame in selection.kept or sorted(held) if frame in held]
     if not frames:
         return ""
@@ -68,10 +68,16 @@ def kept_frames(story: Story, held: Collection[int]) -> str:
             f'<figure data-frame="{frame}"{" class=best" if mark else ""}>{picture}'
             f"<figcaption>{caption}</figcaption></figure>"
         )
-    some = "Some of the frames; all are treated alike" if len(frames) > 1 else "The frame"
-    kept = "Kept frames in time order" if len(frames) > 1 else "The kept frame"
-    name = (kept if selection.kept else some) + numbered(selection)
-    return f'<h3>{name}</h3><div class="strip" tabindex="0">{"".join(figures)}</div>'
+    return f'<h3>{strip_name(selection, len(frames))}</h3><div class="strip" tabindex="0">{"".join(figures)}</div>'
+
+
+def strip_name(selection: Selection, shown: int) -> str:
+    """What so many frames of a strip are."""
+    if selection.kept:
+        return ("Kept frames in time order" if shown > 1 else "The kept frame") + numbered(selection)
+    if shown == len(selection.seconds):
+        return "All frames, treated alike" if shown > 1 else "The frame"
+    return "Some of the frames; all are treated alike"
 
 
 def chart(selection: Selection, name: str) -> str:

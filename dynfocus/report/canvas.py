@@ -1,6 +1,7 @@
 """What curves and ribbons are drawn on: pixels of a picture, or elements of an SVG; colours go by their meaning."""
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -153,7 +154,7 @@ def wrapped(words: str, size: int, width: float, most: int = 3) -> list[str]:
             elif lines[-1]:
                 lines.append("")
             else:  # one word alone is wider than the line
-                fits = next((n for n in range(min(len(word), int(width)), 0, -1) if length(word[:n], size) <= width), 1)
+                fits = max(1, bisect_right(range(1, len(word) + 1), width, key=lambda n: length(word[:n], size)))
                 lines[-1], word = word[:fits], word[fits:]
         if len(lines) > most:
             return [*lines[: most - 1], lines[most - 1][:-3] + "..."]

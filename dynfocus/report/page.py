@@ -20,10 +20,10 @@ __all__ = ["PageFacts", "page"]
 def page(stories: Sequence[Story], told: PageFacts) -> str:
     """Tell of one or several questions about one video; what is the same for all of them is drawn once.
 
-    The main content needs no script; the page's one script shows the numbers of a frame under the mouse, or under the
-    arrow keys. Its Content-Security-Policy forbids every other script and every request. Frames are embedded once for
-    all stories: the kept ones, and others up to 96 in all, at 160 pixels or less; of more than 250 each is smaller, so
-    that their pixels together stay below 250 frames' worth.
+    The main content needs no script; the page's one script shows the numbers of a frame under the mouse or a finger, or
+    under the arrow keys. Its Content-Security-Policy forbids every other script and every request. Frames are embedded
+    once for all stories: the kept ones, and others up to 96 in all, at 160 pixels or less; of more than 250 each is
+    smaller, so that their pixels together stay below 250 frames' worth.
 
     Args:
         stories: one for each question; of the same frames.

@@ -53,6 +53,8 @@ th, td { text-align: left; padding: .15rem 1rem .15rem 0; border-bottom: 1px sol
 .tables { display: flex; flex-wrap: wrap; gap: 0 3rem; }
 summary { cursor: pointer; font-size: .875rem; color: var(--faint); }
 :focus-visible { outline: 2px solid var(--peak); outline-offset: 2px; }
+.chart:focus:not(:focus-visible) { outline: none; }
+.chart:focus-visible { outline-offset: -2px; }
 #tip { position: fixed; z-index: 2; left: 0; top: 0; width: max-content; max-width: 20rem; padding: .5rem .75rem;
   border-radius: 6px; background: var(--paper); color: var(--ink); border: 1px solid var(--faint);
   box-shadow: 0 4px 16px #0005; font-size: .875rem; line-height: 1.4; white-space: pre-line; pointer-events: none; }
@@ -108,7 +110,12 @@ for (const story of document.querySelectorAll("section[data-story]")) {
     cursor.setAttribute("width", Math.max(1, edges[i + 1] - edges[i]));
     return [box.left + middle / wide * box.width, y === undefined ? box.top + box.height / 2 : y];
   };
-  chart.addEventListener("pointermove", event => {
+  const follow = (place, find) => {  // a finger that is lifted leaves too, but what it found stays until the next touch
+    for (const kind of ["pointermove", "pointerdown"]) place.addEventListener(kind, find);
+    place.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") hide(); });
+  };
+  document.addEventListener("pointerdown", hide, true);
+  follow(chart, event => {
     const box = chart.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * wide;
     if (x < edges[0] || x > edges[last + 1]) return hide();
     let low = 0, top = last;
@@ -119,12 +126,10 @@ for (const story of document.querySelectorAll("section[data-story]")) {
     point(low);
     show(told, low, event.clientX, event.clientY);
   });
-  chart.addEventListener("pointerleave", hide);
-  chart.addEventListener("blur", hide);
   chart.addEventListener("focus", () => { if (chart.matches(":focus-visible")) show(told, now, ...point(now)); });
   chart.addEventListener("keydown", event => {
     const next = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last }[event.key];
-    if (event.key === "Escape") hide();
+    if (event.key === "Escape" || event.key === "Tab") hide();
     if (next === undefined) return;
     event.preventDefault();
     const i = Math.max(0, Math.min(last, next));
@@ -132,8 +137,7 @@ for (const story of document.querySelectorAll("section[data-story]")) {
   });
   for (const figure of story.querySelectorAll("figure[data-frame]")) {
     const i = Number(figure.dataset.frame);
-    figure.addEventListener("pointermove", event => { point(i); show(told, i, event.clientX, event.clientY); });
-    figure.addEventListener("pointerleave", hide);
+    follow(figure, event => { point(i); show(told, i, event.clientX, event.clientY); });
   }
 }
 """

@@ -9,16 +9,18 @@ BEST = 6  # frames that the paper's Figure 5 shows
 
 
 def ranks(selection: Selection) -> dict[int, int]:
-    """The kept frames of the highest scores with their rank from 1; none where frames have no scores."""
+    """The kept frames of the highest scores with their rank from 1; none where there is nothing to rank."""
     score = selection.scored
-    best = sorted(selection.best(BEST), key=lambda frame: -score.get(frame, 0.0)) if score else ()
+    if not score or len(selection.kept) < 2:
+        return {}
+    best = sorted(selection.best(BEST), key=lambda frame: -score.get(frame, 0.0))
     return {frame: rank for rank, frame in enumerate(best, 1)}
 
 
 def numbered(selection: Selection) -> str:
     """Which kept frames carry their rank; empty where there is nothing to rank."""
     count = len(ranks(selection))
-    if count < 2:
+    if not count:
         return ""
     if count == len(selection.kept):
         return "; numbered from the highest score s"

@@ -130,6 +130,8 @@ def video_stream(container: Any, path: Path) -> Any:
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
         raise unreadable(path, "it has no video stream")
+    if streams[0].codec_context is None:
+        raise unreadable(path, "there is no decoder for its video")
     return streams[0]
 
 
