@@ -129,8 +129,8 @@ class SelectorHealth(Observer):
         if max(met, default=0.0) >= LOOKS or not any(sums["met"]):  # images alone, whose names would pile up
             self.shown, self.judged["kept"], self.judged["met"] = set(), [], []
         if said and not self.warned:
+            self.warned = True
             rank_zero_warn(f"the selector has collapsed: {said[0]}. {ADVICE}")
-        self.warned = self.warned or bool(said)
 
 
 ADVICE = (

@@ -122,11 +122,11 @@ def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: P
     run = tmp_path / "again"
     stop = ("--trainer.callbacks+=miniature.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 130
-    half = run / "selections.jsonl"
-    assert {look.step for look in read_looks(half)} == {4}
+    kept = run / "selections.jsonl"
+    assert {look.step for look in read_looks(kept)} == {4}
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 0
-    assert half.read_bytes() == whole.read_bytes()
-    assert {look.step for look in read_looks(half)} == {4, 8}
+    assert kept.read_bytes() == whole.read_bytes()
+    assert {look.step for look in read_looks(kept)} == {4, 8}
 
 
 def test_what_is_looked_at_again_stands_once(place: Path, observed: Path, looks: list[Look], tmp_path: Path) -> None:
