@@ -1,5 +1,6 @@
 """Gates on what the connector may cost: counts and growth, not seconds."""
 
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -60,19 +61,25 @@ def test_another_chunk_repeats_the_sketch_alone() -> None:
 
 
 def test_a_training_step_grows_slower_than_its_video() -> None:
-    made = Bench(DEFAULTS, Sizes(width=176, text=96, out=512, question=32))
+    made = Bench(DEFAULTS, Sizes(width=704, text=384, out=2048))  # half of ViT-G's: here it is about 2.2
     steps = {frames: partial(made.step, frames) for frames in (64, 256)}
     with one_thread():
         for step in steps.values():
             step()
-        spent = [{frames: seconds(step) for frames, step in steps.items()} for _ in range(5)]
+        spent = [{frames: seconds(step) for frames, step in steps.items()} for _ in range(3)]
     assert median(turn[256] / turn[64] for turn in spent) <= 4.0
 
 
+def apart(work: Callable[..., Any], *asked: Any) -> Any:
+    """What ``work`` gives in a process of its own, where nothing of other tests is weighed, nor checks of shapes."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *asked).result()
+
+
 def test_the_perturbed_top_k_counts_instead_of_keeping_every_choice() -> None:
-    extra = [perturbed(1000, 450, 500)["extra_bytes"] for _ in range(3)]
-    assert None not in extra
-    assert min(extra) <= 20 * MEGABYTE  # what else the process does can only add
+    extra = apart(perturbed, 1000, 450, 500)["extra_bytes"]
+    assert extra is not None
+    assert extra <= 20 * MEGABYTE  # noise and counts are 2 MB each; every choice would be 900
 
 
 def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, int]:
@@ -99,9 +106,7 @@ def held_in_blocks(block: int, *asked: Any) -> tuple[int, int]:
 
 def test_a_long_video_takes_its_sketch_and_its_distances() -> None:
     settings, sizes, frames = replace(DEFAULTS, patches=64, sketch_dtype="float16"), Sizes(1024, 32, 64, 8), 3072
-    # A process of its own, where no other test's memory is weighed, and no check of annotations holds any.
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # blocks so small that 3072 frames are many
-        extra, least = pool.submit(held_in_blocks, 64, settings, sizes, frames).result()
+    extra, least = apart(held_in_blocks, 64, settings, sizes, frames)  # blocks so small that 3072 frames are many
     least += 4 * frames**2
     pooled, patches = (frames * rows * sizes.width * 2 for rows in (settings.pooled, settings.patches))
     assert 0.9 * least < extra < least + 0.4 * min(pooled, patches)  # no room for a copy of f_t, nor for V
