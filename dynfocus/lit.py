@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
 
 from dynfocus.building import Building
 from dynfocus.checkpoints import Resumable, plain
@@ -156,6 +155,8 @@ class DynFocusModule(Resumable):
             shard(self.model, self.device_mesh["data_parallel"], half_precision(precision), self.shard_towers)
 
     def configure_optimizers(self) -> Any:
+        from transformers import get_cosine_schedule_with_warmup  # loads peft too, which takes seconds
+
         assert self.model is not None
         groups = [
             {"params": [w for w in getattr(self.model, part).parameters() if w.requires_grad], "lr": rate, "name": part}

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+import peft  # noqa: F401 (training loads it late: each process would)
 from tqdm import tqdm
 
 
