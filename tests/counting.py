@@ -12,13 +12,17 @@ from dynfocus.records import Row
 
 @dataclass(frozen=True)
 class Counting(Reading):
-    """Writes the medium of every row that is decoded into ``log``, after a pause; and dies of files named deadly."""
+    """Writes the medium of every row that is decoded into ``log``; dies of files named deadly.
+
+    After ``most`` media, of all processes, a minute is left to stop it.
+    """
 
     log: Path = Path()
-    pause: float = 0.0
+    most: int | None = None
 
     def _frames(self, row: Row) -> int:
-        time.sleep(self.pause)
+        if self.most is not None and self.log.exists() and len(self.log.read_text().splitlines()) >= self.most:
+            time.sleep(60)
         with open(self.log, "a") as log:
             log.write(f"{os.getpid()} {row.media}\n")
         if "deadly" in str(row.media):

@@ -89,11 +89,11 @@ def many(root: Path, count: int = 24) -> list[dict]:
     return [said(n, video=f"{n % count}.mp4") for n in range(2 * count)]
 
 
-def patient(root: Path, log: Path, pause: float = 0.0, **how: Any) -> Counting:
+def patient(root: Path, log: Path, most: int | None = None, **how: Any) -> Counting:
     """The data set in ``root``, whose rows are in rows.json."""
     annotations = Annotations(Source("films", "rows.json"), root, root.parent / "index")
     processor = replace(tiny.processor(answers=True), context=CONTEXT, **how)
-    return Counting(annotations, processor, RULE, log=log, pause=pause)
+    return Counting(annotations, processor, RULE, log=log, most=most)
 
 
 def write_rows(root: Path, rows: list[dict]) -> None:
@@ -106,4 +106,4 @@ def decoded(log: Path) -> Counter:
 
 
 if __name__ == "__main__":
-    diagnose([patient(Path(sys.argv[1]), Path(sys.argv[2]), pause=0.02)], workers=int(sys.argv[3]), progress=False)
+    diagnose([patient(Path(sys.argv[1]), Path(sys.argv[2]), most=8)], workers=int(sys.argv[3]), progress=False)

@@ -1,6 +1,7 @@
 """A miniature of the embedded world for the real command line: its settings, and a finger on Ctrl-C."""
 
 import signal
+import time
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -73,4 +74,14 @@ class StopOnce(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         if trainer.global_step == 5 and not self.mark.exists():
             self.mark.touch()
-            signal.raise_signal(signal.SIGINT)
+            self.stop()
+
+    def stop(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class WaitOnce(StopOnce):
+    """Leave another process a minute to do so."""
+
+    def stop(self) -> None:
+        time.sleep(60)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +17,7 @@ from dynfocus import video
 from dynfocus.nn.backbones import VisionTower
 from dynfocus.settings import FrameRule
 from dynfocus.sketches.cache import SketchCache
+from dynfocus.sketches.clips import Media
 from dynfocus.sketches.encoders import EncoderFolder
 from dynfocus.sketches.sketcher import Sketcher
 from dynfocus.types import FrameSketch
@@ -41,6 +42,21 @@ def small_cache(place: Path, folder: Path, **changes: Any) -> SketchCache:
 def small_sketcher(place: Path, **changes: Any) -> Sketcher:
     given = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
     return Sketcher(**{"device": torch.device("cpu"), **given, **changes})
+
+
+def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
+    """A sketcher that does something else before it makes the sketch of that number."""
+    made = small_sketcher(place)
+    seen, kept = [0], made.kept
+
+    def one(media: Media) -> bytes | None:
+        seen[0] += 1
+        if seen[0] == number:
+            do()
+        return kept(media)
+
+    made.kept = one  # type: ignore[method-assign]
+    return made
 
 
 def addressed(place: Path) -> list[tuple[str, Path]]:

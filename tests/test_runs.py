@@ -104,14 +104,15 @@ def test_bad_input_costs_one_sentence_and_nothing_else(
 
 def test_ctrl_c_in_a_process_of_its_own(place: Path, trained: Path, tmp_path: Path) -> None:
     """A real process, a real signal; the next call goes on from the last checkpoint."""
-    run = tmp_path / "stage2"
+    run, mark = tmp_path / "stage2", tmp_path / "waiting"
     projectors = str(trained / "stage1" / "projectors.safetensors")
-    args = arguments(place, "fit", "stage2", run, "--model.init_from", projectors)
+    wait = ("--trainer.callbacks+=miniature.WaitOnce", f"--trainer.callbacks.mark={mark}")
+    args = arguments(place, "fit", "stage2", run, "--model.init_from", projectors, *wait)
     command = [sys.executable, "-m", "dynfocus", *args]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
-    while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+    while not mark.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

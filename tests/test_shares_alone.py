@@ -10,17 +10,16 @@ from typing import Any, ClassVar
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from sketching import addressed, small_sketcher
+from sketching import addressed, meanwhile, small_sketcher
 from test_sharing import PART, files, process
 
 from dynfocus.errors import ConfigError, DiskError, VideoError
 from dynfocus.sketches import shards as reading
 from dynfocus.sketches import stores
-from dynfocus.sketches.clips import Media
 from dynfocus.sketches.locks import STALE, alone
 from dynfocus.sketches.shards import SketchShards
 from dynfocus.sketches.sharing import write_shards
-from dynfocus.sketches.sketcher import ONE, Sketcher
+from dynfocus.sketches.sketcher import ONE
 from dynfocus.sketches.stores import Store
 
 SHARE = "00000-of-00001"
@@ -61,21 +60,6 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Flaky]]:
     yield Flaky
     Flaky.store.clear()
     Flaky.failing.clear()
-
-
-def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
-    """A sketcher that does something else before it makes the sketch of that number."""
-    made = small_sketcher(place)
-    seen, kept = [0], made.kept
-
-    def one(media: Media) -> bytes | None:
-        seen[0] += 1
-        if seen[0] == number:
-            do()
-        return kept(media)
-
-    made.kept = one  # type: ignore[method-assign]
-    return made
 
 
 def test_a_second_process_is_refused_and_harms_nothing(place: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,18 +64,21 @@ def test_what_a_cache_keeps_is_taken_from_it(place: Path, tmp_path: Path) -> Non
 
 
 SHARE = """
+import signal
 import sys
 from pathlib import Path
-from sketching import addressed, small_sketcher
+from sketching import addressed, meanwhile
 from dynfocus.sketches.sharing import write_shards
-place, out, share, shares = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-print(write_shards(addressed(place), small_sketcher(place), out, (share, shares), workers=0, part=30_000))
+place, out, (share, shares, last) = Path(sys.argv[1]), sys.argv[2], map(int, sys.argv[3:])
+sketcher = meanwhile(place, last, lambda: signal.raise_signal(signal.SIGKILL))
+print(write_shards(addressed(place), sketcher, out, (share, shares), workers=0, part=30_000))
 """
 
 
-def process(place: Path, out: Path, share: int, shares: int) -> subprocess.Popen:
+def process(place: Path, out: Path, share: int, shares: int, last: int = 0) -> subprocess.Popen:
+    """A process of its own that writes one share, and is killed before the sketch of number ``last``."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
-    command = [sys.executable, "-c", SHARE, str(place), str(out), str(share), str(shares)]
+    command = [sys.executable, "-c", SHARE, str(place), str(out), *map(str, (share, shares, last))]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -100,15 +102,10 @@ def test_processes_write_a_share_each(place: Path, tmp_path: Path) -> None:
 def test_a_killed_process_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
     write_shards(addressed(place), small_sketcher(place), str(tmp_path / "whole"), workers=0, part=PART)
     out = tmp_path / "set"
-    killed = process(place, out, 0, 1)
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("*.tar"))) < 2:
-        assert killed.poll() is None, killed.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    killed.kill()
-    killed.communicate()
-    assert killed.returncode == -9
+    killed = process(place, out, 0, 1, last=6)
+    ends = killed.communicate(timeout=120)
+    assert killed.returncode == -9, ends
+    assert len(list(out.glob("*.tar"))) == 2
     assert not (out / "00000-of-00001.index").exists()
     with pytest.raises(ConfigError, match=r"not finished \(0/1\)"):
         len(SketchShards(str(out)))
