@@ -56,7 +56,21 @@ def load_language_model(
     for kind in ("missing", "unexpected"):
         if found[f"{kind}_keys"]:
             raise unfit(folder, f"{min(found[f'{kind}_keys'])} is {'absent' if kind == 'missing' else 'surplus'}")
+    if quantize is not None:
+        _keep_weights_in_order(model)
     return model
+
+
+def _keep_weights_in_order(model: PreTrainedModel) -> None:
+    """Make a CPU with avx512_bf16 compute with 4-bit weights as every other CPU does.
+
+    There bitsandbytes would reorder a layer's weights at its first answer. It can only do so where the layer's output
+    width is a multiple of 32 and its input width one of 64; and weights in that order pass no gradient on, and give
+    other numbers when adapters are merged into them.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def check_attention(attention: str) -> None:
