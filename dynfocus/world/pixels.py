@@ -69,6 +69,26 @@ def render(video: WorldVideo) -> Pixels:
     return frames
 
 
+def to_yuv(frame: Pixels) -> tuple[Pixels, ...]:
+    """Convert RGB ``[H, W, 3]`` to Y, U and V ``[H, W]`` of BT.601, with Y from 16 to 235 and U, V from 16 to 240.
+
+    Each is rounded to the nearest integer, halves up. Integers alone are computed with, so that every CPU finds the
+    same; FFmpeg's converter does not, it takes another way with another alignment of its buffers.
+    """
+    red, green, blue = np.moveaxis(frame.astype(np.int32), -1, 0)
+    light = 299 * red + 587 * green + 114 * blue  # in thousandths
+    planes = (
+        16 + _divide(219 * light, 255 * 1000),
+        128 + _divide(224 * (1000 * blue - light), 255 * 1772),
+        128 + _divide(224 * (1000 * red - light), 255 * 1402),
+    )
+    return tuple(plane.astype(np.uint8) for plane in planes)
+
+
+def _divide(value: NDArray[np.int32], by: int) -> NDArray[np.int32]:
+    return (2 * value + by) // (2 * by)
+
+
 def _place(place: str, right: float, down: float) -> Plane:
     """A place's picture ``[48, 48, 3]``, its texture moved by ``right`` and ``down`` pixels."""
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(float)
