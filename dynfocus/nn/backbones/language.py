@@ -70,7 +70,7 @@ def _keep_weights_in_order(model: PreTrainedModel) -> None:
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 (mypy takes it for a tensor)
 
 
 def check_attention(attention: str) -> None:
