@@ -12,7 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 from callbacks.observer import gathered
 from dynfocus.errors import ConfigError
 from dynfocus.evals.score import summary
-from dynfocus.records import Prediction
+from dynfocus.records.predictions import Prediction
 
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~!]")  # what Markdown, its tables or HTML would take for more than a letter
 LONGEST = 200  # letters of a text in the table

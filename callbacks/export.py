@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
-from dynfocus.records import write_text
+from dynfocus.records.atomic import write_text
 
 FIT_CARD = "fit.json"
 

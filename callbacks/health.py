@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 from torch.utils.hooks import RemovableHandle
 
 from callbacks.observer import Observer, added, gathered
-from dynfocus.health import choosing, chosen, measures, overhear
-from dynfocus.types import Batch, Cues, Focus, FrameSketch
+from dynfocus.method.diagnostics import choosing, chosen, measures, overhear
+from dynfocus.types import Batch, Focus, FrameSketch, SelectorInputs
 
 LOOKS = 64  # videos with a choice, before it is said that the choice does not hang on what they show
 CHANCE = 1e-6  # what is less probable has not come about by chance
@@ -25,9 +25,9 @@ class SelectorHealth(Observer):
     ``entropy`` and ``score_spread`` of the scores; ``hit_rate`` where it is known which frames a question needs;
     ``most_kept``: videos have their events in a row, and of all places in it, in what share of the videos is the one
     kept that is kept most often? In training also ``soft_hard_gap``, ``never_kept`` and ``gradient_snr``. What each is,
-    `dynfocus.health` says. They are means over the videos where there is something to choose (K' < L'); what nowhere
-    means anything has no tag. A video counts as often as it is shown. Selectors without scores are not observed, nor
-    are a test's other arms.
+    `dynfocus.method.diagnostics` says. They are means over the videos where there is something to choose (K' < L');
+    what nowhere means anything has no tag. A video counts as often as it is shown. Selectors without scores are
+    not observed, nor are a test's other arms.
 
     It warns once if the scores of all videos are constant, or if the same place was kept in many different ones.
     """
@@ -62,7 +62,7 @@ class SelectorHealth(Observer):
         self.handle, self.last, self.sums = None, {}, {}
 
     @torch.no_grad()
-    def note(self, select: nn.Module, given: tuple[FrameSketch, Cues], focus: Focus) -> None:
+    def note(self, select: nn.Module, given: tuple[FrameSketch, SelectorInputs], focus: Focus) -> None:
         found = measures(focus, given[1].relevant)
         self.last = last = {
             name: torch.stack([value * known, known.float()], -1) for name, (value, known) in found.items()

@@ -13,7 +13,9 @@ from lightning import Callback, LightningModule, Trainer
 from callbacks.export import FIT_CARD
 from callbacks.observer import gathered
 from dynfocus.evals.score import summary
-from dynfocus.records import Prediction, write_jsonl, write_text
+from dynfocus.records.atomic import write_text
+from dynfocus.records.jsonl import write_jsonl
+from dynfocus.records.predictions import Prediction
 
 
 class Predictions(Callback):

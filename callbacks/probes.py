@@ -17,10 +17,11 @@ from PIL import Image
 
 from callbacks.observer import devices
 from dynfocus.errors import ConfigError, DataError, VideoError
-from dynfocus.records import Selection, write_text
-from dynfocus.report.picture import picture
-from dynfocus.report.story import Story
-from dynfocus.selection import selection
+from dynfocus.inspection.report.picture import picture
+from dynfocus.inspection.report.story import Story
+from dynfocus.method.selection import selection
+from dynfocus.records.atomic import write_text
+from dynfocus.records.selections import Selection
 
 SELECTIONS = "selections.jsonl"
 LONGEST = 40  # letters of a video's name in TensorBoard

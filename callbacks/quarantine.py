@@ -10,8 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.observer import gathered
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.faults import QUARANTINE, append_notes, read_notes
-from dynfocus.records import Skipped
+from dynfocus.records.skipped import QUARANTINE, Skipped, append_notes, read_notes
 
 FEW = 256  # rows that have to be read before their share says something, unless the data set holds fewer
 

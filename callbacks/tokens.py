@@ -8,8 +8,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from callbacks.observer import Observer, added, gathered
-from dynfocus.budget import budget
-from dynfocus.methods import every_patch
+from dynfocus.budget import budget, every_patch
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Batch
 

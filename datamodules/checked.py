@@ -8,12 +8,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from datamodules.epochs import Mix, Numbers
 from datamodules.order import ResumableBatches
 from datamodules.rows import Rows
-from dynfocus.audit import audit
-from dynfocus.doctor.checkup import Checkup, costs, over_long, visual
-from dynfocus.doctor.examining import Reading
+from dynfocus.data.doctor.examine import Reading
+from dynfocus.data.doctor.store import Checkup, costs, over_long, visual
 from dynfocus.errors import DataError
-from dynfocus.processor import Processor
-from dynfocus.records import Skipped
+from dynfocus.models.collate import Collator
+from dynfocus.models.preview import audit
+from dynfocus.records.skipped import Skipped
 from dynfocus.types import Batch
 
 BYTES = 3  # of text in a token, at least, in the languages that these data sets are written in
@@ -72,7 +72,7 @@ def row_costs(reading: Reading, found: Checkup | None, estimate: bool) -> Number
     return np.where(frames < 0, -1, known) if estimate else np.full(len(rows), -1)
 
 
-def first_lesson(data: Rows, order: Numbers, processor: Processor) -> str:
+def first_lesson(data: Rows, order: Numbers, processor: Collator) -> str:
     """The first row of an epoch that can be learned from, as the language model reads it.
 
     Raises:
@@ -93,7 +93,7 @@ def first_lesson(data: Rows, order: Numbers, processor: Processor) -> str:
     )
 
 
-def dearest_lesson(data: Rows, order: ResumableBatches, processor: Processor) -> Batch | None:
+def dearest_lesson(data: Rows, order: ResumableBatches, processor: Collator) -> Batch | None:
     """The batch that costs most in the epoch that is next, of rows that can be learned from.
 
     None where it is not known what rows cost, or the dearest ones cannot be read.

@@ -19,18 +19,17 @@ from datamodules.loader import ResumableLoader
 from datamodules.order import ResumableBatches, Share, Shared
 from datamodules.probing import Probed, probing
 from datamodules.rows import Rows, check_questions
-from dynfocus.doctor.examining import Reading
+from dynfocus.data.annotations.dataset import Annotations
+from dynfocus.data.annotations.sources import Source
+from dynfocus.data.doctor.examine import Reading
+from dynfocus.data.sketches.cache import Filled, SketchCache
+from dynfocus.data.sketches.media import Shown
+from dynfocus.data.sketches.shards import SketchShards
+from dynfocus.data.sketches.write_shards import Written, write_shards
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.processor import Processor
-from dynfocus.prompts import Turns
-from dynfocus.readers.annotations import Annotations
-from dynfocus.readers.sources import Source
-from dynfocus.settings import ConnectorSettings, FrameRule
-from dynfocus.sketches.cache import Filled, SketchCache
-from dynfocus.sketches.clips import Shown
-from dynfocus.sketches.shards import SketchShards
-from dynfocus.sketches.sharing import Written, write_shards
-from dynfocus.stages import STAGES, StageName, TemplateName
+from dynfocus.models.collate import Collator
+from dynfocus.models.prompts import Turns
+from dynfocus.settings import STAGES, ConnectorSettings, FrameRule, StageName, TemplateName
 from dynfocus.types import Batch
 
 Split = Literal["train", "val", "test"]
@@ -207,9 +206,9 @@ class ConversationDataModule(LightningDataModule):
             check_questions(rows, split, self.files[split])
         return rows
 
-    def processor(self, prompt: str, answers: bool) -> Processor:
+    def processor(self, prompt: str, answers: bool) -> Collator:
         """What makes batches, with answers to learn from or open questions."""
-        return Processor.from_folders(
+        return Collator.from_folders(
             self.encoders,
             self.language_model,
             self.connector,
@@ -221,7 +220,7 @@ class ConversationDataModule(LightningDataModule):
             new_tokens=self.max_new_tokens,
         )
 
-    def teaching(self) -> Processor:
+    def teaching(self) -> Collator:
         """What makes batches to learn from; a row that does not fit gives a blank one that says so."""
         return replace(self.processor(STAGES[self.stage].written(self.template), answers=True), lenient=True)
 
@@ -293,7 +292,7 @@ class ConversationDataModule(LightningDataModule):
         processor = replace(self.processor(self.template, answers=False), lenient=self.data[split].lenient)
         return self._loader(data, processor, batch_size=self.eval_batch_size)
 
-    def _loader(self, data: Dataset, processor: Processor, **options: Any) -> DataLoader:
+    def _loader(self, data: Dataset, processor: Collator, **options: Any) -> DataLoader:
         options |= {"collate_fn": processor, "num_workers": self.num_workers}
         # A generator of its own, or beginning an epoch or a validation would move the one that training draws from.
         options["generator"] = torch.Generator().manual_seed(self.seed)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from lightning import Trainer
 
+from dynfocus.data.sketches.encoders import EncoderFolder
+from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError
-from dynfocus.nn.precision import half_precision
 from dynfocus.settings import ConnectorSettings
-from dynfocus.sketches.encoders import EncoderFolder
 
 
 def run_encoder(encoders: Path, vision: Path | None, trainer: Trainer | None) -> EncoderFolder:

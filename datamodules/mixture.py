@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from datamodules.conversations import ConversationDataModule, Split
+from dynfocus.data.annotations.sources import SETS, Source
 from dynfocus.errors import ConfigError
-from dynfocus.readers.sources import SETS, Source
 
 Subset = Literal["nextqa", "clevrer_qa", "clevrer_mc", "webvid_qa", "videochat2_videochatgpt"]
 
@@ -16,7 +16,7 @@ class Mixture(ConversationDataModule):
 
     Args:
         root: folder that holds the data sets.
-        sets: names in `dynfocus.readers.sources.SETS`, which says where each lies under ``root``.
+        sets: names in `dynfocus.data.annotations.sources.SETS`, which says where each lies under ``root``.
         sources: data sets of one's own, as `Source` describes them.
         weights: how often an epoch reads each row of a set: 1 if not given; 0.5 reads the other half in the epoch
             after, 2 reads every row twice.

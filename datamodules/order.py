@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, Sampler
 from datamodules.epochs import Mix, Numbers
 from datamodules.grouping import arrange, deal, dearest_step
 from dynfocus.errors import ConfigError
-from dynfocus.processor import Example
+from dynfocus.models.collate import Example
 
 Share = tuple[int, int]  # which process this is, of how many
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from datamodules.checked import TRIED
 from datamodules.rows import BROKEN, Rows, beside
-from dynfocus.processor import Example, Processor
-from dynfocus.readers.annotations import Annotations
-from dynfocus.records import Row
-from dynfocus.thumbnails import Thumbnails
+from dynfocus.data.annotations.dataset import Annotations
+from dynfocus.models.collate import Collator, Example
+from dynfocus.records.rows import Row
 from dynfocus.types import Batch
+from dynfocus.video.thumbnails import Thumbnails
 
 SEARCHED = 1000  # rows that are read to find them
 Candidate = tuple[Row, Annotations, int]  # a row as its data set has it, and its number among those of all sets
@@ -35,7 +35,7 @@ class Probed:
     frames: tuple[Thumbnails | None, ...]
 
 
-def probing(data: Rows, processor: Processor, videos: int) -> Probed | None:
+def probing(data: Rows, processor: Collator, videos: int) -> Probed | None:
     """The first videos that can be read, those first of which a question knows the frames that it needs.
 
     Where a data set shows no video its images are taken; None where it shows nothing, or nothing that can be read.

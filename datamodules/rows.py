@@ -8,14 +8,14 @@ from itertools import accumulate
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from dynfocus.data.annotations.dataset import Annotations
+from dynfocus.data.sketches.cache import SketchCache, Sketched
+from dynfocus.data.sketches.media import Shown, dealt, named, read_or_blank
 from dynfocus.errors import DataError, FeatureError, VideoError
-from dynfocus.faults import noted
-from dynfocus.processor import Example, blank_row
-from dynfocus.readers.annotations import Annotations
-from dynfocus.records import Row
+from dynfocus.models.collate import Example, blank_row
+from dynfocus.records.rows import Row
+from dynfocus.records.skipped import noted
 from dynfocus.settings import FrameRule
-from dynfocus.sketches.cache import SketchCache, Sketched
-from dynfocus.sketches.clips import Shown, dealt, named, read_or_blank
 from dynfocus.video import Clip
 
 BROKEN = (DataError, VideoError, FeatureError)  # what is wrong with one row and stops no other

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.conversations import ConversationDataModule, Split
-from dynfocus.towers import check_towers
 from dynfocus.world.dataset import write_world
+from dynfocus.world.towers import check_towers
 
 
 class WorldDataModule(ConversationDataModule):

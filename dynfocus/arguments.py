@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from dynfocus.readers.sources import FormatName
+from dynfocus.data.annotations.sources import FormatName
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 LIGHTNING = ("fit", "validate", "test", "predict")

@@ -47,7 +47,7 @@ def _main(args: list[str] | None) -> int:
     sys.path.insert(0, os.getcwd())  # a selector of one's own lies where one works
     try:
         if verb and verb[0] in LIGHTNING:
-            from dynfocus.experiment import run
+            from dynfocus.train.fit import run
 
             run(args)
         elif verb == ["doctor"] or (verb == ["sketch"] and any(arg.split("=")[0] == "--config" for arg in given)):
@@ -81,13 +81,13 @@ def ask(
     max_new_tokens: int,
 ) -> None:
     """Print a trained model's answers, the kept frames with their time stamps, the tokens and the time."""
-    from dynfocus.asking import check, lines, numbers, swap_lines, write_report
-    from dynfocus.replies import facts, stories
-    from dynfocus.report.swap import compare
+    from dynfocus.inspection.answer import facts, stories
+    from dynfocus.inspection.output import check, lines, numbers, swap_lines, write_report
+    from dynfocus.inspection.report.swap import compare
 
     check(video, questions, report, swap, max_new_tokens)
     quiet()
-    from dynfocus.answering import Answerer
+    from dynfocus.inspection.answerer import Answerer
 
     answerer = Answerer(model, cache, device=device, frames=frames)
     answers = []
@@ -111,7 +111,7 @@ def ask(
 def sketch(videos: list[Path], model: Path, cache: Path) -> None:
     """Fill a sketch cache for a trained model, and say what was there."""
     quiet()
-    from dynfocus.answering import trained_cache
+    from dynfocus.inspection.answerer import trained_cache
 
     filled = trained_cache(model, cache).fill(videos)
     print(filled)
@@ -121,7 +121,7 @@ def sketch(videos: list[Path], model: Path, cache: Path) -> None:
 
 def sketch_data(args: list[str], workers: int, shard: tuple[int, int], out: str | None) -> None:
     """Compute the sketches of a config's data, and say what was there."""
-    from dynfocus.experiment import ready
+    from dynfocus.train.fit import ready
 
     if out is None and shard != (0, 1):
         raise ConfigError(f"--shard {shard[0]}/{shard[1]} without --out", "a place for shards", "Give --out.")
@@ -131,10 +131,10 @@ def sketch_data(args: list[str], workers: int, shard: tuple[int, int], out: str 
 
 def doctor(args: list[str], workers: int, limit: float, again: bool) -> None:
     """Look at every training row of a config's data, and print what is wrong with how many."""
-    from dynfocus.doctor.examining import diagnose
-    from dynfocus.doctor.findings import refuse
-    from dynfocus.doctor.findings import table as drawn
-    from dynfocus.experiment import ready
+    from dynfocus.data.doctor.examine import diagnose
+    from dynfocus.data.doctor.findings import refuse
+    from dynfocus.data.doctor.findings import table as drawn
+    from dynfocus.train.fit import ready
 
     found = diagnose(ready(args, "readings").readings(), workers, retry=again)
     print(drawn(found))
@@ -152,7 +152,7 @@ def plan(configs: list[Path], as_json: bool, **options: Any) -> None:
 def export(model: Path, out: Path, merge: bool, dtype: str | None) -> None:
     """Write a trained model as one plain checkpoint, with its processor."""
     quiet()
-    from dynfocus.export import export as written
+    from dynfocus.models.export import export as written
 
     written(model, out, merge, dtype)
     print(f"the model is in {out}")
@@ -168,7 +168,7 @@ def world(out: Path, videos: int, seed: int, val: int, test: int) -> None:
 def towers(data: Path, out: Path, seed: int) -> None:
     """Train the tiny towers on the world's frames and texts."""
     quiet()
-    from dynfocus.towers import train_towers
+    from dynfocus.world.towers import train_towers
 
     train_towers(data, out, seed=seed)
 
@@ -176,16 +176,16 @@ def towers(data: Path, out: Path, seed: int) -> None:
 def smol(out: Path) -> None:
     """Write SmolLM2-135M-Instruct as a plain checkpoint folder."""
     quiet()
-    from dynfocus.towers.smol import write_smol
+    from dynfocus.world.towers.smol import write_smol
 
     print(f"SmolLM2-135M-Instruct is in {write_smol(out)}")
 
 
 def table(folder: Path, bars: bool) -> None:
     """Print the table of a tested run, and with ``bars`` refuse one that the embedded world's bars are too high for."""
-    from dynfocus.evals.bars import missed
     from dynfocus.evals.table import read_metrics
     from dynfocus.evals.table import table as drawn
+    from dynfocus.lab.gates import missed
 
     metrics = read_metrics(folder)
     print(drawn(metrics))
@@ -195,7 +195,7 @@ def table(folder: Path, bars: bool) -> None:
 
 def seeds(seeds: list[int]) -> None:
     """Train and test the embedded world once a seed, DynFocus and the average-pooling baseline, and print both."""
-    from dynfocus.seeds import repeat
+    from dynfocus.lab.seeds import repeat
 
     drawn, short = repeat(seeds)
     print(drawn)
@@ -206,8 +206,8 @@ def seeds(seeds: list[int]) -> None:
 def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data: bool, rows: int) -> None:
     """Measure the method at real sizes; print a table and write each of its rows as a JSON line."""
     quiet()
-    from dynfocus.bench import bench as measure
-    from dynfocus.bench import bench_data, bench_training
+    from perf import bench as measure
+    from perf import bench_data, bench_training
 
     if data:
         bench_data(out, Path("cache/bench"), quick)
@@ -219,10 +219,10 @@ def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data
 
 def figure(which: str, out: Path, **told: Any) -> None:
     """Draw one of the paper's figures, and say where it is."""
-    from dynfocus.figures import making
+    from dynfocus.inspection.figures import making
 
     if which == "5":
-        from dynfocus.asking import check
+        from dynfocus.inspection.output import check
 
         check(told["video"], [told["question"]], report=None, swap=False, new_tokens=1)
         quiet()

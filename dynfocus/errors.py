@@ -26,11 +26,11 @@ class DataError(DynFocusError):
     """An annotation row or file that does not fit its format."""
 
 
-class OutsideError(DataError):
+class PathEscapeError(DataError):
     """A path that leads out of the folder that it has to stay in."""
 
 
-class MuteError(DataError):
+class NoTargetError(DataError):
     """A row that fits its format and holds no answer to learn from."""
 
 
@@ -38,7 +38,7 @@ class VideoError(DynFocusError):
     """A video or image that cannot be read, or holds no frame."""
 
 
-class AbsentError(VideoError):
+class MissingFileError(VideoError):
     """A video or image that is not there."""
 
 
@@ -46,7 +46,7 @@ class PromptError(DynFocusError):
     """A prompt that does not fit: too long, or its placeholders do not match the visual tokens."""
 
 
-class LongError(PromptError):
+class ContextLengthError(PromptError):
     """A prompt that is longer than the language model's context."""
 
 

@@ -11,7 +11,11 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from dynfocus.errors import ConfigError
 
 CHUNK = 16  # frames that are encoded and sketched at once
+
+
 Settings = TypeVar("Settings")
+
+
 annotated: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # where a value is searched, dozens are made
 
 
@@ -37,7 +41,7 @@ class ConnectorSettings:
             rods, 256 every patch and the rods.
         patch_frames: where kept frames give every patch, whose patches a sketch holds: those of the event
             ``representatives``, which are all that DPE reads, or those of ``all`` frames, for other selectors.
-        selector: which frames are kept: a name in `dynfocus.nn.selectors.SELECTORS`, or the dotted path of a class
+        selector: which frames are kept: a name in `dynfocus.method.selectors.SELECTORS`, or the dotted path of a class
             of your own, such as ``my_module.MySelector``.
         encoder: ``dynfocus``, or ``average_pooling``: the baseline that gives P averaged tokens for every frame.
         sketch_dtype: the precision sketches are rounded to before anything reads them.
@@ -202,3 +206,29 @@ class LoraSettings:
             raise ConfigError(f"lora.alpha = {self.alpha}", "at least 1, or adapters do nothing", "Raise lora.alpha.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"lora.dropout = {self.dropout}", "a share in [0, 1)", "Set lora.dropout, such as 0.05.")
+
+
+StageName = Literal["stage1", "stage2", "posttune"]
+
+
+TemplateName = Literal["vicuna_v1", "chat"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage trains (`connector`, `language_model`), the paper's learning rate, and the prompt it learns on."""
+
+    trains: tuple[str, ...]
+    lr: float
+    prompt: str
+
+    def written(self, template: TemplateName) -> str:
+        """The prompt that rows are learned on where the model's is ``template``, which a plain stage does not read."""
+        return self.prompt if self.prompt == "plain" else template
+
+
+STAGES: dict[str, Stage] = {
+    "stage1": Stage(("connector",), 1e-3, "plain"),
+    "stage2": Stage(("connector", "language_model"), 2e-5, "vicuna_v1"),
+    "posttune": Stage(("connector", "language_model"), 1.5e-5, "vicuna_v1"),
+}

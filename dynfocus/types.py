@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-Bundle = TypeVar("Bundle", bound="_Bundle")
+Bundle = TypeVar("Bundle", bound="TensorDataclass")
 
 
 @dataclass
-class _Bundle:
+class TensorDataclass:
     """A dataclass of tensors that moves between devices as one."""
 
     def to(self: Bundle, *args: Any, **kwargs: Any) -> Bundle:
@@ -21,13 +21,13 @@ class _Bundle:
 
 
 def _move(value: Any, *args: Any, **kwargs: Any) -> Any:
-    if isinstance(value, Tensor | _Bundle):
+    if isinstance(value, Tensor | TensorDataclass):
         return value.to(*args, **kwargs)
     return tuple(_move(part, *args, **kwargs) for part in value) if isinstance(value, tuple) else value
 
 
 @dataclass
-class FrameSketch(_Bundle):
+class FrameSketch(TensorDataclass):
     """All that the trainable part reads of a video: it has no learned parameter and knows no question.
 
     Attributes:
@@ -69,7 +69,7 @@ def stack_sketches(sketches: list[FrameSketch]) -> FrameSketch:
 
 
 @dataclass
-class Cues(_Bundle):
+class SelectorInputs(TensorDataclass):
     """What a selector may read beside the sketch.
 
     Attributes:
@@ -90,7 +90,7 @@ class Cues(_Bundle):
 
 
 @dataclass
-class Events(_Bundle):
+class Events(TensorDataclass):
     """Event prototypes of each video and how they were found.
 
     Attributes:
@@ -113,7 +113,7 @@ class Events(_Bundle):
 
 
 @dataclass
-class Focus(_Bundle):
+class Focus(TensorDataclass):
     """The kept frames and what the cones read of them.
 
     Attributes:
@@ -143,7 +143,7 @@ class Focus(_Bundle):
 
 
 @dataclass
-class VideoTokens(_Bundle):
+class VideoTokens(TensorDataclass):
     """O of Eq. 11: each video's tokens in time order, left-aligned and padded, and the focus that made them."""
 
     tokens: Float[Tensor, "B S D"]
@@ -152,7 +152,7 @@ class VideoTokens(_Bundle):
 
 
 @dataclass
-class Batch(_Bundle):
+class Batch(TensorDataclass):
     """Rows of text with their videos and images; text-only rows bring one blank frame that gives no token.
 
     Attributes:

@@ -12,7 +12,7 @@ import pytest
 
 # Before anything of ours is imported: the hook sees only what comes after it. An int may stand where a float is asked.
 jaxtyping.install_import_hook(
-    ["dynfocus", "datamodules", "callbacks"],
+    ["dynfocus", "datamodules", "callbacks", "perf"],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 
@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(place: Path) -> Path:
     """Both stages and the test, run once through the real command line: the folder of the runs."""
-    from miniature import call
+    from tiny_world import call
 
     runs = place / "runs"
     assert call(place, "fit", "stage1", runs / "stage1") == 0
@@ -54,7 +54,7 @@ def trained(place: Path) -> Path:
 @pytest.fixture(scope="session")
 def observed(place: Path) -> Path:
     """Stage 2 under probes and answers, validated after steps 6 and 12, then tested: its folder, not to be changed."""
-    from watching import watched
+    from observed_runs import watched
 
     return watched(place, watched(place, place / "runs" / "observed"), verb="test")
 
@@ -62,7 +62,7 @@ def observed(place: Path) -> Path:
 @pytest.fixture(scope="session")
 def found(observed: Path) -> Any:
     """All that TensorBoard would read of it."""
-    from watching import events
+    from observed_runs import events
 
     return events(observed)
 
@@ -70,7 +70,7 @@ def found(observed: Path) -> Any:
 @pytest.fixture
 def media(place: Path, tmp_path: Path) -> list[Path | None]:
     """Things to sketch."""
-    from sketching import some_media
+    from tiny_sketches import some_media
 
     return some_media(place, tmp_path / "media")
 
@@ -78,7 +78,7 @@ def media(place: Path, tmp_path: Path) -> list[Path | None]:
 @pytest.fixture
 def cache(place: Path, tmp_path: Path) -> Any:
     """Makes sketch caches in one folder, with settings of one's own."""
-    from sketching import small_cache
+    from tiny_sketches import small_cache
 
     return partial(small_cache, place, **{"folder": tmp_path / "cache"})
 
@@ -87,7 +87,7 @@ def cache(place: Path, tmp_path: Path) -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model of random weights with its processor, as training leaves them."""
     import tiny
-    from saving import saved
+    from saved_models import saved
 
     return saved(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
 

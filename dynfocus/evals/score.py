@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dynfocus.records import Prediction, Question
+from dynfocus.records.predictions import Prediction
+from dynfocus.records.rows import Question
 
 BALANCED = ("detail", "temporal")
 

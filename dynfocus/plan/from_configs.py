@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.plan.configs import Configs, merged
-from dynfocus.settings import ConnectorSettings, FrameRule, LoraSettings
-from dynfocus.stages import STAGES, StageName
+from dynfocus.settings import STAGES, ConnectorSettings, FrameRule, LoraSettings, StageName
 
-SHARDED = "dynfocus.sharding.Sharded"
+SHARDED = "dynfocus.train.fsdp.FSDP2Strategy"
 PRECISIONS = {"32": "32", "32-true": "32", "bf16-mixed": "bf16-mixed", "16-mixed": "bf16-mixed"}
 FOLDERS = ("encoders", "language_model", "vision")
 UNCOUNTED = {  # what a plan knows no size of, and what it is without

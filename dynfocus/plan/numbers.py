@@ -3,8 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from dynfocus.budget import largest_fit
-from dynfocus.methods import every_patch
+from dynfocus.budget import every_patch, largest_fit
 from dynfocus.plan.answer_memory import answering_memory, kv_bytes
 from dynfocus.plan.cards import fitting
 from dynfocus.plan.flops import answer_flops, step_flops

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from dynfocus.errors import ConfigError, DynFocusError
-from dynfocus.records import Excerpt
+from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, existing, picked, unreadable
 from dynfocus.video.images import IMAGES, is_still, read_image
@@ -17,7 +17,7 @@ __all__ = ["IMAGES", "Clip", "Reader", "picked", "read_clip", "read_image", "rea
 Reader = Literal["decord", "pyav"]
 
 
-def read_media(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
+def read_media(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
     """Read an image or a video, whichever the file holds: its name does not decide, and a GIF that moves is a video.
 
     Args:
@@ -37,7 +37,7 @@ def read_media(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
 
 
 def read_clip(
-    media: Path | str | Excerpt, rule: FrameRule, reader: Reader | None = None, packets: Packets | None = None
+    media: Path | str | VideoSegment, rule: FrameRule, reader: Reader | None = None, packets: Packets | None = None
 ) -> Clip:
     """Decode the frames of a video that ``rule`` asks for; at most one is held at the file's own size at a time.
 

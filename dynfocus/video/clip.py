@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynfocus.errors import AbsentError, VideoError
-from dynfocus.records import Excerpt
+from dynfocus.errors import MissingFileError, VideoError
+from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 
 SLACK = 1e-3  # seconds; time stamps in containers are often rounded to milliseconds
@@ -62,7 +62,7 @@ def picked(
     return indices.tolist()
 
 
-def chosen(times: NDArray, rule: FrameRule, stretch: Excerpt) -> list[int]:
+def chosen(times: NDArray, rule: FrameRule, stretch: VideoSegment) -> list[int]:
     """As `picked`; raises VideoError where the stretch holds no frame."""
     indices = picked(times, rule, stretch.start, stretch.end) if stretch.start < stretch.end else []
     if not indices:
@@ -74,15 +74,15 @@ def chosen(times: NDArray, rule: FrameRule, stretch: Excerpt) -> list[int]:
     return indices
 
 
-def existing(media: Path | str | Excerpt) -> Excerpt:
-    """The file as a stretch of it, by default all of it; raises AbsentError if there is no such file."""
-    stretch = media if isinstance(media, Excerpt) else Excerpt(Path(media), 0.0, float("inf"))
+def existing(media: Path | str | VideoSegment) -> VideoSegment:
+    """The file as a stretch of it, by default all of it; raises MissingFileError if there is no such file."""
+    stretch = media if isinstance(media, VideoSegment) else VideoSegment(Path(media), 0.0, float("inf"))
     path = Path(stretch.path)
     if not os.path.isfile(path):  # which, unlike Path's own, is false where a name is too long for the file system
-        raise AbsentError(
+        raise MissingFileError(
             f"there is no file {path}", "a video or image file", "Check the path and the data set's root."
         )
-    return Excerpt(path, stretch.start, stretch.end)
+    return VideoSegment(path, stretch.start, stretch.end)
 
 
 def unreadable(path: Path, cause: object) -> VideoError:

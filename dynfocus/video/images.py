@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dynfocus.errors import VideoError
-from dynfocus.records import Excerpt
+from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, check_pixels, chosen, existing, unreadable
 from dynfocus.video.resizing import resized
@@ -45,7 +45,7 @@ def is_still(path: Path) -> bool | None:
         return None
 
 
-def read_image(media: Path | str | Excerpt, rule: FrameRule) -> Clip:
+def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
     """Read an image of any mode as a clip of one frame at 0 s: upright as its EXIF data say, where they can be
     read, and the first of its pages, or of the frames of a WebP that moves.
 

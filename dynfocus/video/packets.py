@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import check_pixels, unreadable
-from dynfocus.video.ends import missing
+from dynfocus.video.truncation import missing_bytes
 
 # decord seeks, silently, to wrong frames where pictures shown before a key frame are stored after it (HEVC, open GOPs),
 # and in containers without an index of frames (MPEG-TS). What is known to be right goes to it, the rest to PyAV.
@@ -84,7 +84,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         promised = (container.duration or 0) / av.time_base
         if "matroska" in names and reached < promised - CUT:
             raise unreadable(path, f"it ends after {reached:.1f} of {promised:.1f} s")
-        if lost := missing(path):
+        if lost := missing_bytes(path):
             raise unreadable(path, f"at least {lost} bytes are cut off from its end")
         if said and indexed:
             raise unreadable(path, said[0])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from dynfocus.errors import ConfigError
-from dynfocus.records import Excerpt
+from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import SLACK, Clip, chosen, unreadable
 from dynfocus.video.packets import Packets, passed
@@ -55,7 +55,7 @@ def overheard() -> list[str] | None:
     return heard
 
 
-def jumps_far(stretch: Excerpt, rule: FrameRule, packets: Packets) -> bool:
+def jumps_far(stretch: VideoSegment, rule: FrameRule, packets: Packets) -> bool:
     """Whether jumping spares so many frames that decord is faster than PyAV, and it stays small.
 
     Where it has to go through most frames it takes twice as long, for PyAV leaves out those that no other is predicted
@@ -67,7 +67,7 @@ def jumps_far(stretch: Excerpt, rule: FrameRule, packets: Packets) -> bool:
     return passed(indices, packets.keys) <= SPARED * (indices[-1] + 1)
 
 
-def read_with_decord(stretch: Excerpt, rule: FrameRule, packets: Packets, last_resort: bool) -> Clip | None:
+def read_with_decord(stretch: VideoSegment, rule: FrameRule, packets: Packets, last_resort: bool) -> Clip | None:
     """The clip as decord reads it; None where it fails or is not to be trusted, unless it is the ``last_resort``."""
     decord: ModuleType = importlib.import_module("decord")
     heard = overheard()

@@ -11,7 +11,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from dynfocus.records import Excerpt
+from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, chosen, unreadable
 from dynfocus.video.packets import Packets, video_stream
@@ -20,7 +20,7 @@ from dynfocus.video.resizing import resized_all
 NEAR = 4  # frames; to decode so many is quicker than to jump over them
 
 
-def read_with_pyav(stretch: Excerpt, rule: FrameRule, packets: Packets) -> Clip:
+def read_with_pyav(stretch: VideoSegment, rule: FrameRule, packets: Packets) -> Clip:
     """The clip as PyAV reads it: by jumping to the key frame before each where that is known to be right, else once
     through the file, or twice where packets do not tell the times of all frames.
 
@@ -81,7 +81,7 @@ def runs(stamps: NDArray[np.int64], keys: NDArray[np.int64], indices: list[int])
     return found
 
 
-def _at(stretch: Excerpt, way: list[Run], jumps: bool) -> Iterator[NDArray[np.uint8]]:
+def _at(stretch: VideoSegment, way: list[Run], jumps: bool) -> Iterator[NDArray[np.uint8]]:
     """The frames of these runs; fewer where the file shows others than its packets say, or a jump misses."""
     turn = Upright(stretch)
     with _opened(stretch) as (container, stream):
@@ -115,12 +115,12 @@ def _run(container: Any, stream: Any, run: Run) -> Iterator[av.VideoFrame]:
                     return
 
 
-def _all(stretch: Excerpt) -> Iterator[av.VideoFrame]:
+def _all(stretch: VideoSegment) -> Iterator[av.VideoFrame]:
     with _opened(stretch) as (container, stream):
         yield from container.decode(stream)
 
 
-def _numbered(stretch: Excerpt, wanted: set[int]) -> Iterator[NDArray[np.uint8]]:
+def _numbered(stretch: VideoSegment, wanted: set[int]) -> Iterator[NDArray[np.uint8]]:
     turn, last = Upright(stretch), max(wanted)
     for number, frame in enumerate(_all(stretch)):
         if number in wanted:
@@ -130,7 +130,7 @@ def _numbered(stretch: Excerpt, wanted: set[int]) -> Iterator[NDArray[np.uint8]]
 
 
 @contextmanager
-def _opened(stretch: Excerpt) -> Iterator[tuple[Any, Any]]:
+def _opened(stretch: VideoSegment) -> Iterator[tuple[Any, Any]]:
     with av.open(str(stretch.path.absolute())) as container:
         stream = video_stream(container, stretch.path)
         stream.codec_context.thread_count = 1
@@ -145,7 +145,7 @@ class Upright:
         VideoError: if a frame is marked as damaged.
     """
 
-    def __init__(self, stretch: Excerpt) -> None:
+    def __init__(self, stretch: VideoSegment) -> None:
         self.path = stretch.path
         # One for all frames: frame.to_ndarray makes its own each time, which takes longer.
         self.converter = VideoReformatter()

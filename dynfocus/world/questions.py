@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dynfocus.records import KINDS, Question
+from dynfocus.records.rows import KINDS, Question
 from dynfocus.world.videos import PLACES, Scene, Thing, WorldVideo
 
 NUMBERS = ("zero", "one", "two")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dynfocus.records import Question
+from dynfocus.records.rows import Question
 from dynfocus.world.questions import (
     IMAGE_REQUESTS,
     VIDEO_REQUESTS,

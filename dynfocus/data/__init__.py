@@ -1,0 +1,1 @@
+"""Read annotations, keep sketches on disk, and examine data sets before training."""

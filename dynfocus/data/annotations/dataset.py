@@ -1,0 +1,165 @@
+"""The rows of a data set, read one by one from files of any size."""
+
+import operator
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from dynfocus.data.annotations.formats import FORMATS
+from dynfocus.data.annotations.index import Index, beside, indexed, media_keys
+from dynfocus.data.annotations.media import Media
+from dynfocus.data.annotations.parse import Reading, piece, row_or_error
+from dynfocus.data.annotations.scan import decode, unreadable
+from dynfocus.data.annotations.sources import Source
+from dynfocus.errors import DataError
+from dynfocus.records.rows import Row, VideoSegment
+
+OPEN = 64  # files kept open; further ones are opened for each row
+
+
+class Annotations:
+    """A sequence of rows that holds no row: where they stand in their files is known, and each is read when asked for.
+
+    The files are gone through once; what is found is remembered in ``index``, and made anew when a file changes. A
+    copy in another process opens the files itself.
+
+    Args:
+        source: the data set.
+        root: the data root.
+        index: folder for what is remembered of annotation files.
+        links: whether links that lead out of a media folder are followed.
+
+    Raises:
+        DataError: if there is no annotation file, or it cannot be read as a whole.
+        DiskError: if the index cannot be written.
+    """
+
+    def __init__(self, source: Source, root: Path, index: Path, links: bool = False) -> None:
+        self.source, self.root, self.folder, self.links = source, Path(root), Path(index), links
+        self._open()
+
+    def _open(self) -> None:
+        self.files = self.source.files(self.root)
+        self.format = FORMATS[self.source.format]
+        self.media = Media(self.source, self.root, self.links)
+        reading = Reading(self.source)
+        near = beside(reading, self.files)
+        if near is not None and self.format.learn is not None:
+            reading = Reading(self.source, self.format.learn(self.source, near))
+        self.reading, self.opened = reading, Opened()
+        self.index: Index = indexed(reading, self.root, self.files, self.folder)
+        self.groups = [None, *media_keys(reading)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"given": (self.source, self.root, self.folder, self.links), "stamp": self.stamp}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.source, self.root, self.folder, self.links = state["given"]
+        self._open()
+        if self.stamp != state["stamp"]:
+            raise DataError(
+                f"{self.files[0]}, which changed since the run began", "annotations that stay", "Start the run again."
+            )
+
+    def __len__(self) -> int:
+        return len(self.index.offsets)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, at: SupportsIndex) -> Row:
+        """Row ``at``; raises DataError if it does not fit its format, and IndexError if there is none."""
+        index = operator.index(at)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        index %= len(self)
+        place = f"{self.files[self.index.files[index]]}, byte {self.index.offsets[index]}"
+        return row_or_error(lambda: self._read(index), index, place, self.format.needs)
+
+    def _read(self, index: int) -> Row:
+        found = self.index
+        file = int(found.files[index])
+        data = self.opened.read(self.files[file], int(found.lengths[index]), int(found.offsets[index]))
+        entry = self.format.parse(decode(self.format.layout, data, found.columns[file]), self.reading)
+        if entry is None:
+            raise ValueError("a row of another split")
+        return piece(entry, index, self.source, int(found.firsts[index]))
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """What each row shows, uint8: 0 nothing, 1 an image, 2 a video; 0 where the row does not fit."""
+        return self.index.kinds
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Bytes of each row's text, uint32; 0 where the row does not fit."""
+        return self.index.sizes
+
+    @property
+    def turns(self) -> np.ndarray:
+        """Turns of each row, as it is cut, uint16: 0 where the row does not fit, 65535 for that many and more."""
+        return self.index.turns
+
+    @property
+    def stamp(self) -> str:
+        """Changes when an annotation file does, or the way in which it is read."""
+        return self.index.stamp
+
+    def find(self, row: Row) -> Path | VideoSegment | None:
+        """The file that the row shows, or the stretch of it.
+
+        Raises:
+            VideoError: if there is none.
+            DataError: if its name, or a link there, leads out of its folder.
+        """
+        if row.media is None:
+            return None
+        path = self.media.find(row.media, *self._shown(row))
+        return path if row.span is None else VideoSegment(path, *row.span)
+
+    def address(self, row: Row) -> str | None:
+        """What the row shows, by its name under the data root, with ``#start-end`` where it is a stretch of it.
+
+        Raises:
+            DataError: if the name leads out of its folder.
+        """
+        if row.media is None:
+            return None
+        name = self.media.address(row.media, *self._shown(row))
+        return name if row.span is None else f"{name}#{row.span[0]}-{row.span[1]}"
+
+    def _shown(self, row: Row) -> tuple[int, str | None]:
+        return int(self.index.kinds[row.index]), self.groups[self.index.groups[row.index]]
+
+
+class Opened:
+    """Files that are open for reading at any place; no place is kept, so a forked process may read on."""
+
+    def __init__(self) -> None:
+        self.files: dict[Path, int] = {}
+
+    def read(self, path: Path, length: int, offset: int) -> bytes:
+        """``length`` bytes of a file from ``offset`` on; raises DataError if the file is gone or cannot be read."""
+        try:
+            return self._read(path, length, offset)
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    def _read(self, path: Path, length: int, offset: int) -> bytes:
+        if path in self.files:
+            return os.pread(self.files[path], length, offset)
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if len(self.files) < OPEN:
+            self.files[path] = number
+            return os.pread(number, length, offset)
+        try:
+            return os.pread(number, length, offset)
+        finally:
+            os.close(number)
+
+    def __del__(self) -> None:
+        for number in self.files.values():
+            os.close(number)

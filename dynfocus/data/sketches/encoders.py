@@ -1,0 +1,62 @@
+"""The frozen vision encoder in a folder, and what tells it from every other."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from dynfocus.data.sketches.digests import raw
+from dynfocus.models.towers import VisionConfig, VisionTower, open_vision
+
+# Of the config, what the encoder computes with; the rest says how it was initialised or saved.
+SHAPING = (
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("image_size", "patch_size", "hidden_act", "layer_norm_eps", "qkv_bias"),
+)
+
+
+class EncoderFolder:
+    """The vision encoder of a folder, whatever kind it is of; a trained model's folder holds the same one.
+
+    Args:
+        folder: where it lies.
+        dtype: the precision it computes in; by default what a model loaded from the folder has.
+
+    Raises:
+        CheckpointError: if the folder holds no vision encoder that we know.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        self.folder = Path(folder)
+        self.opened = open_vision(self.folder)
+        self.dtype: torch.dtype = self.opened.dtype if dtype is None else dtype
+
+    @property
+    def vision(self) -> VisionConfig:
+        return self.opened.config
+
+    @property
+    def files(self) -> list[Path]:
+        """All that the identity hangs on."""
+        return self.opened.files
+
+    def tower(self) -> VisionTower:
+        """The encoder, ready to run on the CPU; raises CheckpointError if its weights are not all there."""
+        return self.opened.tower(self.dtype)
+
+    def identity(self) -> str:
+        """A digest of the encoder's family, sizes and pixel normalisation, and its weights as it computes with them.
+
+        Names are transformers' own, so every folder with the same encoder gives the same digest.
+
+        Raises:
+            CheckpointError: if a file of weights cannot be read.
+        """
+        shape = {name: getattr(self.vision, name, None) for name in SHAPING}
+        pixels = [list(self.opened.image_mean), list(self.opened.image_std)]
+        digest = hashlib.sha256(json.dumps([shape, pixels, str(self.dtype)], sort_keys=True).encode())
+        for name, tensor in self.opened.tensors():
+            digest.update(json.dumps([name, list(tensor.shape)]).encode())
+            digest.update(raw(tensor.to(self.dtype)))
+        return digest.hexdigest()

@@ -1,0 +1,151 @@
+"""How sketches are made: the frozen encoder, what shapes a sketch, and the key that says all this."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from dynfocus.data.sketches.digests import Digests, hash_file
+from dynfocus.data.sketches.encoders import EncoderFolder
+from dynfocus.data.sketches.media import Media, media_stamp, named, read_or_blank
+from dynfocus.errors import DataError, DynFocusError, FeatureError, VideoError
+from dynfocus.method.sketch import sketch_frames
+from dynfocus.models.towers import VisionTower
+from dynfocus.records.rows import VideoSegment
+from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
+from dynfocus.types import FrameSketch
+from dynfocus.video import IMAGES, Clip
+
+FORMAT = 2  # of entries; a higher number leaves all older ones unread
+LIMITS = {"max_pixels"}  # of a frame rule: they refuse files, and change no frame
+ONE = (VideoError, FeatureError, DataError)  # what is wrong with one file or row, and stops no other
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """The sketch of one video (B = 1), on the CPU, and the time stamps of its frames."""
+
+    sketch: FrameSketch
+    seconds: Float[Tensor, " T"]
+
+
+class Sketcher:
+    """Makes sketches of videos and images, and keeps none.
+
+    Args:
+        source: where the vision encoder lies.
+        settings: the connector's; only what shapes a sketch enters the key.
+        rule: how frames are taken from a video.
+        device: where sketches are computed; by default a GPU, where there is one.
+        tower: the encoder of ``source``, where it is loaded already.
+        digests: what is remembered of files, where anything is.
+    """
+
+    def __init__(
+        self,
+        source: EncoderFolder,
+        settings: ConnectorSettings,
+        rule: FrameRule,
+        device: torch.device | None = None,
+        tower: VisionTower | None = None,
+        digests: Digests | None = None,
+    ) -> None:
+        self.source, self.settings, self.rule, self.tower = source, settings, rule, tower
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.digests = digests
+
+    @cached_property
+    def encoder(self) -> str:
+        """The encoder's identity."""
+        if self.digests is None:
+            return self.source.identity()
+        return self.digests.of(self.source.files, self.source.identity, f"encoder {self.source.dtype}")
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """All that any sketch hangs on beside what is sketched."""
+        rule = {name: value for name, value in asdict(self.rule).items() if name not in LIMITS}
+        return {"format": FORMAT, "rule": rule, "encoder": self.encoder, "sketch": sketch_settings(self.settings)}
+
+    def key(self, media: Media) -> str:
+        """All that the sketch of a video or image hangs on; None is the blank frame of text-only rows.
+
+        Raises:
+            VideoError: if there is no such file, or it cannot be read.
+        """
+        return json.dumps({**self.made, "media": "blank" if media is None else self._content(media)}, sort_keys=True)
+
+    def kept(self, media: Media) -> bytes | None:
+        """The entry of a sketch that was made earlier, where it was kept; raises VideoError as `key` does."""
+        return None
+
+    def opened(self, media: Media) -> tuple[str, Clip]:
+        """The frames of a video or image and the key that is theirs, should the file change meanwhile.
+
+        Raises:
+            VideoError: if the file cannot be read.
+        """
+        key = self.key(media)
+        clip = read_or_blank(media, self.rule)
+        while (now := self.key(media)) != key:
+            key, clip = now, read_or_blank(media, self.rule)
+        return key, clip
+
+    def sketch(self, media: Media, clip: Clip) -> Sketched:
+        """The sketch of the frames of a video or image; raises FeatureError, naming it, if they are not finite."""
+        # A loader's process cannot use a GPU that its parent has begun to use.
+        device = self.device if get_worker_info() is None else torch.device("cpu")
+        self.tower = (self.tower or self.source.tower()).to(device)
+        try:
+            with torch.autocast(device.type, enabled=False):
+                sketch = sketch_frames(clip.frames.to(device), self.tower, self.settings)
+        except FeatureError as error:
+            raise FeatureError(f"{named(media)} with {error.given}", error.needed, error.do) from error
+        return Sketched(sketch.to("cpu"), clip.seconds)
+
+    def tried(self, media: Media, clip: Clip) -> Sketched | FeatureError:
+        """The sketch, or what is wrong with this one video or image.
+
+        Raises:
+            FeatureError: if the blank frame cannot be sketched either: then it is the encoder or the settings.
+        """
+        try:
+            return self.sketch(media, clip)
+        except FeatureError as error:
+            self.sketch(None, read_or_blank(None, self.rule))
+            return error
+
+    def _content(self, media: Any) -> list[Any]:
+        file = media.path if isinstance(media, VideoSegment) else media
+        media_stamp(file)
+        try:
+            digest = hash_file(file) if self.digests is None else self.digests.of([file], lambda: hash_file(file))
+        except OSError as error:
+            raise VideoError(
+                f"{file} cannot be read ({error})", "a file that can be opened", "Check its permissions and the disk."
+            ) from error
+        kind = "image" if file.suffix.lower() in IMAGES else "video"
+        return [kind, digest, media.start, media.end] if isinstance(media, VideoSegment) else [kind, digest]
+
+
+def cause(error: DynFocusError) -> str:
+    """What is wrong, in one line."""
+    return " ".join(error.given.split())
+
+
+def to_tensors(sketched: Sketched) -> dict[str, Tensor]:
+    """A sketch as an entry holds it, without the axis of videos."""
+    found = {field.name: getattr(sketched.sketch, field.name) for field in fields(FrameSketch)}
+    kept = {name: value[0] for name, value in found.items() if value is not None}
+    return kept | {"seconds": sketched.seconds}
+
+
+def from_tensors(tensors: dict[str, Tensor]) -> Sketched:
+    """The sketch that an entry holds."""
+    found = {name: value[None] for name, value in tensors.items() if name != "seconds"}
+    return Sketched(FrameSketch(**found), tensors["seconds"])

@@ -1,0 +1,35 @@
+"""Set threads and precision for the time of a block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread for the time of a block; the caller's number comes back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Keep matrix products of fp32 numbers in fp32: without autocast, and without TF32 or the like."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def half_precision(trainer: str) -> torch.dtype | None:
+    """The 16-bit type that a Trainer's precision, such as ``bf16-mixed``, computes in; None where it is fp32."""
+    kinds = {"bf16": torch.bfloat16, "16": torch.float16}
+    return kinds.get(trainer.split("-")[0])

@@ -1,0 +1,1 @@
+"""Ask about a file, and show what was kept and why."""

@@ -1,0 +1,77 @@
+"""An answer with what was looked at and what it cost, and what a page tells of several of them (no torch)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynfocus.inspection.report.story import PageFacts, Story
+from dynfocus.records.selections import Selection
+
+LIBRARIES = ("dynfocus", "torch", "transformers", "av", "decord", "pillow")  # what an answer may hang on
+CUT, EMPTY = {"cut off": "raise --max-new-tokens"}, {"answer": "empty"}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that an answer took.
+
+    Attributes:
+        reading: to decode and encode the video; next to nothing where it is known already. A model whose
+            instruction_mode is frame encodes while it answers.
+        answering: to choose frames and to write the answer.
+    """
+
+    reading: float
+    answering: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says, and what it looked at.
+
+    Attributes:
+        question: as it was asked.
+        answer: the text.
+        cut: whether it ends only because it may not be longer.
+        selection: which frames were kept, and the tokens they cost.
+        prompt_tokens: of the whole prompt, visual ones included.
+        timing: what it took.
+    """
+
+    question: str
+    answer: str
+    cut: bool
+    selection: Selection
+    prompt_tokens: int
+    timing: Timing = field(compare=False)
+
+
+def stories(video: Path, answers: Sequence[Answer], frames: Sequence[NDArray[np.uint8]] = ()) -> list[Story]:
+    """What a page tells of the answers about one video."""
+    return [Story(reply.selection, frames, video.name, reply.question, reply.answer) for reply in answers]
+
+
+def facts(video: Path, model: Path, answers: Sequence[Answer], settings: Mapping[str, object]) -> PageFacts:
+    """What holds for all answers about one video."""
+    timing = {"reading and encoding the video": sum(reply.timing.reading for reply in answers)}
+    timing |= {f"answering question {n}": reply.timing.answering for n, reply in enumerate(answers, 1)}
+    details = [
+        {"prompt tokens": reply.prompt_tokens, **(CUT if reply.cut else {}), **({} if reply.answer else EMPTY)}
+        for reply in answers
+    ]
+    return PageFacts(str(video), str(model), settings, versions(), timing, details)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the project and of the libraries that an answer may hang on, where they are installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

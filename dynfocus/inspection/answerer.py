@@ -1,0 +1,147 @@
+"""Ask a trained model about any video or image: video -> sketch -> focus -> tokens -> answer."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from dynfocus.data.sketches.cache import SketchCache, Sketched
+from dynfocus.data.sketches.digests import Stamp
+from dynfocus.data.sketches.encoders import EncoderFolder
+from dynfocus.data.sketches.media import media_stamp
+from dynfocus.errors import ConfigError
+from dynfocus.inspection.answer import Answer, Timing
+from dynfocus.method.selection import selection
+from dynfocus.models.collate import Example
+from dynfocus.models.loading import trained_config
+from dynfocus.models.model import DynFocusModel
+from dynfocus.models.processor import DynFocusProcessor, trained_rule
+from dynfocus.records.rows import Row, Turn
+from dynfocus.settings import FrameRule
+from dynfocus.video import Clip, read_media
+from dynfocus.video.thumbnails import Thumbnails
+
+
+class Answerer:
+    """A trained model and the way it reads videos, from the folder that stage 2 leaves.
+
+    A second question about a video costs no decoding, while the file stays the same, and no run of the vision encoder
+    unless the model reads each frame under the question: then frames are kept in place of sketches.
+
+    Args:
+        folder: the trained model's.
+        cache: folder where sketches are kept for the next time; without one they are kept in memory alone.
+        remembered: how many videos' sketches are kept in memory.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        frames: of a video at most so many are looked at; None for as many as in training.
+
+    Raises:
+        CheckpointError: if there is no trained model.
+        ConfigError: if a cache is given to a model that has no use for sketches, or there is no such device.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path | None = None,
+        remembered: int = 4,
+        device: str = "cpu",
+        frames: int | None = None,
+    ) -> None:
+        place = chosen_device(device)
+        self.processor = DynFocusProcessor.from_pretrained(folder)
+        if frames is not None:
+            self.processor.frame_rule = replace(self.processor.frame_rule, frames=frames)
+        self.cache = None if cache is None else trained_cache(folder, cache, self.processor.frame_rule)
+        self.model = DynFocusModel.from_folder(folder, device=place).to(place).eval()
+        if self.cache is not None:
+            self.cache.device, self.cache.tower = self.model.device, self.model.vision
+        self.remembered = remembered
+        self.known: dict[Stamp, Sketched | Clip] = {}
+
+    @torch.no_grad()
+    def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
+        """Answer one question greedily.
+
+        Raises:
+            VideoError: if the file cannot be read.
+            PromptError: if video, question and answer do not fit the context together.
+        """
+        begun = perf_counter()
+        seen = self.read(video)
+        read = perf_counter()
+        row = Row("", 0, str(video), (Turn(question, None),))
+        shown = Example(row, seen.sketch) if isinstance(seen, Sketched) else Example(row, frames=seen.frames)
+        batch = replace(self.processor.collate, new_tokens=max_new_tokens)([shown])
+        ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens)
+        text = self.processor.decode(ids[0], skip_special_tokens=True).strip()
+        return Answer(
+            question,
+            text,
+            not self.ends(int(ids[0, -1])),
+            selection(tokens.to("cpu"), 0, seen.seconds.tolist(), self.model.settings),
+            batch.input_ids.shape[1],
+            Timing(read - begun, perf_counter() - read),
+        )
+
+    def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
+        """The frames that an answer about this video rests on, for a person to look at."""
+        return Thumbnails(video, answer.selection.seconds, self.processor.frame_rule)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Every setting that an answer hangs on, by its name in a config."""
+        rule = {f"frame_rule.{name}": value for name, value in asdict(self.processor.frame_rule).items()}
+        return asdict(self.model.settings) | rule | {"device": str(self.model.device)}
+
+    def ends(self, token: int) -> bool:
+        """Whether an answer ends with this token of its own accord."""
+        end = self.model.generation_config.eos_token_id
+        return token in (end if isinstance(end, list) else [end])
+
+    def read(self, video: Path) -> Sketched | Clip:
+        """A video's or image's sketch, or its frames where these are kept, from memory if it was asked about lately.
+
+        Raises:
+            VideoError: if the file cannot be read.
+        """
+        key = media_stamp(video)
+        found = self.known.pop(key, None)
+        if found is None and self.cache is not None:
+            found = self.cache.read(video)
+        elif found is None:
+            clip = read_media(video, self.processor.frame_rule)
+            sketched = self.model.settings.instruction_mode == "instruction"
+            frames = clip.frames.to(self.model.device)
+            found = Sketched(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
+        self.known[key] = found
+        for oldest in list(self.known)[: -self.remembered]:
+            del self.known[oldest]
+        return found
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is a GPU where torch sees one. Raises ConfigError if there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda, of which torch sees none", "a GPU and its driver", "Use auto or cpu.")
+    return torch.device(name)
+
+
+def trained_cache(folder: Path, cache: Path, rule: FrameRule | None = None) -> SketchCache:
+    """The sketch cache in ``cache`` for a trained model's folder; by default of the frames that it was trained on.
+
+    Raises:
+        CheckpointError: if there is no trained model in the folder.
+        ConfigError: if the model reads each frame under the question, so that no sketch serves a second one.
+    """
+    settings = trained_config(Path(folder)).settings
+    if settings.instruction_mode == "frame":
+        raise ConfigError(
+            f"a sketch cache for the model in {folder}, whose instruction_mode is frame",
+            "a model whose sketches do not hang on the question",
+            "Leave the cache out: every question needs the vision encoder.",
+        )
+    return SketchCache(cache, EncoderFolder(folder), settings, rule or trained_rule(Path(folder)))

@@ -1,0 +1,172 @@
+"""Figure 4: visual tokens of DynFocus and of others, per benchmark and against duration (no torch)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynfocus.budget import OTHERS, Method, dynfocus_method
+from dynfocus.inspection.figures.chart import caption, charted, write_table
+from dynfocus.inspection.figures.durations import BENCHMARKS, LIMIT, Benchmark
+from dynfocus.settings import ConnectorSettings
+
+GIVEN = (16, 32)  # frames of DynFocus's other settings in the paper
+SECONDS = (1, 2, 5, 10, 16, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200)
+COLOURS = ("#0072b2", "#56b4e9", "#a6d4f2", "#d55e00", "#009e73", "#cc79a7", "#e8b8d2", "#8c8c8c", "#e69f00", "#5c4a3d")
+MARKS = "oooosDdv^P"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one method spends on one benchmark.
+
+    Attributes:
+        benchmark: whose videos.
+        method: who spends.
+        frames: T that the formula is told, in the mean over its videos.
+        tokens: visual tokens, in the mean over its videos.
+    """
+
+    benchmark: Benchmark
+    method: Method
+    frames: float
+    tokens: float
+
+
+def methods(settings: ConnectorSettings) -> tuple[Method, ...]:
+    """DynFocus at one frame a second and at the paper's fixed numbers of frames, then the others."""
+    return (dynfocus_method(settings), *(dynfocus_method(settings, given) for given in GIVEN), *OTHERS)
+
+
+def costs(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: int | None = LIMIT) -> list[Cost]:
+    """The mean of tokens over each benchmark's videos, which is not the tokens of a video of mean length.
+
+    Args:
+        benchmarks: whose videos.
+        settings: DynFocus's.
+        limit: frames that DynFocus reads of videos that are too long; None for all. Others have rules of their own.
+    """
+    found = []
+    for benchmark in benchmarks:
+        for method in methods(settings):
+            frames = benchmark.frames(limit if method.name == "DynFocus" else None)
+            tokens = sum(map(method.tokens, frames)) / len(frames)
+            found.append(Cost(benchmark, method, sum(frames) / len(frames), tokens))
+    return found
+
+
+def draw(
+    out: Path,
+    benchmarks: Sequence[Benchmark] = BENCHMARKS,
+    settings: ConnectorSettings = ConnectorSettings(),  # noqa: B008 (frozen)
+    limit: int | None = LIMIT,
+) -> Path:
+    """Write figure4.png and figure4.csv into ``out``; returns the picture's path. Arguments are those of `costs`.
+
+    Raises:
+        ConfigError: if matplotlib is not installed.
+        DiskError: if they cannot be written.
+    """
+    found, notes = costs(benchmarks, settings, limit), told(benchmarks, settings, limit)
+    with charted(out / "figure4.png", 13, 6.4) as figure:
+        write_table(out / "figure4.csv", notes, [*map(_row, found), *_against_duration(settings)])
+        left, right = figure.subplots(1, 2, width_ratios=(1.45, 1))
+        _bars(left, found)
+        _curves(right, settings)
+        caption(figure, notes)
+    return out / "figure4.png"
+
+
+def told(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: int | None = LIMIT) -> list[str]:
+    """What has to be said beside the numbers."""
+    lines = [
+        f"DynFocus: L = {settings.events}, K/L = {settings.keep}; one frame a second unless a number is given.",
+        "Per benchmark: the mean of tokens over its videos; where only a mean duration is known, tokens at that one.",
+    ]
+    if not all(benchmark.certain for benchmark in benchmarks):
+        lines.append("* an estimate, or not seen at its publisher; the CSV says where each duration comes from.")
+    ruled = [f"videos of {b.name} with more than {b.above} frames" for b in benchmarks if b.above is not None]
+    if ruled and limit is not None:
+        lines.append(f"DynFocus reads {limit} frames ({LIMIT} in its authors' code) of {' and of '.join(ruled)}.")
+    known = [benchmark for benchmark in benchmarks if benchmark.name == "ActivityNet-QA" and benchmark in BENCHMARKS]
+    return lines + [claim(benchmark) for benchmark in known if settings == ConnectorSettings()]
+
+
+def claim(benchmark: Benchmark) -> str:
+    """How the paper's "about 25 % fewer tokens than ST-LLM on ANet-QA" stands to the formulas, with its settings."""
+    spent = {cost.method.name: cost.tokens for cost in costs([benchmark], ConnectorSettings())}
+    ours = [name for name in spent if name.startswith("DynFocus")]
+    beside = [
+        f"{spent[name]:.0f} ({name.removeprefix('DynFocus, ').replace('DynFocus', 'one a second')}): "
+        + " and ".join(f"{spent[name] / spent[other] - 1:+.0%}" for other in ("ST-LLM", "ST-LLM, every frame"))
+        for name in ours
+    ]
+    return (
+        f'{benchmark.name}: the paper\'s "about 25 % fewer tokens than ST-LLM" follows from none of the settings '
+        f"found. Beside ST-LLM's {spent['ST-LLM']:.0f} and {spent['ST-LLM, every frame']:.0f} (every frame), "
+        "DynFocus has " + "; ".join(beside) + "."
+    )
+
+
+def _row(cost: Cost) -> dict[str, Any]:
+    return {
+        "panel": "benchmark",
+        "benchmark": cost.benchmark.name,
+        "seconds": cost.benchmark.mean,
+        "videos": len(cost.benchmark.seconds),
+        "method": cost.method.name,
+        "T": cost.frames,
+        "tokens": cost.tokens,
+        "formula": cost.method.formula,
+        "duration": cost.benchmark.source,
+        "certain": cost.benchmark.certain,
+    }
+
+
+def _against_duration(settings: ConnectorSettings) -> list[dict[str, Any]]:
+    return [
+        _row(cost) | {"panel": "duration", "benchmark": "", "videos": "", "duration": "", "certain": ""}
+        for cost in costs([Benchmark("", (float(seconds),), "") for seconds in SECONDS], settings)
+    ]
+
+
+def _bars(axes: Any, found: Sequence[Cost]) -> None:
+    names = list(dict.fromkeys(cost.method.name for cost in found))
+    groups = list(dict.fromkeys(cost.benchmark for cost in found))
+    width = 0.86 / len(names)
+    for n, name in enumerate(names):
+        heights = [cost.tokens for cost in found if cost.method.name == name]
+        places = [group + (n - (len(names) - 1) / 2) * width for group in range(len(groups))]
+        bars = axes.bar(places, heights, width, label=name, color=COLOURS[n % len(COLOURS)])
+        if n == 0:
+            axes.bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=7, padding=2, weight="bold")
+    labels = [f"{b.name}\n{b.mean:{'.0f' if b.mean >= 10 else '.2g'}} s{'' if b.certain else ' *'}" for b in groups]
+    axes.set_xticks(range(len(groups)), labels)
+    axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 2.2)
+    axes.set_ylabel("visual tokens of a video")
+    axes.set_title("per benchmark, by the duration of its videos", loc="left")
+    axes.legend(fontsize=7, ncols=3, loc="upper left", frameon=False)
+
+
+def _curves(axes: Any, settings: ConnectorSettings) -> None:
+    for n, method in enumerate(methods(settings)):
+        bold = method.name == "DynFocus"
+        axes.plot(
+            SECONDS,
+            [method.tokens(seconds) for seconds in SECONDS],
+            label=f"{method.name}:  {method.formula.partition(':')[0]}",
+            color=COLOURS[n % len(COLOURS)],
+            marker=MARKS[n % len(MARKS)],
+            markersize=3,
+            linewidth=2.5 if bold else 1.2,
+            zorder=3 if bold else 2,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks([1, 10, 60, 600, 3600], ["1 s", "10 s", "1 min", "10 min", "1 h"])
+    axes.minorticks_off()
+    axes.set_xlabel("duration")
+    axes.set_ylabel("visual tokens of a video")
+    axes.set_title("against duration, T = its seconds", loc="left")
+    axes.legend(fontsize=7, loc="upper left", frameon=False)

@@ -1,0 +1,49 @@
+"""What a picture or a page tells of: one selection with its frames and texts, and what holds for a whole page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynfocus.records.selections import Selection
+
+
+@dataclass(frozen=True)
+class Story:
+    """One selection with what a person needs to judge it.
+
+    Attributes:
+        selection: which frames were kept, and why.
+        frames: the T frames as uint8 [H, W, 3]; empty where pixels are not at hand: then no filmstrip is drawn.
+        title: what the picture is headed with, such as the video's name.
+        question, answer, truth: the texts; empty where there are none.
+    """
+
+    selection: Selection
+    frames: Sequence[NDArray[np.uint8]] = ()
+    title: str = ""
+    question: str = ""
+    answer: str = ""
+    truth: str = ""
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """What holds for all stories of a page.
+
+    Attributes:
+        video: the video or image, as the user named it.
+        model: the folder or checkpoint that answered.
+        settings: every setting under its name; where ``score_reads_question`` is true, the page says so.
+        versions: of the project and of the libraries that took part, by name.
+        timing: seconds that each step took, by its name, such as ``reading the video``.
+        details: for each story, further facts by name, such as ``prompt tokens``; empty where there are none.
+    """
+
+    video: str
+    model: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timing: Mapping[str, float] = field(default_factory=dict)
+    details: Sequence[Mapping[str, object]] = ()

@@ -1,0 +1,1 @@
+"""Repeat and compare experiments."""

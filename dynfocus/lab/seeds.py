@@ -1,0 +1,60 @@
+"""Repeat the embedded world's result over seeds, beside the average-pooling baseline, on shared towers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from dynfocus.evals.table import read_metrics
+from dynfocus.lab.gates import missed
+
+RUNS = Path("runs/world/seeds")
+BASELINE = ("--model.connector.encoder", "average_pooling", "--model.arms", "[learned, blind]")
+ENTRANTS: dict[str, tuple[str, ...]] = {"dynfocus": (), "average_pooling": BASELINE}
+COLUMNS = ("detail", "correspondence", "temporal")
+LEAST_LOSS = 0.12  # of average pooling on detail
+
+
+def repeat(seeds: list[int]) -> tuple[str, list[str]]:
+    """Train and test every entrant with every seed, those that are done already left out.
+
+    Returns:
+        the table, and each bar that was not reached.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ENTRANTS}
+    for seed in seeds:
+        for name, options in ENTRANTS.items():
+            folder = RUNS / str(seed) / name
+            if not (folder / "stage2" / "metrics.json").exists():
+                for verb, stage in (("fit", "stage1"), ("fit", "stage2"), ("test", "stage2")):
+                    _call(verb, stage, folder / stage, seed, options)
+            runs[name].append(read_metrics(folder / "stage2"))
+    short = [f"seed {seed}: {bar}" for seed, run in zip(seeds, runs["dynfocus"], strict=True) for bar in missed(run)]
+    loss = mean(_detail(run) for run in runs["dynfocus"]) - mean(_detail(run) for run in runs["average_pooling"])
+    if loss < LEAST_LOSS:
+        short.append(f"average pooling loses {loss:.3f} on detail, below {LEAST_LOSS}")
+    return f"{_table(runs)}\nseeds {seeds}: average pooling loses {loss:.3f} on detail", short
+
+
+def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [f"{'':16} " + " ".join(f"{name:>15}" for name in ("balanced", *COLUMNS)) + "  tokens"]
+    for name, found in runs.items():
+        columns = [[run["balanced"] for run in found]]
+        columns += [[run["accuracy_by_kind"][kind] for run in found] for kind in COLUMNS]
+        cells = [f"{mean(column):.3f} +- {stdev(column) if len(column) > 1 else 0:.3f}" for column in columns]
+        tokens = mean(run["visual_tokens"] for run in found)
+        lines.append(f"{name:16} {' '.join(f'{cell:>15}' for cell in cells)} {tokens:7.0f}")
+    return "\n".join(lines)
+
+
+def _detail(run: dict[str, Any]) -> float:
+    return run["accuracy_by_kind"]["detail"]
+
+
+def _call(verb: str, stage: str, folder: Path, seed: int, options: tuple[str, ...]) -> None:
+    configs = [part for name in (stage, "world") for part in ("--config", f"lightning_configs/{name}.yaml")]
+    own = ["--trainer.default_root_dir", str(folder), "--seed_everything", str(seed)]
+    one_thread = {"OMP_NUM_THREADS": "1"} | os.environ  # a second one costs models of this size more than it brings
+    subprocess.run([sys.executable, "-m", "dynfocus", verb, *configs, *own, *options], check=True, env=one_thread)

@@ -1,0 +1,1 @@
+"""Compute Figure 2 of the paper: sketch, DPE, CCE and the connector between encoder and language model."""

@@ -1,0 +1,86 @@
+"""Figure 2: the sketch of a video and a question become few tokens."""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dynfocus.errors import FeatureError
+from dynfocus.method.cce import Cones, Projector, Rods, weave
+from dynfocus.method.selectors import build_selector
+from dynfocus.method.sketch import finite
+from dynfocus.settings import ConnectorSettings, kept
+from dynfocus.types import FrameSketch, SelectorInputs, VideoTokens
+
+
+class Connector(nn.Module):
+    """Sketch + question -> the tokens the language model reads, and the Focus that made them.
+
+    Args:
+        settings: sizes and switches of DPE and CCE.
+        width, text_width, out: d of the vision encoder, d' of the instruction encoder, D of the language model.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.select = build_selector(settings, width, text_width)
+        self.cones = Cones(settings, width, out)
+        self.rods = Rods(width, text_width, out)
+
+    def forward(
+        self,
+        sketch: FrameSketch,
+        question: Float[Tensor, "B *T R e"],
+        question_mask: Bool[Tensor, "B R"],
+        rows: Int[Tensor, " B"],
+        step: int = 0,
+        relevant: Bool[Tensor, "B T"] | None = None,
+    ) -> VideoTokens:
+        """Shapes: B videos of T frames -> [B,S,D]; ``rows`` and ``step`` key the noise, see `Batch`."""
+        check(sketch)
+        frames = tuple(sketch.frames.tolist())
+        keep = tuple(kept(count, self.settings) for count in frames)
+        focus = self.select(sketch, SelectorInputs(frames, keep, rows, step, question, question_mask, relevant))
+        cones = self.cones(focus)
+        rods = self.rods(sketch, question, question_mask)
+        return weave(cones, rods, focus, sketch, self.settings, padded=min(frames) < sketch.mask.shape[1])
+
+
+class AveragePooling(nn.Module):
+    """The baseline of no selection: every frame gives its P averaged patches through one projector.
+
+    It takes the same call as `Connector`; the question and the noise key are not read.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
+        super().__init__()
+        self.fine = Projector(width, out)
+
+    def forward(
+        self,
+        sketch: FrameSketch,
+        question: Float[Tensor, "B *T R e"],
+        question_mask: Bool[Tensor, "B R"],
+        rows: Int[Tensor, " B"],
+        step: int = 0,
+        relevant: Bool[Tensor, "B T"] | None = None,
+    ) -> VideoTokens:
+        check(sketch)
+        pooled = sketch.pooled.shape[2]
+        tokens = self.fine(sketch.pooled)
+        return VideoTokens(tokens.flatten(1, 2), sketch.mask.repeat_interleave(pooled, 1))
+
+
+def check(sketch: FrameSketch) -> None:
+    """Refuse a sketch that holds numbers that are not finite; raises FeatureError."""
+    if not finite(sketch):
+        raise FeatureError(
+            "a sketch with NaN or infinite numbers",
+            "finite numbers",
+            "Compute it again: delete the cached sketch, and check the vision encoder's weights and precision.",
+        )
+
+
+def build_connector(settings: ConnectorSettings, width: int, text_width: int, out: int) -> nn.Module:
+    """The connector or the baseline that ``settings.encoder`` names."""
+    kind = AveragePooling if settings.encoder == "average_pooling" else Connector
+    return kind(settings, width, text_width, out)

@@ -1,0 +1,89 @@
+"""DPE: events, scores, Top-K -> the frames to look at finely."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dynfocus.device import full_precision
+from dynfocus.errors import FeatureError
+from dynfocus.method.events import find_events
+from dynfocus.method.score import LateInteraction, ScoreNet, rescale
+from dynfocus.method.topk import PerturbedTopK, keyed_noise, mix, top_k
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import Focus, FrameSketch, SelectorInputs
+
+
+class EventPrototypeSelector(nn.Module):
+    """DPE: events by density peaks, scored by a small net, the best K' of them kept.
+
+    Shapes: a sketch [B,T,...] and K' [B] of the cues -> Focus with K = max K' slots.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.score_net = ScoreNet(width)
+        self.score_question = LateInteraction(width, text_width) if settings.score_reads_question else None
+
+    def forward(self, sketch: FrameSketch, cues: SelectorInputs) -> Focus:
+        """Choose K' frames of each video; in training each slot holds a mixture of events, else the event itself."""
+        padded = min(cues.frames) < sketch.mask.shape[1]
+        events = find_events(sketch, self.settings, padded)
+        mask = events.mask if padded else None
+        with full_precision(sketch.mask.device):
+            raw = self.score_net(events.prototypes)
+            if self.score_question is not None:
+                grains = at_frames(sketch.grains, events.frames).float()
+                raw = raw + self.score_question(grains, cues.question, cues.question_mask)
+            scores = rescale(raw.gather(1, events.first), mask)  # copies are scored alike, to the bit
+        slots, used = top_k(scores, cues.keep, mask)
+        frames = events.frames.gather(1, slots)
+        if used is None:
+            used = torch.ones_like(frames, dtype=torch.bool)
+        else:
+            frames = frames * used
+        if self.training and self.settings.sigma > 0:
+            noise = self.noise(cues, scores)
+            mixture = PerturbedTopK.apply(scores, noise, self.settings.sigma, cues.keep, mask)
+            patches = patches_of(sketch, events.frames, events.mask)
+            pooled = mix(mixture, events.prototypes)
+            grains = mix(mixture, at_frames(sketch.grains, events.frames).float())
+            patches = None if patches is None else mix(mixture, patches.float())
+        else:
+            mixture, patches = None, patches_of(sketch, frames, used)
+            pooled, grains = at_frames(events.prototypes, slots), at_frames(sketch.grains, frames).float()
+            if self.training:  # by zero: processes must agree on which weights have a gradient
+                pooled = pooled + 0.0 * scores.sum()
+        return Focus(frames, used, pooled, grains, patches, scores, mixture, events)
+
+    def noise(self, cues: SelectorInputs, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:
+        """Noise for the scores; none where all events are kept: there it could only bring the gradient of rounding."""
+        events = [min(self.settings.events, frames) for frames in cues.frames]
+        free = [count if kept < count else 0 for count, kept in zip(events, cues.keep, strict=True)]
+        return keyed_noise(free, scores.shape[1], self.settings.samples, cues.rows, cues.step)
+
+
+def at_frames(values: Float[Tensor, "B T rows d"], frames: Int[Tensor, "B K"]) -> Float[Tensor, "B K rows d"]:
+    """The values of the given frames, or of the given prototypes."""
+    return values[torch.arange(len(values), device=values.device)[:, None], frames]
+
+
+def patches_of(
+    sketch: FrameSketch, frames: Int[Tensor, "B K"], real: Bool[Tensor, "B K"]
+) -> Float[Tensor, "B K N d"] | None:
+    """V of the given frames, where the sketch holds patches at all.
+
+    Raises:
+        FeatureError: if it holds those of other frames only.
+    """
+    if sketch.patches is None or sketch.patch_frames is None:
+        return None
+    found = sketch.patch_frames[:, None] == frames[..., None]
+    missing = real & ~found.any(-1)
+    if missing.any():
+        raise FeatureError(
+            f"a sketch without the patches of frame {frames[missing][0]}, which is to be kept",
+            "the patches of every frame that a selector may keep",
+            "Set connector.patch_frames to all, and let the sketch be computed anew.",
+        )
+    return at_frames(sketch.patches, found.int().argmax(-1))

@@ -1,0 +1,1 @@
+"""Put the towers around the method: loading, adapters, prompts, batches, and the processor of transformers."""

@@ -1,0 +1,282 @@
+"""Where a DynFocus model comes from and goes to: towers, a trained model's folder, projectors of stage 1."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from dynfocus.errors import CheckpointError
+from dynfocus.method.connector import build_connector
+from dynfocus.models.config import DynFocusConfig
+from dynfocus.models.lora import ADAPTER, has_adapters, load_adapters, merge_adapters
+from dynfocus.models.towers import (
+    InstructionTower,
+    VisionTower,
+    check_attention,
+    existing,
+    load_instruction,
+    load_language_model,
+    load_tokenizer,
+    open_vision,
+)
+from dynfocus.records.atomic import atomic_write
+from dynfocus.settings import ConnectorSettings
+
+CONNECTOR = "connector.safetensors"
+ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+PROJECTORS = ("connector.cones.fine.", "connector.rods.coarse.", "connector.fine.")
+
+
+class Folders(PreTrainedModel):
+    """The part of `DynFocusModel` that reads and writes folders.
+
+    A folder holds either all weights, as transformers writes them, or adapters of the language model beside the
+    connector, and in its config where the towers lie.
+    """
+
+    config_class = DynFocusConfig
+    # The connector stays so whatever the rest is read in; the encoders are rounded by what their own config says.
+    _keep_in_fp32_modules_strict = {"connector", "vision", "instruction"}  # noqa: RUF012 (transformers' own type)
+    config: DynFocusConfig
+    vision: VisionTower
+    instruction: InstructionTower
+    connector: nn.Module
+    language_model: Any
+    towers: dict[str, str | None] | None = None
+    read_apart = False  # whether the instruction encoder has been trained beside adapters
+
+    def fresh_connector(self) -> nn.Module:
+        """DPE and CCE as they begin, of the towers' widths."""
+        config = self.config
+        widths = self.vision.width, config.qformer_config.hidden_size, config.text_config.hidden_size
+        return build_connector(config.settings, *widths)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The language model's; the encoders and the connector may have another."""
+        return self.language_model.get_input_embeddings().weight.dtype
+
+    @classmethod
+    def from_towers(
+        cls,
+        encoders: Path,
+        language_model: Path,
+        settings: ConnectorSettings,
+        vision: Path | None = None,
+        encoder_dtype: torch.dtype = torch.float32,
+        **language: Any,
+    ) -> Any:
+        """Build the model on pretrained towers; the connector starts afresh.
+
+        Args:
+            encoders: folder of the vision encoder and the Q-Former: an InstructBLIP checkpoint, or LAVIS files.
+            language_model: a folder of any causal language model.
+            settings: the connector's.
+            vision: folder of another vision encoder, such as CLIP's or SigLIP's.
+            encoder_dtype: the precision that both encoders compute in.
+            language: how the language model is held, see `load_language_model`.
+
+        Raises:
+            CheckpointError: if a folder is absent or its weights do not fit.
+        """
+        seen, mode = open_vision(vision or encoders), settings.instruction_mode
+        instruction = load_instruction(encoders, mode, encoder_dtype)
+        answering = load_language_model(language_model, **language)
+        text_config = answering.config.to_dict()
+        text_config.pop("quantization_config", None)
+        config = DynFocusConfig(
+            vision_config=seen.config.to_dict(),
+            qformer_config=instruction.encoder.config.to_dict(),
+            text_config=text_config,
+            image_mean=list(seen.image_mean),
+            image_std=list(seen.image_std),
+            connector=asdict(settings),
+            image_token_id=load_tokenizer(language_model).convert_tokens_to_ids("<image>"),
+            queries=instruction.queries,
+            vision_dtype=_name(encoder_dtype),
+            instruction_dtype=_name(encoder_dtype),
+        )
+        with torch.device("meta"):  # a skeleton that takes no memory: all its parts are replaced
+            model = cls(config, nn.Identity())
+        model.vision, model.instruction = seen.tower(encoder_dtype), instruction
+        model.connector = model.fresh_connector()
+        model.language_model = answering
+        # Nothing else of how it generates: what a folder holds must not change the answers.
+        ends = {name: getattr(answering.generation_config, name) for name in ENDS}
+        model.generation_config = answering.generation_config = GenerationConfig(**ends)
+        folders = {"encoders": encoders, "language_model": language_model, "vision": vision}
+        places = {name: None if folder is None else str(Path(folder).resolve()) for name, folder in folders.items()}
+        model.towers = places | {"quantize": language.get("quantize"), "dtype": _name(model.dtype)}
+        return model.eval()
+
+    @classmethod
+    def from_folder(cls, folder: Path, settings: ConnectorSettings | None = None, **language: Any) -> Any:
+        """A trained model from its folder, with its own connector settings or with others of the same sizes.
+
+        ``language`` says how the language model is held, see `load_language_model`.
+
+        Raises:
+            CheckpointError: if the folder lacks weights that the settings ask for.
+        """
+        folder = existing(Path(folder))
+        check_attention(language.get("attention", "sdpa"))
+        config = trained_config(folder)
+        if settings is not None:
+            config.connector = asdict(settings)
+        if config.towers is not None:
+            return cls._from_adapters(folder, config, language)
+        if language.get("quantize"):
+            raise CheckpointError(
+                f"the whole model in {folder}, to be held in 4 bits",
+                "a language model's own folder to quantize",
+                "Start from stage 1's projectors and the language model, or set quantize to null.",
+            )
+        options = {
+            "dtype": language.get("dtype"),
+            "attn_implementation": {"text_config": language.get("attention", "sdpa")},
+        }
+        try:
+            loaded: Any = cls.from_pretrained(
+                folder, config=config, local_files_only=True, output_loading_info=True, **options
+            )
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise _misfit(folder, str(error).splitlines()[-1]) from error
+        model, found = loaded
+        if found["missing_keys"]:
+            raise _misfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
+        return model
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', with the encoders in the precision that they were used with in training.
+
+        Raises:
+            CheckpointError: if the folder holds adapters, of which transformers knows nothing.
+        """
+        folder = args[0] if args else kwargs.get("pretrained_model_name_or_path", "")
+        if (Path(folder) / ADAPTER).is_dir():
+            raise CheckpointError(
+                f"{folder}, which holds adapters and no language model",
+                "one model of plain weights",
+                "Make it: dynfocus export MODEL OUT --merge.",
+            )
+        loaded: Any = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.vision.to(getattr(torch, model.config.vision_dtype))
+        model.instruction.to(getattr(torch, model.config.instruction_dtype))
+        return loaded
+
+    @classmethod
+    def _from_adapters(cls, folder: Path, config: DynFocusConfig, language: dict[str, Any]) -> Any:
+        places = dict(config.towers or {})
+        held = {"quantize": places.pop("quantize"), "dtype": getattr(torch, places.pop("dtype"))} | language
+        towers: dict[str, Any] = {name: None if place is None else Path(place) for name, place in places.items()}
+        seeing = getattr(torch, config.vision_dtype)
+        model = cls.from_towers(**towers, settings=config.settings, encoder_dtype=seeing, **held)
+        model.instruction.to(getattr(torch, config.instruction_dtype))
+        try:
+            given = load_file(existing(folder / CONNECTOR))
+            absent = [f"connector.{name}" for name in model.connector.state_dict() if f"connector.{name}" not in given]
+            surplus = model.load_state_dict(given, strict=False).unexpected_keys
+            model.read_apart = any(name.startswith("instruction.") for name in given)
+        except (RuntimeError, SafetensorError) as error:
+            raise _misfit(folder, str(error).splitlines()[-1]) from error
+        if absent or surplus:
+            raise _misfit(folder, f"{absent[0]} is absent" if absent else f"{surplus[0]} is surplus")
+        model.language_model = load_adapters(model.language_model, folder)
+        return model
+
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write a folder that `from_folder` reads; ``state``: the weights, where it does not hold them whole."""
+        state = dict(self.state_dict() if state is None else state)
+        self.config.vision_dtype = _name(next(self.vision.parameters()).dtype)
+        self.config.instruction_dtype = _name(next(self.instruction.parameters()).dtype)
+        if not has_adapters(self.language_model):
+            self.config.towers = None
+            self.save_pretrained(folder, state_dict=state)
+            return
+        self.config.towers = self.towers
+        self.config.save_pretrained(folder)
+        self.read_apart |= any(weight.requires_grad for weight in self.instruction.parameters())
+        parts = ("connector.", "instruction.") if self.read_apart else ("connector.",)
+        trained = {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(parts)}
+        save_file(trained, folder / CONNECTOR, {"format": "pt"})
+        own = {
+            name.removeprefix("language_model."): t for name, t in state.items() if name.startswith("language_model.")
+        }
+        self.language_model.save_pretrained(folder / ADAPTER, state_dict=own)
+        (folder / ADAPTER / "README.md").unlink(missing_ok=True)  # peft's form of a model card, unfilled
+
+    def merge(self) -> None:
+        """Take the adapters into the language model's weights: the same answers, and a model of transformers alone."""
+        if has_adapters(self.language_model):
+            self.language_model = merge_adapters(self.language_model)
+
+    def projectors(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """F_fine and F_coarse: what stage 1 hands to stage 2."""
+        state = self.state_dict() if state is None else state
+        return {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(PROJECTORS)}
+
+    def save_projectors(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write them to ``projectors.safetensors``, and beside it a card of what they fit."""
+        tensors = self.projectors(state)
+        with atomic_write(folder / "projectors.safetensors") as file:
+            save_file(tensors, file, {"format": "pt"})
+        card = {
+            "holds": "F_fine and F_coarse of stage 1",
+            "width": self.vision.width,
+            "out": self.config.text_config.hidden_size,
+            "connector": self.config.connector,
+            "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        }
+        with atomic_write(folder / "projectors.json") as file:
+            file.write_text(json.dumps(card, indent=2) + "\n")
+
+    def load_projectors(self, path: Path) -> None:
+        """Start F_fine and F_coarse from a file of stage 1; raises CheckpointError if it does not hold just those."""
+        try:
+            given, own = load_file(existing(path)), self.projectors()
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again."
+            ) from error
+        wrong = sorted(given.keys() ^ own.keys()) or [n for n, t in given.items() if t.shape != own[n].shape]
+        if wrong:
+            raise CheckpointError(
+                f"projectors in {path} whose {wrong[0]} is absent, surplus or of another shape",
+                "the projectors of the same towers and connector",
+                "Run stage 1 with these towers and sizes first.",
+            )
+        self.load_state_dict(given, strict=False)
+
+
+def trained_config(folder: Path) -> DynFocusConfig:
+    """The config of a trained model's folder; raises CheckpointError if there is none."""
+    try:
+        kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        kind = None
+    if kind != DynFocusConfig.model_type:
+        inside = folder / "model"
+        step = f"Name {inside}." if (inside / "config.json").is_file() else "Run `make stage2` first."
+        raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", step)
+    return DynFocusConfig.from_pretrained(folder, local_files_only=True)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _misfit(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"the model in {folder}, which does not fit the settings ({what})",
+        "weights of the same towers and connector",
+        "Use the settings the model was trained with: its run's config.yaml holds them.",
+    )

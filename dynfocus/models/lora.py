@@ -1,0 +1,104 @@
+"""Low-rank adapters on the language model: put on, saved, loaded and merged by peft.
+
+Functions import it when they need it: it takes seconds to start, and most runs have no adapters.
+"""
+
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, filterwarnings
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from dynfocus.errors import CheckpointError
+from dynfocus.models.towers import existing
+from dynfocus.settings import LoraSettings
+
+ADAPTER = "adapter"
+
+
+def add_adapters(language_model: nn.Module, settings: LoraSettings) -> nn.Module:
+    """Fresh adapters on every linear layer but the head; they change nothing before they are trained."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(language_model, config)
+
+
+def load_adapters(language_model: nn.Module, folder: Path) -> nn.Module:
+    """The language model with the adapters that a folder holds.
+
+    Raises:
+        CheckpointError: if they are absent, broken, or another model's.
+    """
+    from peft import PeftModel
+
+    adapter = existing(existing(Path(folder)) / ADAPTER)
+    try:
+        with catch_warnings():
+            filterwarnings("error", "Found missing adapter keys")
+            return PeftModel.from_pretrained(language_model, adapter, is_trainable=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
+        raise _unfit(adapter, error) from error
+
+
+def held_adapters(folder: Path) -> LoraSettings | None:
+    """The settings of the adapters that a trained model's folder holds; None where it holds whole weights.
+
+    Raises:
+        CheckpointError: if they cannot be read.
+    """
+    if not (folder / ADAPTER).is_dir():
+        return None
+    from peft import LoraConfig
+
+    try:
+        held: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
+    except (OSError, TypeError, ValueError) as error:
+        raise _unfit(folder / ADAPTER, error) from error
+    return LoraSettings(held.r, held.lora_alpha, held.lora_dropout)
+
+
+def has_adapters(language_model: nn.Module) -> bool:
+    return hasattr(language_model, "peft_config")
+
+
+def without_adapters(language_model: Any) -> Any:
+    """The model of transformers under the adapters, or the model itself where there are none."""
+    return language_model.get_base_model() if has_adapters(language_model) else language_model
+
+
+def merge_adapters(language_model: Any) -> nn.Module:
+    """The plain language model that computes the same; weights in 4 bits are written out first.
+
+    Sums are taken in fp32 and rounded once, to the precision of the language model.
+    """
+    plain = language_model.get_base_model()
+    dtype = plain.get_input_embeddings().weight.dtype
+    if getattr(plain, "is_quantized", False):
+        config, adapters = language_model.peft_config["default"], _adapters(language_model)
+        plain = language_model.unload().dequantize()
+        from peft import get_peft_model
+
+        language_model = get_peft_model(plain, config)
+        language_model.load_state_dict(adapters, strict=False)
+    return language_model.float().merge_and_unload().to(dtype)
+
+
+def _unfit(adapter: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"adapters in {adapter} that do not fit ({str(error).splitlines()[0]})",
+        "the adapters of this language model",
+        "Check the folder, and that the language model is the one they were trained on.",
+    )
+
+
+def _adapters(language_model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in language_model.state_dict().items() if "lora_" in name}

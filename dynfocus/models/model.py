@@ -1,0 +1,173 @@
+"""DynFocus as a transformers model: encode, connect, place, and let the language model answer."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin
+
+from dynfocus.errors import ConfigError, PromptError
+from dynfocus.method.sketch import Encoder, encoder_calls, sketch_frames
+from dynfocus.models.config import DynFocusConfig
+from dynfocus.models.frame_instruction import encode_with_instruction, looking
+from dynfocus.models.loading import ENDS, Folders
+from dynfocus.models.towers import InstructionTower, QueryTokens, VisionTower
+from dynfocus.types import Batch, FrameSketch, VideoTokens, stack_sketches
+
+
+class DynFocusModel(Folders, GenerationMixin):
+    """A frozen vision encoder, the connector, and a language model that answers questions about videos.
+
+    The road of a video: ``sketch`` (frames -> FrameSketch), ``connect`` (sketch and question -> tokens), ``embed``
+    (tokens placed in the prompt), then the language model's loss (``forward``) or answer (``generate``).
+    """
+
+    base_model_prefix = "dynfocus"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: DynFocusConfig, language_model: nn.Module | None = None) -> None:
+        super().__init__(config)
+        self.settings = config.settings
+        self.vision = VisionTower(config.vision_config, config.image_mean, config.image_std)
+        if self.settings.patches != self.vision.patches:
+            raise ConfigError(
+                f"connector.patches = {self.settings.patches} with a vision encoder of {self.vision.patches} patches",
+                "the same number in both",
+                f"Set connector.patches to {self.vision.patches}, and pooled and spatial_prototypes to fit.",
+            )
+        self.instruction = InstructionTower(config.qformer_config, self.settings.instruction_mode, config.queries)
+        self.vision.requires_grad_(False)
+        self.instruction.requires_grad_(False)
+        self.connector = self.fresh_connector()
+        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.post_init()
+        self.most_calls: Callable[[int], int] = int  # of any process; sharded encoders must be called equally often
+        self.synced = False  # whether all processes must generate equally many tokens
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # Our own layers keep torch's initialisation; the towers are models of their own and bring theirs.
+        if isinstance(module, nn.Linear | nn.LayerNorm | QueryTokens):
+            module.reset_parameters()
+
+    @torch.no_grad()
+    def sketch(self, frames: UInt8[Tensor, "T H W 3"]) -> FrameSketch:
+        """Frames of one video -> its sketch; the only place where the vision encoder runs.
+
+        It computes in its own precision, whatever a trainer's mixed precision says: as a sketch cache's does.
+        """
+        with torch.autocast(frames.device.type, enabled=False):
+            return sketch_frames(frames, self.vision, self.settings)
+
+    def connect(self, batch: Batch, step: int = 0) -> VideoTokens:
+        """Sketches and instructions -> the tokens of each visual slot."""
+        ids, mask = batch.question_ids, batch.question_mask
+        missing = self.missing_calls(batch)
+        if self.settings.instruction_mode == "frame":
+            sketch, question = encode_with_instruction(batch, self.vision, self.instruction, self.settings)
+            self.call_more(missing, looking(self.vision, self.instruction, ids[:1], mask[:1], []))
+            mask = mask.new_ones(len(question), question.shape[2])
+        else:
+            sketch = batch.sketch or stack_sketches([self.sketch(frames) for frames in batch.frames])
+            self.call_more(missing, self.vision)
+            question = self.instruction(ids, mask)
+        return self.connector(
+            sketch.gather(batch.slot_video),
+            question.to(next(self.connector.parameters()).dtype),
+            mask,
+            batch.video_rows[batch.slot_video],
+            step,
+            None if batch.relevant is None else batch.relevant[batch.slot_video],
+        )
+
+    def missing_calls(self, batch: Batch) -> int:
+        """How much less often this process will call its encoder than some other, asked of all before any does."""
+        own = sum(encoder_calls(len(frames), self.settings) for frames in batch.frames)
+        return self.most_calls(own) - own
+
+    @torch.no_grad()
+    def call_more(self, times: int, encode: Encoder) -> None:
+        """Encode a blank frame so often; a sharded encoder must be called equally often by every process."""
+        blank = torch.zeros(1, self.vision.size, self.vision.size, 3, dtype=torch.uint8, device=self.device)
+        for _ in range(times):
+            encode(blank)
+
+    def embed(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, "Rows S D"], VideoTokens]:
+        """The prompt as embeddings, visual tokens in their places."""
+        video = self.connect(batch, step)
+        words = batch.input_ids.masked_fill(batch.input_ids == self.config.image_token_id, 0)
+        embeds = self.language_model.get_input_embeddings()(words)
+        return place(embeds, batch.input_ids == self.config.image_token_id, video, batch.slot_row), video
+
+    def without_video(self, batch: Batch) -> Batch:
+        """The same rows asked blind: the visual tokens stay in place, but nothing attends to them."""
+        seen = batch.attention_mask * (batch.input_ids != self.config.image_token_id)
+        return replace(batch, attention_mask=seen)
+
+    def forward(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, ""], VideoTokens]:
+        """The mean cross-entropy over all target tokens, and the visual tokens; ``step`` keys the noise."""
+        embeds, video = self.embed(batch, step)
+        positions = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
+        targets = batch.labels[:, 1:]
+        learned = (targets != nn.CrossEntropyLoss().ignore_index).any(0).nonzero().flatten()
+        logits = self.language_model(
+            inputs_embeds=embeds,
+            attention_mask=batch.attention_mask,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=learned,  # of 2000 positions and 32 000 words, answers need few
+        ).logits
+        targets = targets[:, learned]
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        return loss / batch.targets.clamp(min=1), video
+
+    @torch.no_grad()
+    def answer(self, batch: Batch, **options: Any) -> tuple[Int[Tensor, "Rows new"], VideoTokens]:
+        """Generate each row's answer (greedily by default): the new token ids, and the visual tokens that were read.
+
+        Rows must be padded on the left. ``options`` go to transformers' `generate`.
+        """
+        embeds, video = self.embed(batch)
+        ends = {name: getattr(self.generation_config, name) for name in ENDS}
+        options = {"do_sample": False, "max_new_tokens": 16, "synced_gpus": self.synced} | ends | options
+        return self.language_model.generate(inputs_embeds=embeds, attention_mask=batch.attention_mask, **options), video
+
+    @torch.no_grad()
+    def generate(self, **inputs: Any) -> Int[Tensor, "Rows new"]:  # type: ignore[override]
+        """Answer what the processor gave: the new token ids alone; options are those of transformers' `generate`."""
+        given = {field.name: inputs.pop(field.name) for field in fields(Batch) if field.name in inputs}
+        return self.answer(Batch(**given), **inputs)[0]
+
+
+def place(
+    embeds: Float[Tensor, "Rows S D"],
+    slots: Bool[Tensor, "Rows S"],
+    video: VideoTokens,
+    slot_row: Int[Tensor, " I"],
+) -> Float[Tensor, "Rows S D"]:
+    """Put visual tokens where the prompt keeps room for them; slots of text-only rows stand nowhere.
+
+    Raises:
+        PromptError: if a row keeps room for another number of tokens than its videos have.
+    """
+    used = video.mask & (slot_row >= 0)[:, None]
+    have = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
+    have.index_add_(0, slot_row.clamp(min=0), used.sum(-1))
+    room = slots.sum(-1)
+    if (have != room).any():
+        row = int((have != room).nonzero()[0])
+        raise PromptError(
+            f"row {row} with room for {room[row]} visual tokens and features for {have[row]}",
+            "the same number of both",
+            "Whoever builds the batch must expand <image> with the model's own connector settings.",
+        )
+    # A row without video still touches the tokens, by zero, so that every process computes the same modules.
+    embeds = embeds + (0.0 * video.tokens).sum()  # each by zero: a sum in half precision may be infinite
+    return embeds.masked_scatter(slots[..., None], video.tokens[used].to(embeds.dtype))
+
+
+AutoConfig.register("dynfocus", DynFocusConfig)
+AutoModel.register(DynFocusConfig, DynFocusModel)

@@ -1,0 +1,38 @@
+"""The towers: a frozen vision encoder, a frozen instruction encoder and a language model, read from their files."""
+
+from dynfocus.models.towers.language import (
+    Attention,
+    check_attention,
+    language_config,
+    load_language_model,
+    load_tokenizer,
+    need_bitsandbytes,
+)
+from dynfocus.models.towers.qformer import (
+    InstructionTower,
+    QueryTokens,
+    load_instruction,
+    load_instruction_tokenizer,
+    open_instruction,
+)
+from dynfocus.models.towers.vision import VisionConfig, VisionFiles, VisionTower, open_vision
+from dynfocus.models.towers.weights import existing
+
+__all__ = [
+    "Attention",
+    "InstructionTower",
+    "QueryTokens",
+    "VisionConfig",
+    "VisionFiles",
+    "VisionTower",
+    "check_attention",
+    "existing",
+    "language_config",
+    "load_instruction",
+    "load_instruction_tokenizer",
+    "load_language_model",
+    "load_tokenizer",
+    "need_bitsandbytes",
+    "open_instruction",
+    "open_vision",
+]

@@ -1,0 +1,59 @@
+"""Write files and folders whole or not at all."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+from dynfocus.errors import DiskError
+
+# Not every library says "no room" with an OSError: safetensors and torch have errors of their own.
+SAID = ("No space left", "File too large", "Permission denied", "Read-only", "failed writing", "os error")
+
+
+SETTLED = 2 * 10**9  # ns; what changed later than that may change again within one tick of the file system's clock
+
+
+def settled(changed: int) -> bool:
+    """Whether a file that last changed at this time, in ns, would show by its times that it changed again."""
+    return abs(time.time_ns() - changed) > SETTLED
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a hidden name beside ``path`` to write a file or folder under; what is complete takes its place.
+
+    Raises:
+        DiskError: if there is no room, or no permission; whatever goes wrong, no half of it stays.
+    """
+    path = Path(path)
+    # Two machines that share a disk may give two processes the same number.
+    part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        part.replace(path)
+    except Exception as error:
+        if isinstance(error, OSError) or any(word in str(error) for word in SAID):
+            raise DiskError(
+                f"{path}, which could not be written ({error})",
+                "a writable folder with room",
+                "Free some room, or choose another place.",
+            ) from error
+        raise
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        elif part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all; raises DiskError."""
+    with atomic_write(path) as part:
+        part.write_text(text)

@@ -1,0 +1,49 @@
+"""Define the record of which frames of a video were kept, and why."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of one video were kept, and why: what a storyboard shows, as plain numbers.
+
+    Attributes:
+        seconds: time stamps of its T frames.
+        kept: indices of the frames with b = 1, in time order.
+        cones, rods: visual tokens by their kind; an encoder that keeps nothing counts all of its tokens as cones.
+        peaks: rho * delta of each frame (Eq. 1-2); empty where the selector finds no events.
+        nearest: which event each frame belongs to, as its place in ``representatives``.
+        representatives: the frame that each event prototype grew around, in time order.
+        scores: s of each event (Eq. 4), in [0, 1]; empty where the selector scores none.
+        relevant: the frames of each relevant event, where it is known what the question needs.
+    """
+
+    seconds: tuple[float, ...]
+    kept: tuple[int, ...]
+    cones: int
+    rods: int
+    peaks: tuple[float, ...] = ()
+    nearest: tuple[int, ...] = ()
+    representatives: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    relevant: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens the video costs."""
+        return self.cones + self.rods
+
+    @property
+    def scored(self) -> dict[int, float]:
+        """s of each representative; empty where events have no scores."""
+        return dict(zip(self.representatives, self.scores, strict=True)) if self.scores else {}
+
+    @property
+    def frame_scores(self) -> tuple[float, ...]:
+        """For every frame, s of the event it belongs to; empty where events have no scores."""
+        return tuple(self.scores[event] for event in self.nearest) if self.scores else ()
+
+    def best(self, count: int = 6) -> tuple[int, ...]:
+        """The kept frames with the highest scores, at most ``count``, in time order; equal scores rank by time."""
+        scores = self.scored
+        return tuple(sorted(sorted(self.kept, key=lambda frame: -scores.get(frame, 0.0))[:count]))

@@ -1,7 +1,0 @@
-"""The embedded world's own towers, trained in minutes: what pretrained encoders and a language model are elsewhere."""
-
-from dynfocus.towers.quality import check_towers, read_quality
-from dynfocus.towers.settings import LanguageSettings, TowerSettings, VisionSettings
-from dynfocus.towers.training import train_towers
-
-__all__ = ["LanguageSettings", "TowerSettings", "VisionSettings", "check_towers", "read_quality", "train_towers"]

@@ -1,0 +1,202 @@
+"""fit, validate, test and predict: LightningCLI over the configs, with runs that go on where they stopped."""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from logging import getLogger
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import set_parsing_settings
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
+from transformers.utils import logging
+
+from dynfocus.errors import CheckpointError, ConfigError
+from dynfocus.records.atomic import atomic_write, write_text
+from dynfocus.records.skipped import QUARANTINE
+from dynfocus.train.module import DynFocusModule
+
+LINKED = (
+    *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
+    *("template", "max_new_tokens"),
+)
+CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
+EXPECTED = (  # said by Lightning about what is meant to be so
+    ".*does not have many workers.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",
+    ".*Total length of `list` across ranks is zero.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    "`is_gradient_checkpointing` is deprecated.*",  # peft's call of transformers
+    "LightningCLI's args parameter.*",  # which the verbs that only read data are called by
+    ".*returned a view tensor.*",  # which nothing changes in place
+)
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one sentence instead of a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        said = " ".join(line.strip() for line in message.splitlines() if line.strip())
+        do = "Correct the config or the command line."
+        raise ConfigError(said.rstrip("."), "settings as `dynfocus fit --help` lists them", do) from ex
+
+
+class AtomicCheckpoint(TorchCheckpointIO):
+    """Checkpoints that are there whole or not at all, however a run ends; raises DiskError where there is no room."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        for half in Path(path).parent.glob(f".{Path(path).name}.*"):  # of a run that was killed while it wrote
+            half.unlink(missing_ok=True)
+        with atomic_write(Path(path)) as part:
+            super().save_checkpoint(checkpoint, part, storage_options)
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Write the resolved config beside the run's results."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            write_text(Path(trainer.default_root_dir) / CONFIG, self.parser.dump(self.config, skip_none=False))
+
+
+class Experiment(LightningCLI):
+    """LightningCLI whose data read the model's own settings, and whose runs resume."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name in LINKED:
+            parser.link_arguments(f"model.{name}", f"data.init_args.{name}")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        plugins = self.config_init[self.subcommand].trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        # The data modules share rows out themselves, so that a step's rows do not hang on the number of processes.
+        options |= {"plugins": [*plugins, AtomicCheckpoint()], "use_distributed_sampler": False}
+        try:
+            return super().instantiate_trainer(**options)
+        except (ValueError, MisconfigurationException) as error:
+            said = " ".join(str(error).split()).rstrip(".")
+            raise ConfigError(
+                said, "settings of trainer that fit this machine and each other", "Correct them."
+            ) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would put the checkpoint's settings over those of configs and command line, without a word."""
+
+    def before_instantiate_classes(self) -> None:
+        """validate, test and predict read the model that the run's own fit has left, or a given checkpoint."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit" and config.ckpt_path is None:
+            config.model.init_from = Path(config.trainer.default_root_dir or ".") / MODEL
+            if not config.model.init_from.exists():
+                raise CheckpointError(
+                    f"no {config.model.init_from}",
+                    "the model that this run's own `dynfocus fit` leaves",
+                    "Train it first, with the same configs and trainer.default_root_dir.",
+                )
+
+    def fit(self, **options: Any) -> None:
+        """Go on with an unfinished run of the same settings, or begin one; an earlier run is moved aside, not lost."""
+        folder = Path(self.trainer.default_root_dir)
+        if options.get("ckpt_path") is None and self._unfinished(folder):
+            rank_zero_info(f"going on with the unfinished run in {folder}")
+            options["ckpt_path"] = str(folder / LAST)
+        if options.get("ckpt_path") is not None or not self.trainer.is_global_zero:
+            return self._train(options)
+        with a_new_run(folder):
+            self._train(options)
+
+    def test(self, **options: Any) -> Any:
+        """As Lightning's; a data set without a test split is no mistake, as a recipe trains first and tests then."""
+        if "test" not in getattr(self.datamodule, "files", {"test": None}):
+            return rank_zero_info("the data name no file for a test: nothing is tested")
+        return self.trainer.test(**options)
+
+    def _train(self, options: dict[str, Any]) -> None:
+        try:
+            self.trainer.fit(**options)
+        except SystemExit as error:  # Lightning's way to end after Ctrl-C
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from error
+            raise
+
+    def _unfinished(self, folder: Path) -> bool:
+        if not (folder / LAST).exists() or not (folder / CONFIG).exists() or (folder / DONE).exists():
+            return False
+        return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
+
+
+class Ready(Experiment):
+    """All that ``fit`` makes ready before training; nothing is trained."""
+
+    def fit(self, **options: Any) -> None:
+        self.datamodule.trainer = self.trainer
+        self.trainer.strategy.connect(self.model)
+
+
+def ready(args: list[str], able: str) -> Any:
+    """The data module of a ``fit`` with these arguments; raises ConfigError if it has no method ``able``."""
+    data = run(["fit", *args], Ready).datamodule
+    if not hasattr(data, able):
+        raise ConfigError(
+            f"the data module {type(data).__name__}, which has no method {able}",
+            "one that has, such as datamodules.conversations.ConversationDataModule",
+            "Set data.class_path.",
+        )
+    return data
+
+
+@contextmanager
+def a_new_run(folder: Path) -> Iterator[None]:
+    """Rename an earlier run to ``NAME.1``, ``NAME.2`` ...; failing before the first checkpoint undoes that.
+
+    What has to be read after a failure, a list of skipped rows, stays.
+    """
+    fresh = not folder.exists()
+    aside = None
+    if (folder / CONFIG).exists():
+        aside = next(name for n in count(1) if not (name := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)
+        rank_zero_info(f"the earlier run in {folder} now lies in {aside}")
+    try:
+        yield
+    except BaseException:
+        if (fresh or aside) and not any((folder / left).exists() for left in (LAST, QUARANTINE)):
+            shutil.rmtree(folder, ignore_errors=True)
+            if aside:
+                aside.rename(folder)
+        raise
+
+
+def run(args: list[str] | None, verbs: type[Experiment] = Experiment) -> Experiment:
+    """Run one of LightningCLI's verbs; raises ConfigError for settings that do not parse or lead nowhere."""
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    messages = getLogger("lightning.pytorch.utilities.rank_zero")
+    messages.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advertisement
+    for message in EXPECTED:
+        warnings.filterwarnings("ignore", message)
+    try:
+        return verbs(
+            DynFocusModule,
+            LightningDataModule,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            parser_kwargs={"parser_mode": "omegaconf+"},
+            parser_class=Parser,
+            args=args,
+        )
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"a config with {error}", "references to settings that exist", "Correct it.") from error

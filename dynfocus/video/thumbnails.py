@@ -1,0 +1,103 @@
+"""A video's frames at a size that a person can read, in the shape they are shown in, each when it is asked for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from dynfocus import video
+from dynfocus.errors import DynFocusError
+from dynfocus.records.rows import VideoSegment
+from dynfocus.settings import FrameRule
+from dynfocus.video.clip import unreadable
+from dynfocus.video.images import is_still
+from dynfocus.video.packets import Packets, read_packets, video_stream
+
+NEAR = 1e-3  # seconds; time stamps are kept in fp32, which is that coarse in a video of hours
+FEW = 1000  # frames; so many are read in one go, and take 77 MB at 160 pixels
+
+
+class Thumbnails(Sequence[NDArray[np.uint8]]):
+    """The frames that a frame rule took from a file, as uint8 [H, W, 3], decoded when they are looked at.
+
+    A thousand are read at once. Of more each is read by itself where the file lets one jump; where it does not, all are
+    read at once, so small that they take the room of a thousand.
+
+    Args:
+        media: the video or image, or the stretch of a video.
+        seconds: time stamps of its T frames.
+        rule: which frames these are; its size is the model's, not the thumbnails'.
+        size: of their longer side, in pixels.
+
+    Raises:
+        VideoError: as they are looked at, if the file has changed and cannot be read.
+    """
+
+    def __init__(self, media: Path | VideoSegment, seconds: Sequence[float], rule: FrameRule, size: int = 160) -> None:
+        self.media, self.seconds, self.size = media, seconds, size
+        self.path = media.path if isinstance(media, VideoSegment) else Path(media)
+        self.rule = replace(rule, size=size, interpolation="bicubic")
+        self.known: dict[int, NDArray[np.uint8]] = {}
+        self.shape: tuple[int, int] | None = None
+        self.packets: Packets | None = None
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if place not in self.known:
+            self.known |= self._read(place)
+        return self._shaped(self.known[place])
+
+    def _read(self, place: int) -> dict[int, NDArray[np.uint8]]:
+        if len(self) > FEW and self.packets is None:
+            self.packets = self._scanned()
+        if self.packets is None or not self.packets.seekable:
+            size = min(self.size, max(1, int(self.size * (FEW / len(self)) ** 0.5)))
+            found = video.read_media(self.media, replace(self.rule, size=size)).frames.numpy()
+            if len(found) != len(self):
+                raise unreadable(self.path, "it holds other frames than when the question was answered")
+            return dict(enumerate(found))
+        second = self.seconds[place]
+        moment = VideoSegment(self.path, second - NEAR, second + 2 * NEAR)
+        rule = replace(self.rule, fps=None, frames=1)
+        return {place: video.read_clip(moment, rule, "pyav", self.packets).frames[0].numpy()}
+
+    def _scanned(self) -> Packets:
+        try:
+            return read_packets(self.path, self.rule)
+        except DynFocusError:
+            raise
+        except Exception as error:
+            raise unreadable(self.path, error) from error
+
+    def _shaped(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.shape = self.shape or shown_shape(self.path)
+        longer = max(self.shape)
+        fitted = [max(1, round(self.size * side / longer)) for side in self.shape]
+        return np.asarray(Image.fromarray(frame).resize((fitted[0], fitted[1]), Image.Resampling.BICUBIC))
+
+
+def shown_shape(path: Path) -> tuple[int, int]:
+    """Width to height of a video or image as it is shown: upright, and with pixels that are not square stretched."""
+    if is_still(path):
+        with Image.open(path) as image:
+            try:
+                return ImageOps.exif_transpose(image).size
+            except Exception:  # many sound photographs carry broken EXIF data
+                return image.size
+    with av.open(str(path.absolute())) as container:
+        stream = video_stream(container, path)
+        frame = next(container.decode(stream))
+        pixel = stream.sample_aspect_ratio or Fraction(1)
+        width, height = frame.width * pixel.numerator, frame.height * pixel.denominator
+        return (height, width) if round(frame.rotation / 90) % 2 else (width, height)

@@ -1,0 +1,85 @@
+"""Tower folders: written whole or not at all, each with the record of what it was made with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import InstructBlipConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from dynfocus.errors import ConfigError
+from dynfocus.records.atomic import atomic_write
+from dynfocus.world.towers.frames import SIZE
+from dynfocus.world.towers.vision import SharedSpace
+
+RECORD = "tower.json"
+WORDS_FOLDER = "qformer_tokenizer"
+
+
+def finished(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a folder holds the tower that follows from ``wanted``; raises ConfigError if it holds anything else."""
+    if not folder.exists():
+        return False
+    there = read_record(folder)
+    different = [key for key in wanted if there.get(key) != wanted[key]]
+    if different:
+        raise ConfigError(
+            f"{folder}, made with other {', '.join(different)}"
+            if there
+            else f"{folder}, which is no tower of this world",
+            "an absent folder, or one made with these settings",
+            "Delete that folder, or write the towers elsewhere.",
+        )
+    return True
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a tower was made with and how good it is; empty where no record lies."""
+    record = folder / RECORD
+    return json.loads(record.read_text()) if record.is_file() else {}
+
+
+def write_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write a folder and add the record, whole or not at all."""
+    with atomic_write(folder) as part:
+        part.mkdir()
+        fill(part)
+        (part / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def save_encoders(folder: Path, model: SharedSpace, text_config: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write an InstructBLIP checkpoint without its language model: both encoders, the normalisation, the tokenizer."""
+    parts = {"vision_model": model.vision.encoder, "qformer": model.instruction}
+    tensors = {f"{part}.{name}": tensor for part, of in parts.items() for name, tensor in of.state_dict().items()}
+    tensors["query_tokens"] = model.query_tokens.detach()
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    config = InstructBlipConfig(
+        vision_config=model.vision.encoder.config.to_dict(),
+        qformer_config=model.instruction.config.to_dict(),
+        text_config=text_config.to_dict(),
+        num_query_tokens=model.query_tokens.shape[1],
+    )
+    config.architectures = ["InstructBlipForConditionalGeneration"]
+    config.save_pretrained(folder)
+    pixels = {
+        "image_processor_type": "BlipImageProcessor",
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": model.vision.mean,
+        "image_std": model.vision.std,
+        "rescale_factor": 1 / 255,
+        "size": {"height": SIZE, "width": SIZE},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(pixels, indent=2) + "\n")
+    tokenizer.save_pretrained(folder / WORDS_FOLDER)
+
+
+def save_language_model(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write the language model and its tokenizer as transformers does."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

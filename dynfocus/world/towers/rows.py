@@ -1,0 +1,121 @@
+"""Rows that the language model learns to read from: conversations, captions and texts over symbolic streams."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from dynfocus.models.prompts import IMAGE, TEMPLATES, encode, expand
+from dynfocus.records.rows import Question, Turn
+from dynfocus.world.questions import (
+    IMAGE_REQUESTS,
+    VIDEO_REQUESTS,
+    about_time,
+    caption,
+    described,
+    image_questions,
+    video_questions,
+)
+from dynfocus.world.towers.scenes import SymbolicEye, Weights
+from dynfocus.world.towers.settings import LanguageSettings
+from dynfocus.world.videos import WorldVideo, generator, sample_image, sample_video
+
+TALK = "vicuna_v1_short"
+
+
+@dataclass(frozen=True)
+class SymbolicRow:
+    """One prompt: token ids with one ``<image>`` id for each visual token, labels, and the visual tokens' weights."""
+
+    ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float16]
+
+
+class RowMaker:
+    """Makes the n-th row of each kind from a seed."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: LanguageSettings) -> None:
+        self.tokenizer, self.settings = tokenizer, settings
+        self.image_id = tokenizer.get_vocab()[IMAGE]
+        self.eye = SymbolicEye(tokenizer.get_vocab())
+        self.kinds: dict[str, Callable[[int, int], SymbolicRow]] = {
+            "videos": self.video,
+            "images": self.image,
+            "texts": self.text,
+            "captions": self.caption,
+            "orders": self.order,
+        }
+
+    def video(self, seed: int, index: int) -> SymbolicRow:
+        """A conversation about a whole video: its things, and as many different questions about its places as asked."""
+        rng, video = generator(seed, index, 3), sample_video(seed, index)
+        questions = video_questions(video, rng, self.settings.things, min(4, self.settings.times))
+        questions += _about_time(video, rng, self.settings.times - 4, {question.text for question in questions})
+        rng.shuffle(questions)
+        return self.talk(_turns(questions), self.eye.film(video, rng), rng)
+
+    def image(self, seed: int, index: int) -> SymbolicRow:
+        """A conversation about an image, or its caption."""
+        rng, image = generator(seed, index, 2), sample_image(seed, index)
+        weights = self.eye.film(image, rng)
+        if rng.random() < 0.2:
+            return self._caption(caption(image), IMAGE_REQUESTS, weights, rng)
+        return self.talk(_turns(image_questions(image, rng)), weights, rng)
+
+    def caption(self, seed: int, index: int) -> SymbolicRow:
+        """The caption of a whole video, asked for or in the plain template."""
+        rng, video = generator(seed, index, 4), sample_video(seed, index)
+        return self._caption(caption(video), VIDEO_REQUESTS, self.eye.film(video, rng), rng)
+
+    def text(self, seed: int, index: int) -> SymbolicRow:
+        """A conversation about a scene told in words."""
+        rng, image = generator(seed, index, 5), sample_image(seed, index)
+        first, *others = image_questions(image, rng)
+        return self.talk([Turn(described(image, first), first.answer), *_turns(others)], None, rng)
+
+    def order(self, seed: int, index: int) -> SymbolicRow:
+        """The order of places in little: told in words, or as rods alone, then asked about or told again."""
+        rng, video = generator(seed, index, 6), sample_video(seed, index)
+        told = " then ".join(video.places)
+        questions = _about_time(video, rng, self.settings.times, set())
+        if rng.random() < 0.3:
+            first, *others = questions
+            return self.talk([Turn(f"{told} . {first.text}", first.answer), *_turns(others)], None, rng)
+        weights = self.eye.glimpse(video, rng)
+        if rng.random() < 0.25:
+            return self._caption(told, VIDEO_REQUESTS, weights, rng)
+        return self.talk(_turns(questions), weights, rng)
+
+    def _caption(self, told: str, requests: Sequence[str], weights: Weights, rng: np.random.Generator) -> SymbolicRow:
+        if rng.random() < 0.5:
+            return self.row([Turn("", told)], "plain", weights, before=True)
+        return self.talk([Turn(str(rng.choice(requests)), told)], weights, rng)
+
+    def talk(self, turns: list[Turn], weights: Weights | None, rng: np.random.Generator) -> SymbolicRow:
+        return self.row(turns, TALK, weights, before=bool(rng.random() < 0.6))
+
+    def row(self, turns: list[Turn], template: str, weights: Weights | None, before: bool) -> SymbolicRow:
+        """A prompt exactly as the stages write it, one place for each visual token."""
+        visual = weights is not None
+        coded = encode(self.tokenizer, turns, TEMPLATES[template], visual, "before" if before else "after")
+        if weights is None:
+            weights = np.zeros((0, len(self.eye.vocabulary) + 1), np.float32)
+        coded = expand(coded, self.image_id, [len(weights)] if visual else [])
+        return SymbolicRow(np.array(coded.input_ids), np.array(coded.labels), weights.astype(np.float16))
+
+
+def _turns(questions: list[Question]) -> list[Turn]:
+    return [Turn(question.text, question.answer) for question in questions]
+
+
+def _about_time(video: WorldVideo, rng: np.random.Generator, count: int, asked: set[str]) -> list[Question]:
+    """Up to ``count`` questions about the order of places, none of them in ``asked`` and no two the same."""
+    found: dict[str, Question] = {}
+    for _ in range(count):
+        question = about_time(str(rng.choice(("first", "last", "after", "after", "count", "count"))), video, rng)
+        if question.text not in asked:
+            found[question.text] = question
+    return list(found.values())

@@ -1,0 +1,153 @@
+"""Trains the towers of the embedded world, both at once, and writes their folders."""
+
+import json
+import multiprocessing
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from dynfocus.device import one_thread
+from dynfocus.errors import ConfigError, DataError
+from dynfocus.records.atomic import write_text
+from dynfocus.world.towers.folders import finished, read_record, save_encoders, save_language_model, write_folder
+from dynfocus.world.towers.frames import read_labelled
+from dynfocus.world.towers.language import language_config, shares, train_language
+from dynfocus.world.towers.quality import RECORDS
+from dynfocus.world.towers.reading import reading_quality
+from dynfocus.world.towers.settings import TowerSettings
+from dynfocus.world.towers.vision import instruction_quality, train_vision, vision_quality
+from dynfocus.world.towers.wording import train_tokenizer, world_text
+
+FOLDERS = {"vision": "instructblip", "language": "llm"}
+CONTENT = 1  # another number whenever the same settings give other towers
+CORPUS_SEED = 800_000  # the same words and ids whatever the seed
+INSTRUCTIONS = 400
+
+
+def train_towers(
+    data: Path | str,
+    out: Path | str,
+    seed: int = 0,
+    settings: TowerSettings | None = None,
+    workers: int = 2,
+    progress: bool = True,
+) -> Path:
+    """Train the vision, instruction and language towers on a written world; a finished tower is kept.
+
+    Args:
+        data: a folder of `dynfocus.world.dataset.write_world`; its training videos and images are read.
+        out: gets ``instructblip`` (the vision and instruction towers, a checkpoint of the InstructBLIP format),
+            ``llm`` (a Llama with its tokenizer) and ``towers.json`` (see `dynfocus.world.towers.quality.read_quality`).
+        seed: of all first weights and batches.
+        settings: sizes and steps.
+        workers: processes, of one thread each; 2 train both at once, 0 trains in this one. They are spawned: a script
+            that calls this needs ``if __name__ == "__main__":``.
+        progress: whether to show bars.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ConfigError: if a folder holds towers made with other settings, or a number is out of range.
+        DataError: if ``data`` is no written world.
+    """
+    data, out, settings = Path(data), Path(out), settings or TowerSettings()
+    _check(settings, seed, workers)
+    wanted = {name: _wanted(name, data, seed, settings) for name in FOLDERS}
+    todo = [name for name, folder in FOLDERS.items() if not finished(out / folder, wanted[name])]
+    jobs = [partial(_train, name, data, out, seed, settings, progress, place) for place, name in enumerate(todo)]
+    if workers == 0 or len(jobs) == 0:
+        for job in jobs:
+            with one_thread():  # matrices this small gain nothing by more, and the numbers must not depend on it
+                job()
+    else:
+        _in_parallel(jobs, workers)
+    records = {name: read_record(out / folder) for name, folder in FOLDERS.items()}
+    write_text(out / RECORDS, json.dumps(records, indent=2) + "\n")
+    return out
+
+
+def _check(settings: TowerSettings, seed: int, workers: int) -> None:
+    least = {"seed": 0, "workers": 0, "vision.images": 0, "vision.plain": 0}
+    numbers = {f"{part}.{name}": n for part, fields in asdict(settings).items() for name, n in fields.items()}
+    for name, number in (numbers | {"seed": seed, "workers": workers}).items():
+        lowest = least.get(name, 1 if isinstance(number, int) else 0)
+        if number < lowest:
+            raise ConfigError(f"{name}={number}", f"at least {lowest}", f"Raise {name}.")
+    easy, later = shares(settings.language)
+    if min(*easy.values(), *later.values()) < 0:
+        raise ConfigError(
+            "shares of the language model's rows over 1", "shares whose sum is under 1", "Lower one of them."
+        )
+
+
+def _wanted(name: str, data: Path, seed: int, settings: TowerSettings) -> dict[str, Any]:
+    """What a tower follows from, as JSON gives it back."""
+    wanted = {"content": CONTENT, "seed": seed, "settings": asdict(settings)[name]}
+    if name == "vision":
+        world = data / "world.json"
+        if not world.is_file():
+            raise DataError(
+                f"no world at {data}", "the data set of the embedded world", "Write it first: `make world`."
+            )
+        wanted["world"] = json.loads(world.read_text())
+    return json.loads(json.dumps(wanted))
+
+
+def _in_parallel(jobs: list, workers: int) -> None:
+    # Threads of the parent make forked children hang: spawn. One lock keeps the bars of both apart.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _prepare_worker, (context.RLock(),))
+    try:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker(lock: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(lock)
+    torch.set_num_threads(1)
+
+
+def _train(name: str, data: Path, out: Path, seed: int, settings: TowerSettings, progress: bool, position: int) -> None:
+    """Train, measure and write one tower."""
+    began = time.perf_counter()
+    make = _vision if name == "vision" else _language
+    fill, quality, losses = make(data, seed, settings, progress, position)
+    record = {
+        **_wanted(name, data, seed, settings),
+        "seconds": round(time.perf_counter() - began, 1),
+        "loss": {"first": fmean(losses[:5]), "last": fmean(losses[-20:])},
+        "quality": quality,
+    }
+    write_folder(out / FOLDERS[name], record, fill)
+
+
+def _vision(data: Path, seed: int, settings: TowerSettings, progress: bool, position: int) -> tuple:
+    tokenizer = train_tokenizer(CORPUS_SEED, opening=False)
+    vision = settings.vision
+    seen = read_labelled(data, "stage1", vision.videos, vision.images, vision.plain, progress, position)
+    texts = list(islice(world_text(CORPUS_SEED), INSTRUCTIONS))
+    model, losses = train_vision(vision, tokenizer, seen, texts, seed, progress, position)
+    quality = vision_quality(model, read_labelled(data, "val", 100, 0, vision.plain, progress, position))
+    quality["words"] = instruction_quality(model, tokenizer, list(islice(world_text(CORPUS_SEED + 1), INSTRUCTIONS)))
+    text_config = language_config(settings.language, tokenizer)
+    return partial(save_encoders, model=model, text_config=text_config, tokenizer=tokenizer), quality, losses
+
+
+def _language(data: Path, seed: int, settings: TowerSettings, progress: bool, position: int) -> tuple:
+    tokenizer = train_tokenizer(CORPUS_SEED)
+    model, losses = train_language(settings.language, tokenizer, seed, progress, position)
+    quality = reading_quality(model, tokenizer, settings.language)
+    return partial(save_language_model, model=model, tokenizer=tokenizer), quality, losses

@@ -1,0 +1,153 @@
+"""Answers as text and settings beside scores, as TensorBoard holds them."""
+
+import json
+import warnings
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from observed_runs import events, rendered, tags
+from tensorboard.plugins.hparams import metadata
+from torch.utils.data import DataLoader
+from training_ranks import NOISY, Given, several, strategy
+
+from callbacks.answers import Answers, flat, table
+from callbacks.predictions import Predictions, commit
+from dynfocus.errors import ConfigError
+from dynfocus.records.jsonl import read_jsonl
+from dynfocus.records.predictions import Prediction
+from dynfocus.train.fit import EXPECTED
+from dynfocus.train.module import DynFocusModule
+
+
+class Cells(HTMLParser):
+    """The text of a page's table cells, and the names of all its tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+        self.names: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.names.add(tag)
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cells:
+            self.cells[-1] += data
+
+
+HOSTILE = (
+    "a | b \\| c",
+    "<script>alert(1)</script> <img src=x>",
+    "**bold** _thin_ `code` ~~no~~ # head",
+    "[link](http://x.y) ![i](z) <image> &lt; &#124;",
+    "two\nlines\r\n\tand | a tab",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_table_shows_text_letter_by_letter(text: str) -> None:
+    """As TensorBoard's own Markdown makes it."""
+    one = Prediction("0", text, "learned", text, text, text, "detail", "color", 1.0, (3, 5), 1.0, 85)
+    page = Cells(rendered(table([one, replace(one, correct=0.0, answer="", kept=())])))
+    said = " ".join(text.split())
+    rows = [page.cells[start : start + 5] for start in range(0, len(page.cells), 5)]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert cells == [[said, f"right: {said}", said, "3, 5", said], [said, "wrong: (nothing)", said, "none", said]]
+    assert page.names <= {"table", "thead", "tbody", "tr", "th", "td", "strong"}
+
+
+def test_long_text_is_cut() -> None:
+    one = Prediction("0", "v", "learned", "why " * 100, "a", "a", "detail", "color", 1.0, (), None, 85)
+    assert len(Cells(rendered(table([one]))).cells[0].strip()) == 200
+
+
+def test_the_text_is_a_sample_of_the_predictions(observed: Path, found: Any) -> None:
+    assert tags(found, "tensors", "answers/") == [f"answers/{phase}/samples/text_summary" for phase in ("test", "val")]
+    assert [one.step for one in found.Tensors("answers/val/samples/text_summary")] == [6, 12]
+    [shown] = found.Tensors("answers/test/samples/text_summary")
+    lines = shown.tensor_proto.string_val[0].decode().splitlines()[2:]
+    learned = [one for one in read_jsonl(observed / "predictions.jsonl", Prediction) if one.arm == "learned"]
+    wanted = table(learned).splitlines()[2:]
+    places = [wanted.index(line) for line in lines]
+    assert len(lines) == 8 < len(learned)
+    assert places == sorted(places)
+    assert len({one.video for one in (learned[place] for place in places)}) == 2
+
+
+def test_settings_stand_beside_the_last_scores(observed: Path, found: Any) -> None:
+    held = found.summary_metadata
+    told = metadata.parse_session_start_info_plugin_data(held[metadata.SESSION_START_INFO_TAG].plugin_data.content)
+    assert told.hparams["connector/events"].number_value == 5
+    assert told.hparams["stage"].string_value == "stage2"
+    assert told.hparams["data/batch_size"].number_value == 4
+    declared = metadata.parse_experiment_plugin_data(held[metadata.EXPERIMENT_TAG].plugin_data.content).metric_infos
+    scores = {one.name.tag for one in declared}
+    assert set(tags(found, "scalars", "final/")) == scores
+    assert len(scores) == 9
+    final = {name: [one.value for one in found.Scalars(name)] for name in scores}
+    metrics = json.loads((observed / "metrics.json").read_text())
+    for name, value in (metrics | metrics["accuracy_by_kind"]).items():
+        if f"final/test/{name}" in final:
+            assert final.pop(f"final/test/{name}") == [pytest.approx(value)]
+    for name in ("balanced", "detail", "temporal", "hit_rate"):
+        assert final.pop(f"final/val/{name}") == [found.Scalars(f"val/{name}")[-1].value]
+    assert list(final) == ["final/train/loss"]
+    assert len(final["final/train/loss"]) == 1
+
+
+def test_settings_are_told_by_their_paths() -> None:
+    told = flat({"a": {"b": 1, "c": None, "d": {"e": [1, 2]}}, "f": True, "g": 0.5})
+    assert told == {"a/b": 1, "a/d/e": "[1, 2]", "f": "True", "g": 0.5}
+
+
+def test_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match="rows = 0"):
+        Answers(0)
+
+
+class Examined(Given):
+    def test_dataloader(self) -> DataLoader | list:
+        return self.val_dataloader()
+
+
+def test_scores_are_those_of_all_processes(towers: Path, tmp_path: Path) -> None:
+    """Three rows on two processes, whose answers are right as often as not."""
+    asked = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+
+    def work(rank: int) -> None:
+        for message in EXPECTED:
+            warnings.filterwarnings("ignore", message)
+        module = DynFocusModule(towers / "encoders", towers / "language", NOISY, max_new_tokens=3)
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=2,
+            strategy=strategy("ddp"),
+            callbacks=[Answers(), Predictions()],
+            logger=TensorBoardLogger(tmp_path, name="", version="tensorboard", default_hp_metric=False),
+            default_root_dir=tmp_path,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+        )
+        trainer.test(module, Examined([], NOISY, 1, asked))
+
+    several(work)
+    metrics, found = json.loads((tmp_path / "metrics.json").read_text()), events(tmp_path)
+    assert metrics["n"] == 3
+    assert found.Scalars("final/test/hit_rate")[0].value == pytest.approx(metrics["hit_rate"])
+    own = [one.hit for one in read_jsonl(tmp_path / "predictions.jsonl", Prediction)]
+    assert len(set(own)) > 1
+
+
+def test_a_test_needs_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(commit()) == 40 or commit() == "unknown"
+    monkeypatch.setenv("PATH", "")
+    assert commit() == "unknown"

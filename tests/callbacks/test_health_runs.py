@@ -1,0 +1,223 @@
+"""The selector's health in real runs: what counts and what does not, where there is nothing to say, and a collapse."""
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import training_ranks
+from lightning import Callback
+from tensorboard_events import ALL, Logging, Told, noting, scalars
+from tiny_world import call
+from training_ranks import NOISY, Given, learn, several
+
+from callbacks import health
+from callbacks.health import SelectorHealth
+from callbacks.memory_check import MemoryCheck
+from dynfocus.models.collate import Example
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import Batch
+
+ALWAYS = {"entropy", "score_spread", "most_kept"}
+NOISE = {"soft_hard_gap", "never_kept", "gradient_snr"}
+
+
+def rows(counts: Sequence[int], start: int, settings: ConnectorSettings = NOISY, known: bool = False) -> list[Example]:
+    events = ((0,),) if known else ()
+    media = [f"{n}.mp4" if count else None for n, count in enumerate(counts, start)]
+    return [
+        tiny.example(start + n, count or 1, settings, media=media[n], events=events) for n, count in enumerate(counts)
+    ]
+
+
+STEPS = [rows(counts, 4 * n, known=True) for n, counts in enumerate(([9, 3, 0, 7], [6, 0, 8, 12], [4, 4, 2, 9]))]
+
+
+def told(towers: Path, name: str = "one", steps: Any = STEPS, more: Sequence[Callback] = (), **options: Any) -> Told:
+    watching = noting(SelectorHealth)
+    learn(towers, name, steps, callbacks=[watching, Logging(), *more], **options)
+    return [
+        (phase, step, {tag.split("/")[2]: value for tag, value in values.items()})
+        for phase, step, values in watching.told
+    ]
+
+
+def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
+    found = told(towers, asked=rows([9, 3, 7], 20, known=True))
+    assert [(phase, step) for phase, step, _ in found] == [("train", 1), ("train", 2), ("train", 3), ("val", 3)]
+    for phase, _, values in found:
+        assert set(values) == ALWAYS | {"hit_rate"} | (NOISE if phase == "train" else set())
+        for name, value in values.items():
+            assert 0 <= value <= 1 or name == "gradient_snr"
+
+
+@pytest.mark.parametrize("name", ["ddp", "sharded"])
+def test_two_processes_say_what_one_says(towers: Path, name: str) -> None:
+    asked = rows([9, 3, 7], 20, known=True)  # one is repeated for the second process, and counts once
+    (_, *alone), *both = told(towers, asked=asked), *several(lambda rank: told(towers, name, asked=asked))
+    for _, *found in both:
+        for (*_, values), (*_, wanted) in zip(found, alone, strict=True):
+            assert values == pytest.approx(wanted, rel=2e-3, abs=1e-4)
+
+
+class Knowing(Given):
+    """Data that know which batch costs most."""
+
+    def most_expensive_batch(self) -> Batch | None:
+        return tiny.processor(NOISY, answers=True)(rows([40, 20, 30], 50))
+
+
+class Meddling(Callback):
+    """Calls the model when nobody asked, as probes do."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.model.answer(tiny.processor(NOISY)(rows([30, 20], 60)), max_new_tokens=1)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self.on_train_start(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self.on_train_start(trainer, pl_module)
+
+    on_validation_end = on_validation_start
+
+
+def test_what_others_compute_counts_nowhere(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = told(towers, asked=rows([9, 3], 20, known=True))
+    monkeypatch.setattr(training_ranks, "Given", Knowing)
+    assert told(towers, asked=rows([9, 3], 20, known=True), more=[MemoryCheck(), Meddling()]) == wanted
+
+
+def test_other_arms_of_a_test_count_nowhere(place: Path, trained: Path) -> None:
+    assert call(place, "test", "stage2", trained / "stage2", *ALL[:2]) == 0
+    arms = json.loads((trained / "stage2" / "metrics.json").read_text())["arms"]
+    found = scalars(trained / "stage2")
+    assert len({arms[arm]["hit_rate"] for arm in ("learned", "uniform", "random")}) > 1
+    assert found["dpe/test/hit_rate"][-1][1] == pytest.approx(arms["learned"]["hit_rate"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"),
+    [
+        ({"selector": "uniform"}, set()),
+        ({"encoder": "average_pooling"}, set()),
+        ({"keep": 1.0}, set()),
+        ({"sigma": 0.0}, ALWAYS | {"hit_rate"}),
+        ({"samples": 1}, ALWAYS | {"hit_rate", "soft_hard_gap", "never_kept"}),
+        ({"kept_tokens": 0}, ALWAYS | {"hit_rate", "soft_hard_gap", "never_kept"}),
+        ({"kept_tokens": 2}, ALWAYS | {"hit_rate", "soft_hard_gap", "never_kept"}),
+    ],
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
+)
+def test_what_means_nothing_has_no_tag(towers: Path, changed: dict[str, Any], left: set[str]) -> None:
+    settings = replace(NOISY, **changed)
+    steps = [rows([9, 8, 0, 7], 0, settings, known=True)]
+    for _, _, values in told(towers, steps=steps, settings=settings):
+        assert set(values) == left
+
+
+def test_images_and_text_are_no_choice(towers: Path) -> None:
+    [(_, _, values)] = told(towers, steps=[rows([1, 1, 0, 1], 0)])
+    assert values == {}
+
+
+class Breaking(Callback):
+    """Makes a score net that gives every event the same."""
+
+    weight = 0.0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        with torch.no_grad():
+            for weight in pl_module.model.connector.select.score_net.parameters():
+                weight.fill_(self.weight)
+
+
+class Diverging(Breaking):
+    """Makes one that gives no numbers; the language model's loss does not show it."""
+
+    weight = math.nan
+
+
+MANY = [rows([9, 8, 7, 12], 4 * n) for n in range(18)]
+
+
+def same_place(module: Any, given: Any, scores: torch.Tensor) -> torch.Tensor:
+    return scores + 100.0 * (torch.arange(scores.shape[1]) == 2)
+
+
+class Fixing(Callback):
+    """Makes a score net that loves the third event, whatever it shows."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.model.connector.select.score_net.register_forward_hook(same_place)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [(one, "all the last 6. videos are constant or NaN") for one in (Breaking, Diverging)]
+    + [(Fixing, "event 3 of the last 6. videos was always kept")],
+)
+def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: type[Callback], said: str) -> None:
+    with pytest.warns(UserWarning, match=said) as caught:
+        told(towers, steps=MANY * 2, more=[breaks()])
+    [message] = [str(one.message) for one in caught if "collapsed" in str(one.message)]
+    for name in ("gradient_snr", "model.lr", "connector.sigma", "keep = 1", "kept_tokens 0 or 2"):
+        assert name in message
+
+
+def test_many_questions_about_few_videos_are_no_collapse(towers: Path) -> None:
+    """Of two videos that keep 3 of 5 events one place is always kept, however often they are asked about."""
+    two = rows([9, 9], 20, known=True)
+    asked = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.LOOKS + 6)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [(_, _, values)] = told(towers, asked=asked, more=[Logging(every=100)])  # nothing else is judged beside them
+    assert values["most_kept"] == 1
+
+
+def test_each_video_is_judged_once() -> None:
+    shown = [("a.mp4", 2), (None, 1), ("b.mp4", 1), ("a.mp4", 2)]
+    read = [tiny.example(n, 4, NOISY, media=media, turns=turns) for n, (media, turns) in enumerate(shown)]
+    batch, watching = tiny.processor(NOISY, slots="every")(read), SelectorHealth()
+    assert batch.slot_row.tolist() == [0, 0, -1, 2, 3, 3]
+    assert watching.fresh(batch).tolist() == [True, False, False, True, False, False]
+    assert not watching.fresh(batch).any()
+    watching.judge({"constant": [], "kept": [3.0], "met": [3.0]})
+    assert not watching.fresh(batch).any()
+    watching.judge({"constant": [], "kept": [], "met": []})  # images alone: what was shown is forgotten
+    assert watching.fresh(batch).sum() == 2
+
+
+@pytest.mark.parametrize(("often", "collapsed"), [(59, False), (30, True)])
+def test_a_place_always_kept_is_no_news_where_nearly_all_are(often: int, collapsed: bool) -> None:
+    """Of 25 places, each kept in 59 of 64 videos by chance, one is kept in all of them in every eighth such look."""
+    watching = SelectorHealth()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        watching.judge({"constant": [0.0, 64.0], "kept": [64.0, *[float(often)] * 24], "met": [64.0] * 25})
+    assert bool(caught) == watching.warned == collapsed
+
+
+def test_a_healthy_run_warns_of_nothing(towers: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = told(towers, steps=MANY)
+    assert len(found) == 18 * 4 // 4 >= health.LOOKS / 4
+
+
+def warned(towers: Path, rank: int) -> int:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        told(towers, "ddp", steps=MANY, more=[Breaking()])
+    return sum("collapsed" in str(one.message) for one in caught)
+
+
+def test_of_two_processes_the_first_warns(towers: Path) -> None:
+    assert several(partial(warned, towers)) == [1, 0]

@@ -1,0 +1,114 @@
+"""Which answers are right, and what many say together."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynfocus.evals.score import correct, hits, interval, summary
+from dynfocus.records.predictions import Prediction
+from dynfocus.records.rows import Question
+
+QUESTION = Question("what color is the star", "star red", "red", "detail", "color", "star", ((3, 4), (9,)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("star red", 1.0),
+        ("red", 1.0),
+        ("Star RED", 1.0),
+        (" star  red \n", 1.0),
+        ("red star", 0.0),
+        ("star red blue", 0.0),
+        ("starred", 0.0),
+        ("", 0.0),
+        ("   ", 0.0),
+        ("star reddish", 0.0),
+    ],
+)
+def test_an_answer_is_right_if_it_ends_with_the_word(answer: str, right: float) -> None:
+    assert correct(answer, QUESTION) == right
+
+
+@pytest.mark.parametrize(
+    ("kept", "share"), [((), 0.0), ((0, 1, 2), 0.0), ((4,), 0.5), ((3, 4), 0.5), ((3, 9), 1.0), ((4, 9, 11), 1.0)]
+)
+def test_hits_are_the_share_of_events_with_a_kept_frame(kept: tuple[int, ...], share: float) -> None:
+    assert hits(kept, QUESTION) == share
+
+
+def test_no_event_no_hit() -> None:
+    assert hits((1, 2), replace(QUESTION, events=())) is None
+
+
+def prediction(
+    video: int, right: float, kind: str = "detail", hit: float | None = None, tokens: int = 85
+) -> Prediction:
+    return Prediction(
+        str(video), f"{video}.mp4", "learned", "q", "a", "t", kind, f"{kind} type", right, (), hit, tokens
+    )
+
+
+def test_a_summary_by_hand() -> None:
+    found = summary(
+        [
+            prediction(0, 1.0, "detail", 1.0, 80),
+            prediction(0, 0.0, "detail", 0.5, 80),
+            prediction(1, 0.0, "detail", 0.0, 80),
+            prediction(1, 0.0, "detail", None, 80),
+            prediction(1, 1.0, "temporal", None, 90),
+            prediction(2, 0.0, "correspondence", None, 100),
+        ]
+    )
+    assert found["accuracy_by_kind"] == {"correspondence": 0.0, "detail": 0.25, "temporal": 1.0}
+    assert found["balanced"] == (0.25 + 1.0) / 2
+    assert found["accuracy"] == 2 / 6
+    assert found["hit_rate"] == 0.5
+    assert found["visual_tokens"] == 85
+    assert found["n"] == 6
+    assert found["intervals"].keys() == found["accuracy_by_kind"].keys() | found["accuracy_by_type"].keys()
+
+
+def test_a_summary_of_nothing_is_not_a_number() -> None:
+    found = summary([])
+    assert math.isnan(found["balanced"])
+    assert math.isnan(found["accuracy"])
+    assert found["hit_rate"] is None
+    assert found["n"] == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30))
+def test_an_interval_lies_in_zero_to_one_and_is_the_same_twice(rows: list[tuple[int, float]]) -> None:
+    asked = [prediction(video, right) for video, right in rows]
+    low, high = interval(asked, draws=100)
+    assert 0 <= low <= high <= 1
+    assert (low, high) == interval(asked[::-1], draws=100)
+    if len({right for _, right in rows}) == 1:
+        assert low == high == rows[0][1]
+    if len({video for video, _ in rows}) == 1:  # one video: nothing to draw from
+        assert low == high
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """400 sets of 60 videos with one question each: 95 % of the intervals, plus or minus four standard errors."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        rights = (rng.random(60) < 0.7).astype(float)
+        low, high = interval([prediction(n, right) for n, right in enumerate(rights.tolist())], draws=200)
+        inside += low <= 0.7 <= high
+    assert abs(inside / 400 - 0.94) < 4 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_questions_of_one_video_are_drawn_together() -> None:
+    """Ten equal answers to each of 20 videos tell no more than one does."""
+    rights = [float(n % 3 == 0) for n in range(20)]
+    one = [prediction(n, right) for n, right in enumerate(rights)]
+    ten = [prediction(n, right) for n, right in enumerate(rights) for _ in range(10)]
+    apart = [prediction(100 * k + n, right) for n, right in enumerate(rights) for k in range(10)]
+    width = {name: np.ptp(interval(rows)) for name, rows in (("one", one), ("ten", ten), ("apart", apart))}
+    assert width["ten"] == pytest.approx(width["one"])
+    assert width["apart"] < 0.5 * width["one"]

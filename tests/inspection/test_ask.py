@@ -1,0 +1,261 @@
+"""`dynfocus ask` on real clips: what it prints, for people and for scripts, and what it refuses."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from ask_runs import CLIPS, FIRST, RULE, SECOND, ask, clip, parsed, written
+from PIL import Image
+from tiny_sketches import counted
+
+from dynfocus import cli
+from dynfocus.budget import budget
+from dynfocus.inspection.answer import Answer, Timing, facts, versions
+from dynfocus.inspection.answerer import Answerer
+from dynfocus.inspection.output import lines
+from dynfocus.records.selections import Selection
+from dynfocus.settings import FrameRule
+from dynfocus.video import read_media
+
+ROOT = Path(__file__).parents[2]
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tiny.SETTINGS, tmp_path_factory.mktemp("asked") / "model")
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_trained_model_answers_about_any_clip(name: str, trained: Path, capsys: Said) -> None:
+    """The miniature world's own, trained by the real command line, at one frame a second."""
+    folder = trained / "stage2" / "model"
+    assert ask(folder, clip(name), FIRST) == 0
+    said = capsys.readouterr()
+    seen = Answerer(folder).ask(clip(name), FIRST)
+    seconds = read_media(clip(name), FrameRule(size=tiny.SIDE)).seconds.tolist()
+    cost = budget(len(seconds), tiny.SETTINGS)
+    assert len(seconds) == {"bigbuckbunny": 6, "bikes": 10, "carphone_pristine": 4}[name]
+    assert said.out.splitlines()[0].startswith(f"answer:        {seen.answer}")
+    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in seen.selection.kept)
+    assert f"kept frames:   {cost.kept} of {len(seconds)}, at {kept}\n" in said.out
+    assert (
+        f"visual tokens: {cost.visual_tokens} ({cost.cones} cones, {cost.rods} rods; {256 * len(seconds)} at the "
+        "paper's 256 per frame)\n"
+    ) in said.out
+    assert "s to read and encode the video" in said.out
+    assert said.err == ""
+
+
+def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_path: Path, capsys: Said) -> None:
+    video = tmp_path / 'a"><script>\u2028 é.mp4'
+    video.symlink_to(clip("bikes"))
+    asked = ['</script> "quoted" \\ \u202e é 😀', FIRST]
+    assert ask(model, video, *asked, "--json", "--max-new-tokens", "5") == 0
+    said = capsys.readouterr()
+    told = parsed(said.out)
+    answerer = Answerer(model)
+    exact = [answerer.ask(video, question, 5) for question in asked]
+    assert told["video"] == str(video)
+    assert told["model"] == str(model)
+    assert [reply["question"] for reply in told["answers"]] == asked
+    assert told["frames"] == len(told["seconds"]) == 20
+    assert told["tokens"] == {
+        "DynFocus": budget(20, tiny.SETTINGS).visual_tokens,
+        "every patch": 5120,
+        "LLaMA-VID": 40,
+    }
+    for reply, answer in zip(told["answers"], exact, strict=True):
+        assert reply.keys() == {"question", "answer", "cut", "selection", "prompt_tokens", "timing"}
+        assert (reply["answer"], reply["cut"]) == (answer.answer, answer.cut)
+        assert reply["timing"]["reading"] >= 0
+        assert reply["timing"]["answering"] > 0
+        numbers = json.loads(json.dumps(asdict(answer.selection)))
+        assert told["seconds"] == numbers.pop("seconds")
+        assert reply["selection"] == numbers | {"visual_tokens": answer.selection.visual_tokens}
+    assert told["settings"]["samples"] == tiny.SETTINGS.samples
+    assert told["settings"]["frame_rule.fps"] == RULE.fps
+    assert (told["settings"]["device"], told["settings"]["max_new_tokens"]) == ("cpu", 5)
+    assert told["versions"] == versions()
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["swap"] is None
+    assert said.err == ""
+
+
+OTHERWISE = [
+    ({"encoder": "average_pooling"}, "no frame before others"),
+    ({"selector": "uniform"}, "the selector uniform"),
+    ({"kept_tokens": 256}, "the paper's score net"),
+]
+
+
+@pytest.mark.parametrize(("baseline", "why"), OTHERWISE)
+def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp_path: Path, capsys: Said) -> None:
+    settings = replace(tiny.SETTINGS, **baseline)
+    folder = written(settings, tmp_path / "model", replace(RULE, frames=4))
+    assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--swap") == 0
+    told = parsed(capsys.readouterr().out)
+    assert told["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
+    assert told["swap"]["changes"] is False
+    assert why in told["swap"]["why"]
+    assert ask(folder, clip("bikes"), FIRST) == 0
+    said = capsys.readouterr().out
+    assert ("kept frames:   all 4 alike" in said) == ("averaged patches" in said) == ("encoder" in baseline)
+
+
+def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "one.png"
+    Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
+    assert ask(model, path, FIRST, "--json") == 0
+    told = parsed(capsys.readouterr().out)
+    assert (told["frames"], told["seconds"]) == (1, [0.0])
+    assert told["answers"][0]["selection"]["kept"] == [0]
+
+
+def test_an_answer_without_a_word_is_told() -> None:
+    for words, line in (("", "answer:        (empty)"), ("two", "answer:        two")):
+        answer = Answer("how many", words, False, Selection((0.0,), (0,), 38, 2), 50, Timing(1.0, 1.0))
+        assert line in lines(answer)
+        assert ("answer" in facts(Path("v.mp4"), Path("m"), [answer], {}).details[0]) == (not words)
+
+
+def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
+    with counted() as calls:
+        assert ask(model, clip("bikes"), FIRST, SECOND, FIRST) == 0
+    assert calls["reader"] == 1
+    said = capsys.readouterr().out
+    assert said.count("answer: ") == 3
+    assert [line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("question:")] == [
+        *(FIRST, SECOND, FIRST)
+    ]
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_swap_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys: Said) -> None:
+    """With the paper's score net nothing; with one that reads the question, here some frames."""
+    folder = written(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
+    asked = ["star", "how many circles are there , two ?"]
+    assert ask(folder, clip("bikes"), *asked, "--swap", "--json") == 0
+    told = parsed(capsys.readouterr().out)
+    kept = [set(reply["selection"]["kept"]) for reply in told["answers"]]
+    assert told["swap"]["changes"] == (kept[0] != kept[1]) == reads
+    assert set(told["swap"]["every"]) == kept[0] & kept[1]
+    assert [set(some) for some in told["swap"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
+    assert ask(folder, clip("bikes"), *asked, "--swap") == 0
+    said = capsys.readouterr().out
+    if reads:
+        assert "the kept frames change with the question. The score net of this model reads the question" in said
+        some = told["swap"]["some"][0][0]
+        assert f"  also for 'star': {told['seconds'][some]:g} s" in said
+    else:
+        assert "no kept frame changes with the question. With the paper's score net none can" in said
+
+
+def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(tmp_path: Path, capsys: Said) -> None:
+    """Of a trained model nothing but the frames can be changed; sketches of fewer are not those of all."""
+    folder = written(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None))
+    args = [FIRST, "--json", "--cache", str(tmp_path / "cache")]
+    assert ask(folder, clip("bikes"), *args) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dynfocus: the question and its video of ")
+    assert "connector" not in said
+    found = re.search(r"makes it fit: frames (\d+)\.", said)
+    assert found is not None
+    fits = int(found[1])
+    assert ask(folder, clip("bikes"), *args, "--frames", str(fits + 1)) == 1
+    assert f"frames {fits}, " in capsys.readouterr().err
+    for count in (fits, 3):
+        assert ask(folder, clip("bikes"), *args, "--frames", str(count)) == 0
+        told = parsed(capsys.readouterr().out)
+        seconds = read_media(clip("bikes"), replace(RULE, fps=None, frames=count)).seconds.tolist()
+        assert (told["frames"], told["seconds"]) == (count, seconds)
+        assert told["settings"]["frame_rule.frames"] == count
+
+
+def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+    """What a user may get wrong, and what is said to it."""
+    text, page, folder = tmp_path / "text.mp4", tmp_path / "out.html", tmp_path / "folder.html"
+    drawing = tmp_path / "drawing.svg"
+    text.write_text("no video\n")
+    drawing.write_text("<svg/>")
+    folder.mkdir()
+    bikes = str(clip("bikes"))
+    return {
+        "no file": ([str(tmp_path / "none.mp4"), FIRST], "there is no file"),
+        "an address": (["https://a.example/v.mp4", FIRST], "a web address has to be fetched first"),
+        "videos": ([str(folder), FIRST], "folder.html, which is a folder. Needed: a video"),
+        "a drawing": ([str(drawing), FIRST], "drawing.svg cannot be read (there is no decoder for its video)"),
+        "a text": ([str(text), FIRST, "--report", str(page)], "cannot be read"),
+        "empty": ([bikes, FIRST, " \n"], "question 2, ' \\n'"),
+        "not text": ([bikes, "\udcff"], "in UTF-8"),
+        "too long": ([bikes, "star " * 600, "--report", str(page)], "the question and its video of"),
+        "no room": ([bikes, FIRST, "--max-new-tokens", "600"], "less 600 new tokens"),
+        "no frame": ([bikes, FIRST, "--frames", "0"], "frames=0"),
+        "no answer": ([bikes, FIRST, "--max-new-tokens", "0"], "at least 1"),
+        "alone": ([bikes, FIRST, "--swap"], "--swap with one question"),
+        "no model": ([bikes, FIRST, "--model", str(tmp_path)], "Run `make stage2` first"),
+        "no folder": ([bikes, FIRST, "--report", str(tmp_path / "none" / "out.html")], "folder does not exist"),
+        "a folder": ([bikes, FIRST, "--report", str(folder)], "which is a folder"),
+        "not a page": ([bikes, FIRST, "--report", str(text)], "ends in .html"),
+        "nowhere": ([bikes, FIRST, "--report", "/proc/out.html"], "cannot be written"),
+        "long name": ([bikes, FIRST, "--report", str(tmp_path / f"{'x' * 300}.html")], "cannot be written"),
+    }
+
+
+CASES = (
+    *("no file", "an address", "videos", "a drawing", "a text", "empty", "not text", "too long", "no room"),
+    *("no frame", "no answer", "alone", "no model", "no folder", "a folder", "not a page", "nowhere", "long name"),
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(case: str, model: Path, tmp_path: Path, capsys: Said) -> None:
+    cases = mistaken(tmp_path)
+    assert tuple(cases) == CASES
+    args, about = cases[case]
+    before = sorted(tmp_path.rglob("*"))
+    known = args if "--model" in args else [*args, "--model", str(model)]
+    with counted() as calls:
+        assert cli.main(["ask", *known, "--json"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("dynfocus: ")
+    assert said.err.count("\n") == 1
+    assert about in said.err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert calls["encoder"] == 0 or case in ("too long", "no room")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(model: Path, capsys: Said) -> None:
+    assert cli.main(["ask", str(clip("bikes")), FIRST, "--model", str(model), "--device", "cuda"]) == 1
+    assert "device cuda, of which torch sees none" in capsys.readouterr().err
+    assert cli.main(["ask", str(clip("bikes")), FIRST, "--model", str(model), "--device", "auto"]) == 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_a_cpu_does(model: Path, tmp_path: Path) -> None:
+    answerers = [Answerer(model), Answerer(model, device="auto"), Answerer(model, tmp_path / "cache", device="cuda")]
+    assert [one.model.device.type for one in answerers] == ["cpu", "cuda", "cuda"]
+    found = [one.ask(clip("bikes"), FIRST) for one in answerers]
+    assert found[1] == found[2]
+    assert (found[0].answer, found[0].selection.kept) == (found[1].answer, found[1].selection.kept)
+
+
+def test_a_process_of_its_own_prints_json_alone(model: Path, tmp_path: Path) -> None:
+    """Whatever libraries say, with a sketch to compute and a name that is no text."""
+    video = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"))
+    video.symlink_to(clip("carphone_pristine"))
+    command = [sys.executable, "-m", "dynfocus", "ask", str(video), FIRST, "--json"]
+    command += ["--model", str(model), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert parsed(done.stdout)["video"] == str(video)
+    assert done.stderr == ""

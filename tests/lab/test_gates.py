@@ -1,0 +1,47 @@
+"""The bars of the embedded world's runs."""
+
+import pytest
+
+from dynfocus.evals.score import summary
+from dynfocus.lab.gates import missed
+from dynfocus.records.predictions import Prediction
+
+GOOD = {"learned": (1.0, 1.0), "uniform": (0.5, 1.0), "random": (0.5, 1.0), "blind": (0.2, 0.2)}
+
+
+def metrics(shares: dict[str, tuple[float, float]], hit: float = 1.0) -> dict:
+    """Metrics of a run whose arms answer these shares of their detail and temporal questions rightly."""
+
+    def answered(arm: str, kind: str, type: str, share: float, hit: float | None) -> list[Prediction]:
+        rights = [float(n < 10 * share) for n in range(10)]
+        return [Prediction("1", "v", arm, "q", "a", "a", kind, type, right, (), hit, 85) for right in rights]
+
+    arms = {
+        arm: summary([*answered(arm, "detail", "color", d, hit), *answered(arm, "temporal", "last", t, None)])
+        for arm, (d, t) in shares.items()
+    }
+    return arms["learned"] | {"arms": arms}
+
+
+def test_a_good_run_reaches_every_bar() -> None:
+    assert missed(metrics(GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "hit", "said"),
+    [
+        ({"learned": (0.8, 1.0)}, 1.0, "accuracy on detail"),
+        ({"learned": (1.0, 0.6)}, 1.0, "accuracy on temporal"),
+        ({"learned": (0.7, 0.7)}, 1.0, "balanced accuracy"),
+        ({}, 0.9, "hit rate"),
+        ({"uniform": (0.8, 1.0)}, 1.0, "uniform"),
+        ({"random": (0.8, 1.0)}, 1.0, "random"),
+        ({"blind": (0.5, 0.5)}, 1.0, "blind"),
+    ],
+)
+def test_a_run_that_falls_short_is_told_where(change: dict, hit: float, said: str) -> None:
+    assert any(said in bar for bar in missed(metrics(GOOD | change, hit)))
+
+
+def test_a_run_without_its_arms_reaches_none() -> None:
+    assert "uniform, random" in missed(metrics({"learned": (1.0, 1.0), "blind": (0.2, 0.2)}))[0]

@@ -1,0 +1,118 @@
+"""Other ways to choose frames, at the same number of tokens."""
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dynfocus.errors import ConfigError
+from dynfocus.method.dpe import EventPrototypeSelector
+from dynfocus.method.selectors import (
+    SELECTORS,
+    FrameSelector,
+    OracleSelector,
+    RandomSelector,
+    UniformSelector,
+    build_selector,
+)
+from dynfocus.settings import ConnectorSettings
+from dynfocus.types import FrameSketch, SelectorInputs, stack_sketches
+
+
+def chosen(
+    kind: type[FrameSelector], frames: int, keep: int, relevant: Tensor | None = None, row: int = 0, more: int = 0
+) -> list[int]:
+    one = tiny.padded(tiny.sketch(frames, settings=tiny.SETTINGS), more)
+    focus = kind(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)(one, tiny.cues(one, [keep], row, 0, relevant))
+    assert focus.mask.all()
+    assert torch.equal(focus.pooled, one.pooled[:, focus.frames[0]])
+    assert torch.equal(focus.grains, one.grains[:, focus.frames[0]])
+    return focus.frames[0].tolist()
+
+
+@given(st.integers(1, 40), st.data(), st.sampled_from([UniformSelector, RandomSelector]), st.integers(0, 5))
+@settings(max_examples=60)
+def test_exactly_k_different_frames_in_time_order(
+    frames: int, data: st.DataObject, kind: type[FrameSelector], more: int
+) -> None:
+    keep = data.draw(st.integers(1, frames))
+    found = chosen(kind, frames, keep, more=more)
+    assert found == sorted(set(found))
+    assert len(found) == keep
+    assert max(found) < frames
+    assert found == chosen(kind, frames, keep)
+
+
+def test_uniform_takes_the_middles_of_equal_shares() -> None:
+    assert chosen(UniformSelector, 24, 3) == [4, 12, 20]
+    assert chosen(UniformSelector, 10, 4) == [1, 3, 6, 8]
+    assert chosen(UniformSelector, 7, 1) == [3]
+
+
+def test_random_is_keyed_by_the_row() -> None:
+    same = [chosen(RandomSelector, 30, 5, row=3) for _ in range(2)]
+    assert same[0] == same[1]
+    assert len({tuple(chosen(RandomSelector, 30, 5, row=row)) for row in range(6)}) == 6
+
+
+def test_random_frames_are_all_alike_likely() -> None:
+    counts = torch.zeros(10)
+    for row in range(400):
+        counts[chosen(RandomSelector, 10, 3, row=row)] += 1
+    assert (counts - 120).abs().max() < 5 * (400 * 0.3 * 0.7) ** 0.5
+
+
+def test_oracle_takes_one_of_each_event_first_then_more_then_uniform() -> None:
+    relevant = torch.zeros(1, 20, dtype=torch.bool)
+    relevant[0, [3, 4, 5, 11, 12]] = True
+    assert chosen(OracleSelector, 20, 1, relevant) == [3]
+    assert chosen(OracleSelector, 20, 2, relevant) == [3, 11]
+    assert set(chosen(OracleSelector, 20, 4, relevant)) < {3, 4, 5, 11, 12}
+    assert set(chosen(OracleSelector, 20, 8, relevant)) > {3, 4, 5, 11, 12}
+
+
+def test_oracle_without_relevant_frames_is_uniform_and_without_knowledge_an_error() -> None:
+    nothing = torch.zeros(1, 20, dtype=torch.bool)
+    assert chosen(OracleSelector, 20, 4, nothing) == chosen(UniformSelector, 20, 4)
+    with pytest.raises(ConfigError, match="oracle"):
+        chosen(OracleSelector, 20, 4, None)
+
+
+@pytest.mark.parametrize("name", ["uniform", "random", "oracle", "dpe"])
+def test_all_selectors_answer_the_same_call(name: str) -> None:
+    both = stack_sketches([tiny.sketch(4), tiny.sketch(12, seed=2)])
+    relevant = torch.zeros(2, 12, dtype=torch.bool)
+    focus = build_selector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH).__class__  # the default
+    assert focus is EventPrototypeSelector
+    chooser = build_selector(
+        ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), tiny.WIDTH, tiny.TEXT_WIDTH
+    )
+    found = chooser(both, tiny.cues(both, [1, 3], relevant=relevant))
+    assert found.kept(12).sum(1).tolist() == [1, 3]
+    assert not found.kept(12)[0, 4:].any()
+
+
+def test_selectors_are_found_by_dotted_path() -> None:
+    made = build_selector(
+        ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": "dynfocus.method.selectors.UniformSelector"}), 16, 8
+    )
+    assert isinstance(made, UniformSelector)
+
+
+@pytest.mark.parametrize("name", ["best", "no_such_module.Selector", "dynfocus.method.selectors.NoSuch", ""])
+def test_unknown_selectors_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"selector .*one of dpe, uniform"):
+        build_selector(ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), 16, 8)
+
+
+def test_a_selector_of_ones_own_needs_only_rank() -> None:
+    class Last(FrameSelector):
+        def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
+            return torch.arange(sketch.mask.shape[1]).float().expand(sketch.mask.shape)
+
+    assert chosen(Last, 9, 3, more=2) == [6, 7, 8]
+    assert "last" not in SELECTORS
+    with pytest.raises(NotImplementedError, match=r"FrameSelector\.rank"):
+        chosen(FrameSelector, 9, 3)

@@ -1,0 +1,171 @@
+"""The bench of training steps, at tiny sizes: its operations as torch counts them, and every number of its rows."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes
+import pytest
+import tiny
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig
+
+from dynfocus.cli import main
+from dynfocus.plan import TOWERS, Training, memory, prompt_tokens
+from dynfocus.plan.cards import GIB
+from dynfocus.plan.flops import StepFlops, step_flops
+from dynfocus.settings import ConnectorSettings
+from perf import training as measured
+from perf.lesson import Lesson, Shapes
+from perf.peaks import data_sheet, peak_rate
+from perf.run import append
+from perf.training import case, heading, line, measure_training
+
+CPU = torch.device("cpu")
+FRAMES, QUESTION = 20, 8
+TINY = Training(rows=2, text=10, answer=4, rank=4, accumulate=1)
+
+
+def shapes(hidden: int = 64, layers: int = 3) -> Shapes:
+    parts = tiny.configs()
+    text = {"hidden_size": hidden, "intermediate_size": 176, "num_hidden_layers": layers, "num_attention_heads": 4}
+    return Shapes(
+        InstructBlipVisionConfig(**parts["vision_config"]),
+        InstructBlipQFormerConfig(**parts["qformer_config"]),
+        LlamaConfig(**{**parts["text_config"], **text, "num_key_value_heads": 2}),
+    )
+
+
+def lesson(train: Any, **changed: Any) -> Lesson:
+    how = replace(TINY, train=train, **{"checkpointing": False, "precision": "32", **changed})
+    return Lesson(FRAMES, tiny.SETTINGS, how, shapes(), CPU, "eager", QUESTION)
+
+
+def of_formula(one: Lesson) -> StepFlops:
+    return step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers, QUESTION)
+
+
+def counted(work: Callable[[], object]) -> dict[str, int]:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
+
+
+@pytest.mark.parametrize("train", ["stage1", "stage2", "lora"])
+def test_the_operations_of_a_step_are_those_that_torch_counts(train: Any) -> None:
+    one = lesson(train)
+    one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
+    one.model.instruction.encoder.set_attn_implementation("eager")
+    found = of_formula(one)
+    parts = counted(lambda: one.loss().backward())
+    connecting = counted(lambda: one.model.connect(one.batch).tokens.sum().backward())
+    assert parts["DynFocusModel.vision"] == found.vision
+    assert parts["DynFocusModel.instruction"] == found.instruction
+    language = found.layers + found.adapters + found.attention + found.head
+    assert parts["Global"] - connecting["Global"] == pytest.approx(language, rel=0.002)  # angles of positions aside
+    assert parts["Global"] == pytest.approx(found.total, rel=0.1)
+    assert language > 0.5 * found.total
+    assert (found.adapters > 0) == (train == "lora")
+
+
+def test_a_frozen_seven_billion_takes_four_operations_a_weight_and_token() -> None:
+    settings, training = ConnectorSettings(), Training("stage1", accumulate=1)
+    tokens = prompt_tokens(32, settings, training)
+    found = step_flops(32, settings, training, TOWERS)
+    assert found.layers == 4 * tokens * (6_738_415_616 - 2 * 32000 * 4096 - 65 * 4096)
+    whole = step_flops(32, settings, replace(training, train="stage2"), TOWERS)
+    assert whole.layers == found.layers // 2 * 3
+    assert whole.head == found.head // 2 * 3
+    assert whole.vision == found.vision
+    twice = step_flops(32, settings, replace(training, rows=2), TOWERS)
+    assert asdict(twice) == {name: 2 * count for name, count in asdict(found).items()}
+
+
+def test_shapes_are_those_that_the_plan_counts() -> None:
+    found = Shapes().towers
+    assert (found.vision, found.instruction, found.language.weights) == (
+        *(TOWERS.vision, TOWERS.instruction, TOWERS.language.weights),
+    )
+
+
+@pytest.mark.parametrize(("train", "precision"), [("stage1", "32"), ("lora", "bf16-mixed"), ("qlora", "bf16-mixed")])
+def test_a_row_says_all_of_a_step(train: Any, precision: Any, tmp_path: Path) -> None:
+    how = replace(TINY, train=train, precision=precision)
+    row = measure_training(FRAMES, tiny.SETTINGS, how, shapes(), CPU, repeats=2)
+    append(tmp_path / "rows.jsonl", [row])
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == row
+    assert row["tokens"] == 2 * prompt_tokens(FRAMES, tiny.SETTINGS, how)
+    assert row["flops"] == sum(row["flops_parts"].values())
+    above_zero = ("seconds", "tokens_per_second", "flops", "mfu", "peak_flops", "planned_bytes", "trained", "loss")
+    assert all(0 < row[name] < float("inf") for name in above_zero)
+    assert row["seconds"] <= row["seconds_median"]
+    assert row["mfu"] == pytest.approx(row["flops"] / row["seconds_median"] / row["peak_flops"])
+    assert row["peak_bytes"] is None  # nothing counts what tensors hold on a CPU
+    assert len(line(row)) == len(heading().splitlines()[0])
+
+
+def test_a_lesson_trains_what_its_stage_trains() -> None:
+    for train, learned in (("stage1", {"connector"}), ("qlora", {"connector", "language_model"})):
+        one = lesson(train, precision="bf16-mixed", checkpointing=True)
+        assert {n.split(".")[0] for n, w in one.model.named_parameters() if w.requires_grad} == learned
+        assert {w.dtype for w in one.weights} == {torch.float32}
+        assert next(one.model.vision.parameters()).dtype == torch.bfloat16
+        packed = [name for name, part in one.model.named_modules() if isinstance(part, bitsandbytes.nn.Linear4bit)]
+        assert len(packed) == (3 * 7 if train == "qlora" else 0)
+        assert all(part.weight.dtype == torch.uint8 for part in map(one.model.get_submodule, packed))
+        before = [weight.detach().clone() for weight in one.weights]
+        one.step()
+        still = [torch.equal(weight, old) for weight, old in zip(one.weights, before, strict=True)]
+        assert sum(still) < len(still) / 2  # the first factors of adapters, as the second ones are zero
+
+
+@pytest.mark.parametrize("train", ["stage1", "lora", "qlora"])
+def test_the_readme_says_what_is_known_beforehand(train: Any) -> None:
+    settings, training = ConnectorSettings(), Training(train, accumulate=1)
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{train}` |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[4] == f"{step_flops(32, settings, training, TOWERS).total / 1e12:.1f}"
+    assert cells[6] == f"{memory(32, settings, training, overhead=0).total / GIB:.2f}"
+    assert f"a prompt of {prompt_tokens(32, settings, training)} tokens" in text
+
+
+def test_activations_are_kept_or_computed_again() -> None:
+    def runs(checkpointing: bool) -> int:
+        one, seen = lesson("stage1", checkpointing=checkpointing), []
+        layer = one.model.language_model.get_decoder().layers[0]
+        layer.mlp.register_forward_pre_hook(lambda *_: seen.append(1))
+        one.step()
+        return len(seen)
+
+    assert (runs(False), runs(True)) == (1, 2)
+
+
+def test_peaks_are_the_data_sheets_or_measured() -> None:
+    assert data_sheet("NVIDIA H200") == data_sheet("NVIDIA H100 80GB HBM3") == 989e12
+    assert data_sheet("NVIDIA A100-SXM4-80GB") == 312e12
+    assert data_sheet("NVIDIA H100 PCIe") < 989e12  # type: ignore[operator]
+    assert data_sheet("NVIDIA GeForce RTX 4090") == 165e12
+    assert data_sheet("NVIDIA T4") is None
+    rate, known = peak_rate(CPU, torch.float32, measured.Sizes(64, 8, 64))
+    assert known == "measured"
+    assert rate > 0
+
+
+def test_a_gpu_that_is_too_small_is_said_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 << 30, 12 << 30))
+    monkeypatch.setattr(measured, "measure_training", lambda *_: pytest.fail("it was tried"))  # as it takes 18 GiB
+    said: list[str] = []
+    assert not list(case(32, ConnectorSettings(), Training("lora", accumulate=1), CPU, said.append))
+    assert "lora of 1 x 32 frames is left out" in said[0]
+    assert "12.0 are" in said[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["bench", "--training", "--out", str(tmp_path / "rows.jsonl")]) == 1
+    assert "machine without a GPU" in capsys.readouterr().err
+    assert not (tmp_path / "rows.jsonl").exists()

@@ -1,0 +1,24 @@
+"""Conversations read all at once and without an index: what the lazy way is held against."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from dynfocus.data.annotations.conversations import NEEDS, conversation
+from dynfocus.data.annotations.parse import Reading, piece, row_or_error
+from dynfocus.data.annotations.scan import scan
+from dynfocus.data.annotations.sources import Source
+from dynfocus.records.rows import Row
+
+
+def read_row(value: Any, index: int, path: Path) -> Row:
+    """The row of one element of the file ``path``, whatever the JSON holds there; raises DataError."""
+    source = Source(path.name, path.name)
+    return row_or_error(lambda: piece(conversation(value, Reading(source)), index, source, 0), index, str(path), NEEDS)
+
+
+def read_conversations(path: Path) -> list[Row]:
+    """All rows of a file at once; raises DataError if it is absent or no such list, or a row does not fit."""
+    (file,) = Source(Path(path).name, Path(path).name).files(Path(path).parent)
+    with closing(scan("list", file)) as found:
+        return [read_row(value, index, file) for index, (_, _, value) in enumerate(found)]

@@ -1,0 +1,87 @@
+"""A miniature of the embedded world for the real command line: its settings, and a finger on Ctrl-C."""
+
+import signal
+import time
+from pathlib import Path
+
+from lightning import Callback, LightningModule, Trainer
+
+from dynfocus.cli import main
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "lightning_configs"
+
+SMALL = """
+model:
+  encoders: {place}/towers/encoders
+  language_model: {place}/towers/language
+  connector:
+    events: 5
+    keep: 0.6
+    neighbours: 3
+    spatial_prototypes: [6, 3]
+    spatial_neighbours: [4, 2]
+    samples: 20
+  frame_rule:
+    size: 24
+data:
+  init_args:
+    root: {place}/data
+    sketch_cache: {place}/sketches
+    index: {place}/index
+    videos: 8
+    val: 2
+    test: 2
+    batch_size: 4
+    check: false
+trainer:
+  enable_progress_bar: false
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args:
+        dirpath: ${{trainer.default_root_dir}}/checkpoints
+        save_last: true
+        save_top_k: 0
+        every_n_train_steps: 2
+    - class_path: callbacks.export.Export
+      init_args:
+        what: {what}
+    - class_path: callbacks.predictions.Predictions
+"""
+
+
+def arguments(place: Path, verb: str, stage: str, run: Path, *more: str) -> list[str]:
+    overlay = run.with_name(f"{run.name}.yaml")
+    overlay.parent.mkdir(parents=True, exist_ok=True)
+    what = "projectors" if stage == "stage1" else "model"
+    overlay.write_text(SMALL.format(place=place, what=what))
+    recipe = ("stage2", "posttune") if stage == "posttune" else (stage,)
+    configs = [*(CONFIGS / f"{name}.yaml" for name in (*recipe, "world")), overlay]
+    flags = [part for config in configs for part in ("--config", str(config))]
+    return [verb, *flags, "--trainer.default_root_dir", str(run), *more]
+
+
+def call(place: Path, verb: str, stage: str, run: Path, *more: str) -> int:
+    return main(arguments(place, verb, stage, run, *more))
+
+
+class StopOnce(Callback):
+    """Press Ctrl-C after the fifth step, the first time."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if trainer.global_step == 5 and not self.mark.exists():
+            self.mark.touch()
+            self.stop()
+
+    def stop(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class WaitOnce(StopOnce):
+    """Leave another process a minute to do so."""
+
+    def stop(self) -> None:
+        time.sleep(60)

@@ -1,0 +1,108 @@
+"""Post-tuning, LoRA and QLoRA from training to an answer, through the real command line on a miniature world."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_world import CONFIGS, call
+
+from dynfocus.cli import main
+
+BRIEF = ("--trainer.max_steps", "3", "--model.lr", "1e-2", "--trainer.limit_val_batches", "0")
+RANK = ("--model.lora.rank", "4", "--model.lora.alpha", "8")
+QUESTION = "what color is the star"
+
+
+def asked(model: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    video = place / "data" / "videos" / "test_000000.mp4"
+    assert main(["ask", str(video), QUESTION, "--model", str(model)]) == 0
+    said, _, _ = capsys.readouterr().out.partition("time:")  # which differs
+    return said
+
+
+@pytest.fixture(scope="module", params=["lora", "qlora"])
+def tuned(request: pytest.FixtureRequest, place: Path, trained: Path) -> Path:
+    """A run with adapters, trained and tested."""
+    run = place / "recipes" / request.param
+    more = ("--config", str(CONFIGS / f"{request.param}.yaml"), *RANK, *BRIEF)
+    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
+    assert call(place, "fit", "stage2", run, *more, *start) == 0
+    assert call(place, "test", "stage2", run, *more) == 0
+    return run
+
+
+def test_adapters_from_training_to_an_answer(
+    tuned: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = torch.load(tuned / "checkpoints" / "last.ckpt", weights_only=True)
+    names = held["state_dict"]
+    assert all(name.startswith("model.connector.") or ".lora_" in name for name in names)
+    learned = {name: tensor for name, tensor in names.items() if "lora_B" in name}
+    assert learned
+    assert all(tensor.any() for tensor in learned.values())  # they begin as zeros
+    assert len(held["optimizer_states"][0]["state"]) == len(names)
+    assert json.loads((tuned / "metrics.json").read_text())["n"] == 2 * 8
+    said = asked(tuned / "model", place, capsys)
+    merged = tmp_path / "merged"
+    assert main(["export", str(tuned / "model"), str(merged), "--merge"]) == 0
+    assert asked(merged, place, capsys) == said
+
+
+def test_post_tuning_goes_on_from_adapters(
+    tuned: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "posttune"
+    assert call(place, "fit", "posttune", run, *BRIEF, "--model.init_from", str(tuned / "model")) == 0
+    old, new = (
+        load_file(place / "adapter" / "adapter_model.safetensors") for place in (tuned / "model", run / "model")
+    )
+    assert old.keys() == new.keys()
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+    assert asked(run / "model", place, capsys)
+
+
+def test_post_tuning_starts_from_stage_2(place: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained / "posttune"  # beside stage2, where its config looks
+    assert call(place, "fit", "posttune", run, *BRIEF) == 0
+    assert call(place, "test", "posttune", run, *BRIEF) == 0
+    old, new = (load_file(trained / stage / "model" / "model.safetensors") for stage in ("stage2", "posttune"))
+    still = {name.split(".")[0] for name in old if torch.equal(old[name], new[name])}
+    assert {"vision", "instruction"} <= still
+    moved = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+    assert moved == {"connector", "language_model"}
+    assert json.loads((run / "metrics.json").read_text())["n"] == 2 * 8
+    assert asked(run / "model", place, capsys)
+
+
+def test_an_optimizer_in_eight_bits(place: Path, trained: Path, tmp_path: Path) -> None:
+    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
+    assert call(place, "fit", "stage2", tmp_path / "run", *BRIEF, *start, "--model.optimizer", "adamw8bit") == 0
+    held = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    states = held["optimizer_states"][0]["state"].values()
+    assert all("__bnb_optimizer_quant_state__" in state for state in states)  # bitsandbytes' own name
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--config", str(CONFIGS / "lora.yaml")), "lora of rank 64"),
+        (("--model.quantize", "nf4"), "weights of 4 bits cannot be trained"),
+        (("--model.attention", "flash_attention_2"), "flash-attn"),
+        (("--model.shard_towers", "true"), "shard_towers where nothing is sharded"),
+        (("--model.init_from", "TOWER"), "of the architecture 'llama'"),
+        (("--trainer.strategy", "fsdp"), "GPU"),
+    ],
+)
+def test_post_tuning_that_cannot_be_costs_one_sentence(
+    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+) -> None:
+    start = ("--model.init_from", str(trained / "stage2" / "model"))
+    tower = str(place / "towers" / "language")
+    assert call(place, "fit", "posttune", tmp_path / "run", *start, *(tower if m == "TOWER" else m for m in more)) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("dynfocus: ")
+    assert said in message
+    assert not (tmp_path / "run").exists()
