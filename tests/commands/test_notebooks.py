@@ -51,7 +51,7 @@ def test_every_equation_has_its_heading_and_a_function_that_names_it() -> None:
     told = set()
     for source in code(NOTEBOOKS[0]):
         for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dynfocus.nn"):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dynfocus.method"):
                 module = import_module(str(node.module))
                 told |= {n for alias in node.names for n in equations(getattr(module, alias.name).__doc__ or "")}
     assert told == set(range(1, 12))

@@ -104,8 +104,8 @@ def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, i
 
 def held_in_blocks(block: int, *asked: Any) -> tuple[int, int]:
     with pytest.MonkeyPatch.context() as patch, freed_at_once():
-        for room in ("cluster", "encode", "sketch"):
-            patch.setattr(f"dynfocus.nn.{room}.BLOCK", block)
+        for module in ("cluster", "cce", "sketch"):
+            patch.setattr(f"dynfocus.method.{module}.BLOCK", block)
         return held(*asked)
 
 
