@@ -22,6 +22,7 @@ from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.records.atomic import atomic_write, write_text
 from dynfocus.records.skipped import QUARANTINE
 from dynfocus.train.module import DynFocusModule
+from dynfocus.train.old_paths import accept_old_paths
 
 LINKED = (
     *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
@@ -179,6 +180,7 @@ def a_new_run(folder: Path) -> Iterator[None]:
 def run(args: list[str] | None, verbs: type[Experiment] = Experiment) -> Experiment:
     """Run one of LightningCLI's verbs; raises ConfigError for settings that do not parse or lead nowhere."""
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    accept_old_paths()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     messages = getLogger("lightning.pytorch.utilities.rank_zero")
