@@ -1,1 +1,1 @@
-"""Observers of training: they watch, log and write, and change nothing."""
+"""Watch training, log and write what happens, and change nothing."""

@@ -1,4 +1,4 @@
-"""What the model says beside what it should have said, as text, and a run's settings beside its scores."""
+"""Log sample answers beside the true ones as text, and a run's settings beside its scores."""
 
 import re
 from collections.abc import Mapping
@@ -9,17 +9,26 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from callbacks.observer import gathered
+from callbacks.observer import gather_objects
 from dynfocus.errors import ConfigError
-from dynfocus.evals.score import summary
+from dynfocus.evals.accuracy import summarize
 from dynfocus.records.predictions import Prediction
 
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~!]")  # what Markdown, its tables or HTML would take for more than a letter
-LONGEST = 200  # letters of a text in the table
+MAX_LETTERS = 200  # of a text in the table
 SCORES = ("balanced", "detail", "temporal", "hit_rate")
 FINAL = ("train/loss", *(f"{phase}/{score}" for phase in ("val", "test") for score in SCORES))
-TOLD = ("batch_size", "global_batch", "seed", "weights")  # of the data module, beside all of the model's settings
-LEFT_OUT = ("activation_checkpointing", "arms", "attention")  # how it runs; TensorBoard shows the first names alone
+DATA_SETTINGS = (
+    "batch_size",
+    "global_batch",
+    "seed",
+    "weights",
+)  # of the data module, beside all of the model's settings
+HIDDEN_SETTINGS = (
+    "activation_checkpointing",
+    "arms",
+    "attention",
+)  # how it runs; TensorBoard shows the first names alone
 
 
 class Answers(Callback):
@@ -39,98 +48,103 @@ class Answers(Callback):
         if rows < 1:
             raise ConfigError(f"rows = {rows}", "at least 1", "Raise it, or leave callbacks.answers.Answers out.")
         self.rows = rows
-        self.met: list[Prediction] = []
+        self.predictions: list[Prediction] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.announce(trainer, pl_module)
+        self.log_settings(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.met = []
+        self.predictions = []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self.met += outputs
+        self.predictions += outputs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self.show(trainer, "val")
+            self.log_sample(trainer, "val")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.conclude(trainer, {key: float(value) for key, value in trainer.callback_metrics.items() if key in FINAL})
+        self.log_final_scores(
+            trainer, {key: float(value) for key, value in trainer.callback_metrics.items() if key in FINAL}
+        )
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.announce(trainer, pl_module)
-        self.met = []
+        self.log_settings(trainer, pl_module)
+        self.predictions = []
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self.met += [one for one in outputs if one.arm == outputs[0].arm]
+        self.predictions += [one for one in outputs if one.arm == outputs[0].arm]
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if every := [one for part in gathered(trainer, self.met) for one in part]:
-            told = summary(every)
-            scores = told["accuracy_by_kind"] | {name: told[name] for name in ("balanced", "hit_rate")}
-            self.conclude(trainer, {f"test/{name}": scores[name] for name in SCORES if scores.get(name) is not None})
-        self.show(trainer, "test")
+        if predictions := [one for part in gather_objects(trainer, self.predictions) for one in part]:
+            results = summarize(predictions)
+            scores = results["accuracy_by_kind"] | {name: results[name] for name in ("balanced", "hit_rate")}
+            self.log_final_scores(
+                trainer, {f"test/{name}": scores[name] for name in SCORES if scores.get(name) is not None}
+            )
+        self.log_sample(trainer, "test")
 
-    def show(self, trainer: Trainer, phase: str) -> None:
-        """Write the sample down."""
-        if not self.met or not trainer.is_global_zero:
+    def log_sample(self, trainer: Trainer, phase: str) -> None:
+        """Log the sample of answers to TensorBoard."""
+        if not self.predictions or not trainer.is_global_zero:
             return
-        # The same rows every time, of many videos: those of one often stand side by side.
-        chosen = sorted(np.random.default_rng(0).permutation(len(self.met))[: self.rows].tolist())
-        told = table([self.met[place] for place in chosen])
+        # The same rows every time, spread over the videos: rows of one video often stand side by side.
+        rows = sorted(np.random.default_rng(0).permutation(len(self.predictions))[: self.rows].tolist())
+        text = format_table([self.predictions[place] for place in rows])
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text(f"answers/{phase}/samples", told, trainer.global_step)
+                logger.experiment.add_text(f"answers/{phase}/samples", text, trainer.global_step)
 
-    def announce(self, trainer: Trainer, module: LightningModule) -> None:
-        """Tell TensorBoard the settings, and under which names scores will come: it reads what comes first alone."""
+    def log_settings(self, trainer: Trainer, module: LightningModule) -> None:
+        """Log the settings, and the names of later scores, before any score: TensorBoard reads only the first ones."""
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        given = {key: value for key, value in module.hparams.items() if key not in LEFT_OUT}
-        told = flat(given | {"data": {key: getattr(data, key, None) for key in TOLD}})
+        model_settings = {key: value for key, value in module.hparams.items() if key not in HIDDEN_SETTINGS}
+        settings = flatten_settings(model_settings | {"data": {key: getattr(data, key, None) for key in DATA_SETTINGS}})
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for part in hparams(told, {f"final/{name}": 0.0 for name in FINAL}):
+                for part in hparams(settings, {f"final/{name}": 0.0 for name in FINAL}):
                     logger.experiment._get_file_writer().add_summary(part)
 
-    def conclude(self, trainer: Trainer, scores: Mapping[str, float]) -> None:
-        """Write down the last scores."""
+    def log_final_scores(self, trainer: Trainer, scores: Mapping[str, float]) -> None:
+        """Log the last scores."""
         if not trainer.is_global_zero or trainer.interrupted:
             return
         for logger in trainer.loggers:
             logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, trainer.global_step)
 
 
-def table(predictions: list[Prediction]) -> str:
-    """Predictions as a table in Markdown."""
+def format_table(predictions: list[Prediction]) -> str:
+    """Format predictions as a table in Markdown."""
     lines = ["| question | answer | truth | kept frames | video |", "|---|---|---|---|---|"]
     for one in predictions:
         # No column of its own: TensorBoard breaks words in narrow ones.
-        answer = f"{'right' if one.correct else '**wrong**'}: {escaped(one.answer)}"
+        answer = f"{'right' if one.correct else '**wrong**'}: {escape_markdown(one.answer)}"
         kept = ", ".join(map(str, one.kept)) or "none"
-        lines.append(f"| {escaped(one.question)} | {answer} | {escaped(one.truth)} | {kept} | {escaped(one.video)} |")
+        question, truth, video = map(escape_markdown, (one.question, one.truth, one.video))
+        lines.append(f"| {question} | {answer} | {truth} | {kept} | {video} |")
     return "\n".join(lines)
 
 
-def escaped(text: str) -> str:
-    """Text in one line that Markdown shows letter by letter, cut where it is long."""
+def escape_markdown(text: str) -> str:
+    """Escape text so that Markdown shows it as it is, in one line, cut where it is long."""
     line = " ".join(text.split())
-    line = line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
-    return MARKUP.sub(lambda found: f"&#{ord(found[0])};", line) or "(nothing)"
+    line = line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 3] + "..."
+    return MARKUP.sub(lambda match: f"&#{ord(match[0])};", line) or "(nothing)"
 
 
-def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, int | float | str]:
-    """Those settings that are set, by their paths, such as ``connector/events``; what is no number is text."""
-    told: dict[str, int | float | str] = {}
+def flatten_settings(settings: Mapping[str, Any], before: str = "") -> dict[str, int | float | str]:
+    """Flatten the settings that are not None to paths such as ``connector/events``; all but numbers become text."""
+    flat: dict[str, int | float | str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            told |= flat(value, f"{before}{key}/")
+            flat |= flatten_settings(value, f"{before}{key}/")
         elif value is not None:
             number = isinstance(value, int | float) and not isinstance(value, bool)  # TensorBoard would show 1.0
-            told[before + key] = value if number else str(value)
-    return told
+            flat[before + key] = value if number else str(value)
+    return flat

@@ -1,4 +1,4 @@
-"""What a stage leaves for the next: the projectors after stage 1, the whole model after the others."""
+"""Write what a stage leaves for the next: the projectors after stage 1, the whole model after the others."""
 
 import json
 import time
@@ -22,14 +22,14 @@ class Export(Callback):
 
     def __init__(self, what: Literal["projectors", "model"], dirpath: Path | None = None) -> None:
         self.what, self.dirpath = what, dirpath
-        self.before, self.started = 0.0, time.monotonic()
+        self.before, self.start = 0.0, time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.monotonic()
+        self.start = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        return self.before + time.monotonic() - self.started
+        return self.before + time.monotonic() - self.start
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds}

@@ -1,4 +1,4 @@
-"""Whether the selector lives: how its scores lie, what its noise tries out, what its gradient says."""
+"""Log how well the selector learns: its scores, what its noise explores, its gradient; warn of a collapse."""
 
 from functools import partial
 from itertools import islice
@@ -11,50 +11,50 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.hooks import RemovableHandle
 
-from callbacks.observer import Observer, added, gathered
-from dynfocus.method.diagnostics import choosing, chosen, measures, overhear
+from callbacks.observer import Observer, add_by_name, gather_objects
+from dynfocus.method.diagnostics import has_choice, measure_selector, one_hot_choice, report_gradient
 from dynfocus.types import Batch, Focus, FrameSketch, SelectorInputs
 
-LOOKS = 64  # videos with a choice, before it is said that the choice does not hang on what they show
-CHANCE = 1e-6  # what is less probable has not come about by chance
+MIN_VIDEOS = 64  # with a choice, before a warning that the choice does not depend on the videos
+MAX_CHANCE = 1e-6  # what is less probable is not put down to chance
 
 
 class SelectorHealth(Observer):
-    """Log how the learned selector fares as ``dpe/<phase>/<name>``, phase train, val or test, and warn of a collapse.
+    """Log numbers of the learned selector as ``dpe/<phase>/<name>``, phase train, val or test; warn of a collapse.
 
-    ``entropy`` and ``score_spread`` of the scores; ``hit_rate`` where it is known which frames a question needs;
-    ``most_kept``: videos have their events in a row, and of all places in it, in what share of the videos is the one
-    kept that is kept most often? In training also ``soft_hard_gap``, ``never_kept`` and ``gradient_snr``. What each is,
-    `dynfocus.method.diagnostics` says. They are means over the videos where there is something to choose (K' < L');
-    what nowhere means anything has no tag. A video counts as often as it is shown. Selectors without scores are
-    not observed, nor are a test's other arms.
+    ``entropy`` and ``score_spread`` of the scores; ``hit_rate`` where it is known which frames a question needs; and
+    ``most_kept``, the share of videos that keep the event number which is kept most often (events are numbered in time
+    order). In training also ``soft_hard_gap``, ``never_kept`` and ``gradient_snr``. `dynfocus.method.diagnostics`
+    defines each. They are means over the videos with a choice (K' < L'); a number that has no meaning for any video
+    has no tag. A video counts as often as it is shown. Selectors without scores are not observed, nor are a test's
+    other arms.
 
-    It warns once if the scores of all videos are constant, or if the same place was kept in many different ones.
+    It warns once if the scores of all videos are constant, or if many different videos kept the same event number.
     """
 
     def __init__(self) -> None:
         self.handle: RemovableHandle | None = None
-        # Of each video, numbers side by side. A rehearsal or a probe may call the selector as well: what counts is the
-        # last call before a batch ends.
+        # Numbers of each video. A rehearsal or a probe may call the selector as well, so the last call before a batch
+        # ends is the one that counts.
         self.last: dict[str, Tensor] = {}
         self.sums: dict[str, dict[str, Tensor]] = {}
-        self.judged: dict[str, list[float]] = {}
-        self.shown: set[tuple[Any, ...]] = set()  # videos since it was last judged which places are kept
-        self.warned = False
+        self.since_check: dict[str, list[float]] = {}
+        self.videos_shown: set[tuple[Any, ...]] = set()  # since the last check of which places are kept
+        self.has_warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.watch(pl_module)
+        self.hook_selector(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.watch(pl_module)
+        self.hook_selector(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.watch(pl_module)
+        self.hook_selector(pl_module)
 
-    def watch(self, pl_module: Any) -> None:
+    def hook_selector(self, pl_module: Any) -> None:
         select = getattr(pl_module.model.connector, "select", None)
         if self.handle is None and select is not None:
-            self.handle = select.register_forward_hook(self.note)
+            self.handle = select.register_forward_hook(self.record_call)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.handle is not None:
@@ -62,75 +62,79 @@ class SelectorHealth(Observer):
         self.handle, self.last, self.sums = None, {}, {}
 
     @torch.no_grad()
-    def note(self, select: nn.Module, given: tuple[FrameSketch, SelectorInputs], focus: Focus) -> None:
-        found = measures(focus, given[1].relevant)
+    def record_call(self, select: nn.Module, inputs: tuple[FrameSketch, SelectorInputs], focus: Focus) -> None:
+        metrics = measure_selector(focus, inputs[1].relevant)
         self.last = last = {
-            name: torch.stack([value * known, known.float()], -1) for name, (value, known) in found.items()
+            name: torch.stack([value * is_known, is_known.float()], -1) for name, (value, is_known) in metrics.items()
         }
-        if focus.events is None or not found:
+        if focus.events is None or not metrics:
             return
-        free = choosing(focus)[:, None]
-        last["kept"], last["met"] = chosen(focus).any(1) & free, focus.events.mask & free
+        free = has_choice(focus)[:, None]
+        last["kept"], last["met"] = one_hot_choice(focus).any(1) & free, focus.events.mask & free
         if focus.mixture is not None and focus.mixture.requires_grad:
-            overhear(focus.mixture, partial(last.__setitem__, "gradient_snr"))
+            report_gradient(focus.mixture, partial(last.__setitem__, "gradient_snr"))
 
-    def see(self, phase: str, pl_module: Any, batch: Batch) -> None:
+    def update(self, phase: str, pl_module: Any, batch: Batch) -> None:
         last, self.last = self.last, {}
         sums = self.sums.setdefault(phase, {})
         if "kept" in last:
-            fresh = self.fresh(batch)[:, None]
-            last |= {f"first_{name}": last[name] & fresh for name in ("kept", "met")}
+            is_first = self.first_showings(batch)[:, None]
+            last |= {f"first_{name}": last[name] & is_first for name in ("kept", "met")}
         # In training no row is repeated, and blank ones have nothing to choose.
-        counts = None if phase == "train" else slots_of(batch, [row is not None for row in batch.records])[:, None]
+        counts = None if phase == "train" else mask_slots(batch, [row is not None for row in batch.records])[:, None]
         for name, values in last.items():
             total = (values if counts is None else values * counts).sum(0, dtype=torch.float)
-            sums[name] = plus(sums[name], total) if name in sums else total
+            sums[name] = add_padded(sums[name], total) if name in sums else total
 
-    def tell(self, phase: str, trainer: Trainer) -> dict[str, float]:
-        held = self.sums.pop(phase, {})
-        numbers = iter(torch.cat(list(held.values())).tolist() if held else [])  # one wait for the device
-        own = {name: list(islice(numbers, len(total))) for name, total in held.items()}
-        # Not of all processes: each knows which videos it has shown, and not which of them others have.
-        first = {name: own.pop(f"first_{name}", []) for name in ("kept", "met")}
-        sums = added(gathered(trainer, own))
-        self.judge({"constant": sums.pop("constant", []), **first})
-        kept, met = sums.pop("kept", []), sums.pop("met", [])
-        told = {name: total / count for name, (total, count) in sums.items() if count}
+    def compute(self, phase: str, trainer: Trainer) -> dict[str, float]:
+        totals = self.sums.pop(phase, {})
+        numbers = iter(torch.cat(list(totals.values())).tolist() if totals else [])  # one wait for the device
+        own_sums = {name: list(islice(numbers, len(total))) for name, total in totals.items()}
+        # Checked in each process alone: it does not know which videos the others have shown.
+        first = {name: own_sums.pop(f"first_{name}", []) for name in ("kept", "met")}
+        sums = add_by_name(gather_objects(trainer, own_sums))
+        self.check_collapse({"constant": sums.pop("constant", []), **first})
+        kept, shown = sums.pop("kept", []), sums.pop("met", [])
+        values = {name: total / count for name, (total, count) in sums.items() if count}
         # Places that only few of the videos are long enough for say little.
-        if rates := [one / of for one, of in zip(kept, met, strict=True) if of > max(met) / 2]:
-            told["most_kept"] = max(rates)
-        return {f"dpe/{phase}/{name}": value for name, value in told.items()}
+        if rates := [one / of for one, of in zip(kept, shown, strict=True) if of > max(shown) / 2]:
+            values["most_kept"] = max(rates)
+        return {f"dpe/{phase}/{name}": value for name, value in values.items()}
 
-    def fresh(self, batch: Batch) -> Tensor:
-        """Which slots are the first to show their video: of one video asked often, the same place is always kept."""
+    def first_showings(self, batch: Batch) -> Tensor:
+        """Return which slots are the first to show their video: one with many questions keeps the same frames."""
         new = []
         for row in batch.records:
             video = () if row is None else (row.source, row.media, row.span)
-            new.append(row is not None and video not in self.shown)
-            self.shown.add(video)
-        return slots_of(batch, new) & (batch.slot_row != pad(batch.slot_row, (1, 0), value=-1)[:-1])
+            new.append(row is not None and video not in self.videos_shown)
+            self.videos_shown.add(video)
+        return mask_slots(batch, new) & (batch.slot_row != pad(batch.slot_row, (1, 0), value=-1)[:-1])
 
-    def judge(self, sums: dict[str, list[float]]) -> None:
-        """Warn if what was seen, of enough videos, shows that the choice does not hang on what they show."""
-        self.judged = added([self.judged, sums])
-        constant, looks = self.judged["constant"] or (0.0, 0.0)
-        kept, met = self.judged["kept"], self.judged["met"]
-        said = []
-        if looks >= LOOKS:
-            self.judged["constant"] = []
-            if constant == looks:
-                said.append(f"the scores of all the last {looks:.0f} videos are constant or NaN, and choose nothing")
-        if max(met, default=0.0) >= LOOKS:
-            share = sum(kept) / sum(met)  # where nearly all events are kept, one always is, by chance
-            always = [n for n, of in enumerate(met) if kept[n] == of >= LOOKS and share**of < CHANCE]
-            said += [
-                f"event {n + 1} of the last {met[n]:.0f} videos was always kept, whatever it shows" for n in always
+    def check_collapse(self, sums: dict[str, list[float]]) -> None:
+        """Warn if enough videos show that the choice does not depend on their content."""
+        self.since_check = add_by_name([self.since_check, sums])
+        constant, videos = self.since_check["constant"] or (0.0, 0.0)
+        kept, shown = self.since_check["kept"], self.since_check["met"]
+        warnings = []
+        if videos >= MIN_VIDEOS:
+            self.since_check["constant"] = []
+            if constant == videos:
+                warnings.append(
+                    f"the scores of all the last {videos:.0f} videos are constant or NaN, and choose nothing"
+                )
+        if max(shown, default=0.0) >= MIN_VIDEOS:
+            share = sum(kept) / sum(shown)  # where nearly all events are kept, one always is, by chance
+            always = [n for n, of in enumerate(shown) if kept[n] == of >= MIN_VIDEOS and share**of < MAX_CHANCE]
+            warnings += [
+                f"event {n + 1} of the last {shown[n]:.0f} videos was always kept, whatever it shows" for n in always
             ]
-        if max(met, default=0.0) >= LOOKS or not any(sums["met"]):  # images alone, whose names would pile up
-            self.shown, self.judged["kept"], self.judged["met"] = set(), [], []
-        if said and not self.warned:
-            self.warned = True
-            rank_zero_warn(f"the selector has collapsed: {said[0]}. {ADVICE}")
+        if max(shown, default=0.0) >= MIN_VIDEOS or not any(
+            sums["met"]
+        ):  # images alone: forget their names, which would fill memory
+            self.videos_shown, self.since_check["kept"], self.since_check["met"] = set(), [], []
+        if warnings and not self.has_warned:
+            self.has_warned = True
+            rank_zero_warn(f"the selector has collapsed: {warnings[0]}. {ADVICE}")
 
 
 ADVICE = (
@@ -140,14 +144,14 @@ ADVICE = (
 )
 
 
-def slots_of(batch: Batch, rows: list[bool]) -> Tensor:
-    """Which slots are of the rows that are marked; those of text-only rows are of none."""
-    marked = torch.tensor([*rows, False]).to(batch.slot_row.device, non_blocking=True)  # the host need not wait
-    return marked[batch.slot_row]  # -1 is the last place
+def mask_slots(batch: Batch, rows: list[bool]) -> Tensor:
+    """Return which slots belong to rows that are True in ``rows``; slots of text-only rows belong to none."""
+    mask = torch.tensor([*rows, False]).to(batch.slot_row.device, non_blocking=True)  # the host need not wait
+    return mask[batch.slot_row]  # -1 is the last place
 
 
-def plus(one: Tensor, other: Tensor) -> Tensor:
-    """Their sum, the shorter filled with zeros."""
+def add_padded(one: Tensor, other: Tensor) -> Tensor:
+    """Add two tensors, the shorter one padded with zeros."""
     if len(one) == len(other):
         return one + other
     size = max(len(one), len(other))

@@ -15,11 +15,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 
-from callbacks.observer import devices
+from callbacks.observer import rng_devices
 from dynfocus.errors import ConfigError, DataError, VideoError
 from dynfocus.inspection.report.picture import picture
 from dynfocus.inspection.report.story import Story
-from dynfocus.method.selection import selection
+from dynfocus.method.selection import make_selection
 from dynfocus.records.atomic import write_text
 from dynfocus.records.selections import Selection
 
@@ -106,7 +106,7 @@ class Probes(Callback):
     def look(self, trainer: Trainer, module: Any, phase: str) -> None:
         """Look at the probes of a phase; every process has to."""
         if phase not in self.asked:
-            with torch.random.fork_rng(devices(module)):
+            with torch.random.fork_rng(rng_devices(module)):
                 self.asked[phase] = ask(trainer, phase, self.videos)
         if self.asked[phase] is None:
             return
@@ -119,7 +119,7 @@ class Probes(Callback):
         looks = []
         for slot, (row, times, answer) in enumerate(zip(rows, seconds, answers, strict=True)):
             question = row.questions[-1] if row.questions else None
-            found = selection(video, slot, times, module.model.settings, question.events if question else ())
+            found = make_selection(video, slot, times, module.model.settings, question.events if question else ())
             texts = row.turns[-1].question, answer, question.answer if question else row.turns[-1].answer or ""
             place = phase, trainer.global_step, trainer.current_epoch, row.index, row.id, str(row.media)
             looks.append(Look(*place, *texts, found))
@@ -178,7 +178,7 @@ def ask(trainer: Trainer, phase: str, videos: int) -> tuple[Any, ...] | None:
 def untouched(module: LightningModule) -> Iterator[None]:
     """For the time of a block the module evaluates; afterwards its modes and the generators are as before."""
     modes = [(part, part.training) for part in module.modules()]
-    with torch.random.fork_rng(devices(module)), torch.no_grad():
+    with torch.random.fork_rng(rng_devices(module)), torch.no_grad():
         module.eval()
         try:
             yield

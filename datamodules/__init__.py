@@ -1,1 +1,1 @@
-"""Lightning's view of data: rows of annotation files, their sketches, and batches."""
+"""Give data to Lightning: rows of annotation files, their sketches, and batches."""

@@ -1,4 +1,4 @@
-"""Conversation files as a LightningDataModule: the road every data set takes to a Batch."""
+"""Define the LightningDataModule that turns conversation files into batches; every data set goes through it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -13,19 +13,19 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.accumulation import accumulate_to
-from datamodules.checked import dearest_lesson, first_lesson, known
-from datamodules.encoders import check_places, run_encoder
+from datamodules.encoders import check_sketch_settings, open_run_encoder
+from datamodules.examples import ExampleDataset, check_questions
 from datamodules.loader import ResumableLoader
-from datamodules.order import ResumableBatches, Share, Shared
-from datamodules.probing import Probed, probing
-from datamodules.rows import Rows, check_questions
+from datamodules.probe_videos import ProbeVideos, collect_probes
+from datamodules.sampler import RankDataset, ResumableBatchSampler, Share
+from datamodules.training_rows import first_trainable_example, most_expensive_batch, plan_epochs
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
-from dynfocus.data.doctor.examine import Reading
-from dynfocus.data.sketches.cache import Filled, SketchCache
-from dynfocus.data.sketches.media import Shown
+from dynfocus.data.doctor.examine import TrainingView
+from dynfocus.data.sketches.cache import FillReport, SketchCache
+from dynfocus.data.sketches.media import SketchItem
 from dynfocus.data.sketches.shards import SketchShards
-from dynfocus.data.sketches.write_shards import Written, write_shards
+from dynfocus.data.sketches.write_shards import ShareReport, write_shards
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.models.collate import Collator
 from dynfocus.models.prompts import Turns
@@ -51,12 +51,12 @@ class ConversationDataModule(LightningDataModule):
         global_batch: rows that an optimizer step learns from, over all processes: batches are accumulated to it.
             Without it, a step learns from one batch of every process, times ``trainer.accumulate_grad_batches``.
         eval_batch_size: rows in a validation or test batch of one process.
-        group: share an optimizer step's rows out by what they show and by their tokens, so that its largest batch is
-            as small as can be; `dynfocus doctor` has to have counted them.
+        group: arrange an optimizer step's rows into batches by what they show and by their tokens, so that its largest
+            batch is as small as can be; `dynfocus doctor` has to count the tokens first.
         sketch_cache: folder where each video's sketch is kept; without one the encoder runs in every step.
         sketch_shards: folder or address of shards that ``dynfocus sketch --shard`` has written; what they hold is
             read from there.
-        index: folder for indices of annotation files, and for what `dynfocus doctor` found.
+        index: folder for indices of annotation files, and for the findings of `dynfocus doctor`.
         links: whether a link in a folder of media may lead out of it.
         template: how conversations become prompts after stage 1: Vicuna's way, or the language model's own.
         slots: ``first`` or ``every`` turn of a conversation shows the video.
@@ -67,7 +67,7 @@ class ConversationDataModule(LightningDataModule):
         max_new_tokens: room that a question's prompt leaves for the answer.
 
     Raises:
-        ConfigError: if sketches are to be kept where they hang on the question.
+        ConfigError: if sketches are to be kept where they depend on the question.
     """
 
     def __init__(
@@ -104,24 +104,24 @@ class ConversationDataModule(LightningDataModule):
         self.slots, self.system_prompt = slots, system_prompt
         self.num_workers, self.seed, self.vision, self.max_new_tokens = num_workers, seed, vision, max_new_tokens
         self.weights: dict[str, float] = {}
-        self.data: dict[str, Rows] = {}
-        self.order: ResumableBatches | None = None
-        check_places(sketch_cache, sketch_shards, connector)
+        self.data: dict[str, ExampleDataset] = {}
+        self.sampler: ResumableBatchSampler | None = None
+        check_sketch_settings(sketch_cache, sketch_shards, connector)
 
     @cached_property
     def cache(self) -> SketchCache | None:
         """The sketches on disk, where they are kept."""
         if self.sketch_cache is None:
             return None
-        encoder = run_encoder(self.encoders, self.vision, self.trainer)
+        encoder = open_run_encoder(self.encoders, self.vision, self.trainer)
         device = None if self.trainer is None else self.trainer.strategy.root_device
         shards = None if self.sketch_shards is None else SketchShards(self.sketch_shards)
         return SketchCache(self.sketch_cache, encoder, self.connector, self.rule, device, shards=shards)
 
     def splits(self, stage: str) -> tuple[Split, ...]:
-        """The splits that a run of ``fit``, ``validate``, ``test`` or ``predict`` reads."""
-        wanted: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
-        return tuple(split for split in wanted.get(stage, ("test",)) if self.sources(split))
+        """Return the splits that a run of ``fit``, ``validate``, ``test`` or ``predict`` reads."""
+        by_stage: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        return tuple(split for split in by_stage.get(stage, ("test",)) if self.sources(split))
 
     @property
     def share(self) -> Share:
@@ -129,45 +129,45 @@ class ConversationDataModule(LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def prepare_data(self) -> None:
-        """Make the indices of what is trained on, in one process of each machine; the others find them."""
+        """Index the training files in one process of each machine; the others then find the indices."""
         if self.trainer is not None and self.trainer.state.fn == "fit":
             self.annotations("train")
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
             accumulate_to(self.global_batch, self.trainer, self.batch_size)
-        # A score over fewer rows than the file has would be another benchmark's: only training lets rows go.
-        self.data |= {split: self.dataset(split, lenient=stage == "fit") for split in self.splits(stage)}
+        # A score over fewer rows would be that of another benchmark: only training may skip rows.
+        self.data |= {split: self.dataset(split, skip_invalid=stage == "fit") for split in self.splits(stage)}
         if self.cache is not None:
-            self.cache.fill(self.shown(self.splits(stage)), share=self.share)
+            self.cache.fill(self.own_items(self.splits(stage)), share=self.share)
             if self.trainer is not None:
                 self.trainer.strategy.barrier("sketches")
         if stage == "fit":
-            self.order = self.ordered()
+            self.sampler = self.make_sampler()
 
-    def shown(self, splits: Iterable[Split]) -> Iterator[Shown]:
-        """This process's share of what is sketched before it is asked for; what lies in shards is looked up there."""
+    def own_items(self, splits: Iterable[Split]) -> Iterator[SketchItem]:
+        """Yield what this process sketches ahead of training; with shards that is the blank frame alone."""
         if self.sketch_shards is not None:
             rank_zero_info(
-                f"sketches lie in {self.sketch_shards}; one that is missing there is computed when it is met"
+                f"sketches lie in {self.sketch_shards}; one that is missing there is computed when it is needed"
             )
-            return iter([Shown(None)])  # for text-only rows
+            return iter([SketchItem(None)])  # for text-only rows
         return chain.from_iterable(self.data[split].media(self.share) for split in splits)
 
-    def sketch(self, workers: int = 2) -> Filled:
+    def sketch(self, workers: int = 2) -> FillReport:
         """Fill the cache with what any split shows, ahead of training; raises ConfigError if no cache is set."""
-        parts = list(self.everything())
-        filled = self.encoding.fill(chain.from_iterable(part.media() for part in parts), workers)
-        return replace(filled, failed=filled.failed + sum(part.lost for part in parts))
+        datasets = list(self.all_datasets())
+        report = self.required_cache.fill(chain.from_iterable(dataset.media() for dataset in datasets), workers)
+        return replace(report, failed=report.failed + sum(dataset.unreadable for dataset in datasets))
 
-    def share_out(self, out: str, share: Share, workers: int = 2) -> Written:
+    def share_out(self, out: str, share: Share, workers: int = 2) -> ShareReport:
         """Write a share of the sketches of what any split shows into shards; raises ConfigError if no cache is set."""
-        shown = chain.from_iterable(part.media() for part in self.everything())
-        addressed = ((one.address, one.media) for one in shown if one.address is not None)
-        return write_shards(addressed, self.encoding, out, share, workers)
+        items = chain.from_iterable(part.media() for part in self.all_datasets())
+        addressed = ((one.address, one.media) for one in items if one.address is not None)
+        return write_shards(addressed, self.required_cache, out, share, workers)
 
     @property
-    def encoding(self) -> SketchCache:
+    def required_cache(self) -> SketchCache:
         if self.cache is None:
             raise ConfigError(
                 "a config whose data.init_args.sketch_cache is not set",
@@ -176,23 +176,23 @@ class ConversationDataModule(LightningDataModule):
             )
         return self.cache
 
-    def everything(self) -> Iterator[Rows]:
-        """The rows of every split."""
+    def all_datasets(self) -> Iterator[ExampleDataset]:
+        """Yield the dataset of every split."""
         self.prepare_data()
         splits: tuple[Split, ...] = ("train", "val", "test")
         return (self.dataset(split, True) for split in splits if self.sources(split))
 
-    def readings(self) -> list[Reading]:
-        """The training data sets and how they are read, for `dynfocus doctor`."""
+    def training_views(self) -> list[TrainingView]:
+        """Return the training data sets as training reads them, for `dynfocus doctor`."""
         self.prepare_data()
-        return self.read_by(self.annotations("train"))
+        return self.make_views(self.annotations("train"))
 
-    def read_by(self, sets: list[Annotations]) -> list[Reading]:
-        processor = self.teaching()
-        return [Reading(part, processor, self.rule, self.cache) for part in sets]
+    def make_views(self, sets: list[Annotations]) -> list[TrainingView]:
+        collator = self.training_collator()
+        return [TrainingView(part, collator, self.rule, self.cache) for part in sets]
 
     def sources(self, split: Split) -> list[Source]:
-        """The data sets of a split; none where it has no file."""
+        """Return the data sets of a split; none where it has no file."""
         if split not in self.files:
             return []
         return [Source(split, self.files[split], "jsonl" if self.files[split].endswith(".jsonl") else "conversations")]
@@ -200,14 +200,14 @@ class ConversationDataModule(LightningDataModule):
     def annotations(self, split: Split) -> list[Annotations]:
         return [Annotations(source, self.root, self.index, self.links) for source in self.sources(split)]
 
-    def dataset(self, split: Split, lenient: bool = False) -> Rows:
-        rows = Rows(self.annotations(split), self.rule, self.cache, lenient)
+    def dataset(self, split: Split, skip_invalid: bool = False) -> ExampleDataset:
+        dataset = ExampleDataset(self.annotations(split), self.rule, self.cache, skip_invalid)
         if split != "train":
-            check_questions(rows, split, self.files[split])
-        return rows
+            check_questions(dataset, split, self.files[split])
+        return dataset
 
-    def processor(self, prompt: str, answers: bool) -> Collator:
-        """What makes batches, with answers to learn from or open questions."""
+    def collator(self, prompt: str, answers: bool) -> Collator:
+        """Make the collator of batches, with answers to learn from or with open questions."""
         return Collator.from_folders(
             self.encoders,
             self.language_model,
@@ -220,28 +220,32 @@ class ConversationDataModule(LightningDataModule):
             new_tokens=self.max_new_tokens,
         )
 
-    def teaching(self) -> Collator:
-        """What makes batches to learn from; a row that does not fit gives a blank one that says so."""
-        return replace(self.processor(STAGES[self.stage].written(self.template), answers=True), lenient=True)
+    def training_collator(self) -> Collator:
+        """Make the collator of training batches; an invalid row becomes a blank one with the cause."""
+        return replace(self.collator(STAGES[self.stage].written(self.template), answers=True), lenient=True)
 
-    def ordered(self) -> ResumableBatches:
-        """The batches of this process, from what is known of the rows."""
-        mix, costs, kinds = known(self.read_by(self.data["train"].sets), self.weights, self.seed, self.group)
+    def make_sampler(self) -> ResumableBatchSampler:
+        """Make the sampler of this process's batches."""
+        epoch_order, costs, kinds = plan_epochs(
+            self.make_views(self.data["train"].sets), self.weights, self.seed, self.group
+        )
         accumulate = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
-        return ResumableBatches(mix, self.batch_size, self.learned, accumulate, self.share, costs, kinds)
+        return ResumableBatchSampler(
+            epoch_order, self.batch_size, self.completed_steps, accumulate, self.share, costs, kinds
+        )
 
     def train_dataloader(self) -> DataLoader:
-        assert self.order is not None
-        data, processor = self.data["train"], self.teaching()
-        rank_zero_info(first_lesson(data, self.order.mix.rows(0), processor))
-        return self._loader(data, processor, batch_sampler=self.order)
+        assert self.sampler is not None
+        data, collator = self.data["train"], self.training_collator()
+        rank_zero_info(first_trainable_example(data, self.sampler.epoch_order.rows(0), collator))
+        return self._loader(data, collator, batch_sampler=self.sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.order is None else {"rows": self.order.mix.stamp}
+        return {} if self.sampler is None else {"rows": self.sampler.epoch_order.stamp}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ConfigError if the run began with other rows than it would go on with."""
-        if self.order is not None and state_dict["rows"] != self.order.mix.stamp:
+        if self.sampler is not None and state_dict["rows"] != self.sampler.epoch_order.stamp:
             raise ConfigError(
                 "a run that began with other training rows than there are now, so that nobody knows which come next",
                 "the files, weights and findings of `dynfocus doctor` that it began with",
@@ -251,19 +255,23 @@ class ConversationDataModule(LightningDataModule):
     @property
     def training_rows(self) -> int:
         """Rows of an epoch."""
-        return 0 if self.order is None else len(self.order.mix)
+        return 0 if self.sampler is None else len(self.sampler.epoch_order)
 
     def most_expensive_batch(self) -> Batch | None:
-        """The dearest batch of the epoch that is next; None where it is not known what rows cost."""
-        return None if self.order is None else dearest_lesson(self.data["train"], self.order, self.teaching())
+        """Make the most expensive batch of the next epoch; None where costs are not known."""
+        return (
+            None
+            if self.sampler is None
+            else most_expensive_batch(self.data["train"], self.sampler, self.training_collator())
+        )
 
-    def probes(self, split: Split, videos: int) -> Probed | None:
-        """So many videos of a split, to be looked at again and again; None where it shows none that can be read."""
+    def probes(self, split: Split, videos: int) -> ProbeVideos | None:
+        """Collect so many videos of a split to watch during training; None where it has none that can be read."""
         prompt = STAGES[self.stage].written(self.template) if split == "train" else self.template
-        return probing(self.data[split], self.processor(prompt, answers=False), videos)
+        return collect_probes(self.data[split], self.collator(prompt, answers=False), videos)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Raises DataError if a row was skipped and nothing would tell."""
+        """Raises DataError if a row was skipped and no callback would record it."""
         callbacks = self.trainer.callbacks if self.trainer is not None else []  # type: ignore[attr-defined]
         if batch.skipped and not any(getattr(one, "records_skipped", False) for one in callbacks):
             one = batch.skipped[0]
@@ -274,26 +282,26 @@ class ConversationDataModule(LightningDataModule):
             )
         return batch
 
-    def learned(self) -> int:
-        """Optimizer steps the run has taken, those before it was interrupted among them."""
+    def completed_steps(self) -> int:
+        """Return the optimizer steps that the run has taken, with those before an interruption."""
         return 0 if self.trainer is None else self.trainer.global_step
 
     def val_dataloader(self) -> DataLoader | list:
-        return self._asking("val") if self.stage != "stage1" and "val" in self.data else []
+        return self._eval_loader("val") if self.stage != "stage1" and "val" in self.data else []
 
     def test_dataloader(self) -> DataLoader:
-        return self._asking("test")
+        return self._eval_loader("test")
 
     def predict_dataloader(self) -> DataLoader:
-        return self._asking("test")
+        return self._eval_loader("test")
 
-    def _asking(self, split: Split) -> DataLoader:
-        data = Shared(self.data[split], self.share)
-        processor = replace(self.processor(self.template, answers=False), lenient=self.data[split].lenient)
-        return self._loader(data, processor, batch_size=self.eval_batch_size)
+    def _eval_loader(self, split: Split) -> DataLoader:
+        data = RankDataset(self.data[split], self.share)
+        collator = replace(self.collator(self.template, answers=False), lenient=self.data[split].skip_invalid)
+        return self._loader(data, collator, batch_size=self.eval_batch_size)
 
-    def _loader(self, data: Dataset, processor: Collator, **options: Any) -> DataLoader:
-        options |= {"collate_fn": processor, "num_workers": self.num_workers}
-        # A generator of its own, or beginning an epoch or a validation would move the one that training draws from.
+    def _loader(self, data: Dataset, collator: Collator, **options: Any) -> DataLoader:
+        options |= {"collate_fn": collator, "num_workers": self.num_workers}
+        # A generator of its own: else beginning an epoch or a validation would change the random numbers of training.
         options["generator"] = torch.Generator().manual_seed(self.seed)
         return ResumableLoader(dataset=data, **options)

@@ -1,4 +1,4 @@
-"""Batches for a trainer that may go on where a run stopped."""
+"""Load batches for a trainer that may resume where a run stopped."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from torch.utils.data import DataLoader
 
 
 class ResumableLoader(DataLoader):
-    """A loader whose sampler knows where to go on; Lightning asks for these two to believe it.
+    """A loader whose sampler knows where to resume. Lightning requires the two state methods for that.
 
     It keeps no count of its own: batches are fetched ahead, so only the trainer knows how many were learned from.
     """
 
     def __iter__(self) -> Any:
-        # Lightning asks for iterators before it knows where the run goes on, and workers would fetch at once.
+        # Lightning asks for iterators before it knows where the run resumes, and workers would fetch at once.
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:

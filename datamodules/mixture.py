@@ -1,4 +1,4 @@
-"""The published data sets, alone and mixed."""
+"""Define data modules of the published data sets, alone and mixed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +41,8 @@ class Mixture(ConversationDataModule):
         super().__init__(root, **kwargs)
         if unknown := [name for name in sets if name not in SETS]:
             raise ConfigError(f"the data set {unknown[0]!r}", f"one of {', '.join(SETS)}", "Correct sets.")
-        chosen = [*(SETS[name] for name in sets), *sources]
-        names = [source.name for source in chosen]
+        all_sources = [*(SETS[name] for name in sets), *sources]
+        names = [source.name for source in all_sources]
         if not names or len(set(names)) < len(names):
             raise ConfigError(
                 f"the data sets {', '.join(names) or 'none'}",
@@ -50,8 +50,8 @@ class Mixture(ConversationDataModule):
                 "Correct data.init_args.sets and data.init_args.sources.",
             )
         folders, media = folders or {}, media or {}
-        for setting, given in (("weights", weights or {}), ("folders", folders), ("media", media)):
-            if unknown := [name for name in given if name not in names]:
+        for setting, values in (("weights", weights or {}), ("folders", folders), ("media", media)):
+            if unknown := [name for name in values if name not in names]:
                 raise ConfigError(
                     f"{setting} of {unknown[0]!r}, which is not among the data sets {', '.join(names)}",
                     "names of data sets that are mixed",
@@ -63,14 +63,14 @@ class Mixture(ConversationDataModule):
                 "a file of one's own as one of data.init_args.sources",
                 "Write sources: [{name: mine, file: " + self.files["train"] + "}], and sets: [] to read nothing else.",
             )
-        self.mixed = [
+        self.training_sources = [
             replace(source, folder=folders.get(source.name, source.folder), media=media.get(source.name, source.media))
-            for source in chosen
+            for source in all_sources
         ]
         self.weights = weights or {}
 
     def sources(self, split: Split) -> list[Source]:
-        return self.mixed if split == "train" else super().sources(split)
+        return self.training_sources if split == "train" else super().sources(split)
 
 
 class CC3M(Mixture):

@@ -1,4 +1,4 @@
-"""The embedded world as a LightningDataModule: it renders itself where it is not there yet."""
+"""Define the LightningDataModule of the embedded world, which is rendered where it does not exist yet."""
 
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ class WorldDataModule(ConversationDataModule):
         world_seed: the world's seed; its splits are disjoint.
         val: validation videos.
         test: test videos.
-        check: refuse to begin stage 1 on towers whose language model reads too little in symbols.
+        check: refuse to begin stage 1 on towers whose language model reads symbols too badly.
         kwargs: as in `ConversationDataModule`; the annotation files are the world's own.
     """
 

@@ -132,11 +132,11 @@ def sketch_data(args: list[str], workers: int, shard: tuple[int, int], out: str 
 def doctor(args: list[str], workers: int, limit: float, again: bool) -> None:
     """Look at every training row of a config's data, and print what is wrong with how many."""
     from dynfocus.data.doctor.examine import diagnose
+    from dynfocus.data.doctor.findings import format_table as drawn
     from dynfocus.data.doctor.findings import refuse
-    from dynfocus.data.doctor.findings import table as drawn
     from dynfocus.train.fit import ready
 
-    found = diagnose(ready(args, "readings").readings(), workers, retry=again)
+    found = diagnose(ready(args, "training_views").training_views(), workers, retry=again)
     print(drawn(found))
     refuse(found, limit)
 
@@ -183,13 +183,13 @@ def smol(out: Path) -> None:
 
 def table(folder: Path, bars: bool) -> None:
     """Print the table of a tested run, and with ``bars`` refuse one that the embedded world's bars are too high for."""
-    from dynfocus.evals.table import read_metrics
-    from dynfocus.evals.table import table as drawn
-    from dynfocus.lab.gates import missed
+    from dynfocus.evals.results_table import format_results as drawn
+    from dynfocus.evals.results_table import read_metrics
+    from dynfocus.lab.gates import find_failed_gates
 
     metrics = read_metrics(folder)
     print(drawn(metrics))
-    if bars and (short := missed(metrics)):
+    if bars and (short := find_failed_gates(metrics)):
         raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
 
 

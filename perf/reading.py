@@ -17,10 +17,10 @@ from PIL import Image
 from dynfocus.device import one_thread
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
-from dynfocus.video.clip import chosen, existing
+from dynfocus.video.clip import find_media, pick_segment_frames
 from dynfocus.video.packets import read_packets
-from dynfocus.video.resizing import resized
-from dynfocus.video.with_decord import installed
+from dynfocus.video.resizing import resize_frame
+from dynfocus.video.with_decord import has_decord
 from perf.memory import extra_peak
 
 SECONDS, RATE, WIDE, HIGH = 30, 30, 1280, 720
@@ -78,7 +78,7 @@ def bench_reading(folder: Path, repeats: int = REPEATS, seconds: int = SECONDS) 
             ways: dict[str, Callable[[], object]] = {
                 way: lambda read=read, path=path, case=case: read(path, case.rule)  # type: ignore[misc]
                 for way, read in WAYS.items()
-                if way != "plainly" or path.suffix == ".jpg" or installed()
+                if way != "plainly" or path.suffix == ".jpg" or has_decord()
             }
             measured = taking_turns(ways, repeats if path.suffix == ".mp4" else 20 * repeats)
             for way, row in measured.items():
@@ -86,7 +86,7 @@ def bench_reading(folder: Path, repeats: int = REPEATS, seconds: int = SECONDS) 
             rows += measured.values()
         frame = noise(HIGH, WIDE)
         measured = taking_turns(
-            {"plainly": lambda: pillows(frame, FrameRule()), "as we do": lambda: resized(frame, FrameRule())},
+            {"plainly": lambda: pillows(frame, FrameRule()), "as we do": lambda: resize_frame(frame, FrameRule())},
             20 * repeats,
         )
         for way, row in measured.items():
@@ -137,11 +137,11 @@ def plain_video(path: Path, rule: FrameRule) -> NDArray[np.uint8]:
     """All frames by decord at their own size, then each by Pillow; the right ones, by time."""
     import decord
 
-    stretch = existing(path)
+    stretch = find_media(path)
     times = read_packets(stretch.path, rule).times
     assert times is not None  # the file is ours
     video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-    frames = video.get_batch(chosen(times, rule, stretch)).asnumpy()
+    frames = video.get_batch(pick_segment_frames(times, rule, stretch)).asnumpy()
     return np.stack([pillows(frame, rule) for frame in frames])
 
 

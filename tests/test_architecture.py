@@ -60,7 +60,7 @@ MAY = {
     "dynfocus.export": ("dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.pretrained"),
     "dynfocus.pretrained": (
         *("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.prompts"),
-        *("dynfocus.processor", "dynfocus.nn", "dynfocus.sketches.clips"),
+        *("dynfocus.processor", "dynfocus.nn", "dynfocus.video"),
     ),
     "dynfocus.world": ("dynfocus.errors", "dynfocus.records", "dynfocus.world"),
     "dynfocus.readers": ("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.readers"),

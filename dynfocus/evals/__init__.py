@@ -1,1 +1,1 @@
-"""Scores and tables over predictions (no torch)."""
+"""Compute scores and tables over predictions (no torch)."""

@@ -6,13 +6,13 @@ from time import perf_counter
 
 import torch
 
-from dynfocus.data.sketches.cache import SketchCache, Sketched
+from dynfocus.data.sketches.cache import SketchCache, TimedSketch
 from dynfocus.data.sketches.digests import Stamp
-from dynfocus.data.sketches.encoders import EncoderFolder
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.media import media_stamp
 from dynfocus.errors import ConfigError
 from dynfocus.inspection.answer import Answer, Timing
-from dynfocus.method.selection import selection
+from dynfocus.method.selection import make_selection
 from dynfocus.models.collate import Example
 from dynfocus.models.loading import trained_config
 from dynfocus.models.model import DynFocusModel
@@ -58,7 +58,7 @@ class Answerer:
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
         self.remembered = remembered
-        self.known: dict[Stamp, Sketched | Clip] = {}
+        self.known: dict[Stamp, TimedSketch | Clip] = {}
 
     @torch.no_grad()
     def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
@@ -72,7 +72,7 @@ class Answerer:
         seen = self.read(video)
         read = perf_counter()
         row = Row("", 0, str(video), (Turn(question, None),))
-        shown = Example(row, seen.sketch) if isinstance(seen, Sketched) else Example(row, frames=seen.frames)
+        shown = Example(row, seen.sketch) if isinstance(seen, TimedSketch) else Example(row, frames=seen.frames)
         batch = replace(self.processor.collate, new_tokens=max_new_tokens)([shown])
         ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens)
         text = self.processor.decode(ids[0], skip_special_tokens=True).strip()
@@ -80,7 +80,7 @@ class Answerer:
             question,
             text,
             not self.ends(int(ids[0, -1])),
-            selection(tokens.to("cpu"), 0, seen.seconds.tolist(), self.model.settings),
+            make_selection(tokens.to("cpu"), 0, seen.seconds.tolist(), self.model.settings),
             batch.input_ids.shape[1],
             Timing(read - begun, perf_counter() - read),
         )
@@ -100,7 +100,7 @@ class Answerer:
         end = self.model.generation_config.eos_token_id
         return token in (end if isinstance(end, list) else [end])
 
-    def read(self, video: Path) -> Sketched | Clip:
+    def read(self, video: Path) -> TimedSketch | Clip:
         """A video's or image's sketch, or its frames where these are kept, from memory if it was asked about lately.
 
         Raises:
@@ -114,7 +114,7 @@ class Answerer:
             clip = read_media(video, self.processor.frame_rule)
             sketched = self.model.settings.instruction_mode == "instruction"
             frames = clip.frames.to(self.model.device)
-            found = Sketched(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
+            found = TimedSketch(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
         self.known[key] = found
         for oldest in list(self.known)[: -self.remembered]:
             del self.known[oldest]

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from dynfocus.evals.table import read_metrics
-from dynfocus.lab.gates import missed
+from dynfocus.evals.results_table import read_metrics
+from dynfocus.lab.gates import find_failed_gates
 
 RUNS = Path("runs/world/seeds")
 BASELINE = ("--model.connector.encoder", "average_pooling", "--model.arms", "[learned, blind]")
@@ -18,10 +18,10 @@ LEAST_LOSS = 0.12  # of average pooling on detail
 
 
 def repeat(seeds: list[int]) -> tuple[str, list[str]]:
-    """Train and test every entrant with every seed, those that are done already left out.
+    """Train and test every entrant with every seed, except those that are done already.
 
     Returns:
-        the table, and each bar that was not reached.
+        the table, and each gate that was not reached.
     """
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ENTRANTS}
     for seed in seeds:
@@ -31,20 +31,21 @@ def repeat(seeds: list[int]) -> tuple[str, list[str]]:
                 for verb, stage in (("fit", "stage1"), ("fit", "stage2"), ("test", "stage2")):
                     _call(verb, stage, folder / stage, seed, options)
             runs[name].append(read_metrics(folder / "stage2"))
-    short = [f"seed {seed}: {bar}" for seed, run in zip(seeds, runs["dynfocus"], strict=True) for bar in missed(run)]
+    by_seed = zip(seeds, runs["dynfocus"], strict=True)
+    failures = [f"seed {seed}: {gate}" for seed, run in by_seed for gate in find_failed_gates(run)]
     loss = mean(_detail(run) for run in runs["dynfocus"]) - mean(_detail(run) for run in runs["average_pooling"])
     if loss < LEAST_LOSS:
-        short.append(f"average pooling loses {loss:.3f} on detail, below {LEAST_LOSS}")
-    return f"{_table(runs)}\nseeds {seeds}: average pooling loses {loss:.3f} on detail", short
+        failures.append(f"average pooling loses {loss:.3f} on detail, below {LEAST_LOSS}")
+    return f"{_table(runs)}\nseeds {seeds}: average pooling loses {loss:.3f} on detail", failures
 
 
 def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"{'':16} " + " ".join(f"{name:>15}" for name in ("balanced", *COLUMNS)) + "  tokens"]
-    for name, found in runs.items():
-        columns = [[run["balanced"] for run in found]]
-        columns += [[run["accuracy_by_kind"][kind] for run in found] for kind in COLUMNS]
+    for name, results in runs.items():
+        columns = [[run["balanced"] for run in results]]
+        columns += [[run["accuracy_by_kind"][kind] for run in results] for kind in COLUMNS]
         cells = [f"{mean(column):.3f} +- {stdev(column) if len(column) > 1 else 0:.3f}" for column in columns]
-        tokens = mean(run["visual_tokens"] for run in found)
+        tokens = mean(run["visual_tokens"] for run in results)
         lines.append(f"{name:16} {' '.join(f'{cell:>15}' for cell in cells)} {tokens:7.0f}")
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What the model decided about one video, as plain numbers."""
+"""Turn the model's choice of frames in one video into plain numbers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,35 +9,35 @@ from dynfocus.settings import ConnectorSettings
 from dynfocus.types import VideoTokens
 
 
-def selection(
+def make_selection(
     video: VideoTokens,
     slot: int,
     seconds: Sequence[float],
     settings: ConnectorSettings,
     relevant: Sequence[Sequence[int]] = (),
 ) -> Selection:
-    """The selection behind the tokens of one visual slot.
+    """Make the selection behind the tokens of one visual slot.
 
     Args:
-        video: what the connector gave.
+        video: the connector's output.
         slot: which of its slots.
         seconds: time stamps of that video's T frames.
         settings: the connector's.
         relevant: the frames of each relevant event, where they are known.
     """
     cost, focus = budget(len(seconds), settings), video.focus
-    told: dict[str, Any] = {"relevant": tuple(map(tuple, relevant))}
+    details: dict[str, Any] = {"relevant": tuple(map(tuple, relevant))}
     if focus is None:
-        return Selection(tuple(map(float, seconds)), (), cost.cones, cost.rods, **told)
+        return Selection(tuple(map(float, seconds)), (), cost.cones, cost.rods, **details)
     if focus.events is not None:
         events, real = focus.events, focus.events.mask[slot]
         peaks = events.distance[slot] * (-events.spread[slot]).exp()
-        told |= {
+        details |= {
             "peaks": tuple(peaks[: len(seconds)].tolist()),
             "nearest": tuple(events.labels[slot, : len(seconds)].tolist()),
             "representatives": tuple(events.frames[slot][real].tolist()),
         }
         if focus.scores is not None:
-            told["scores"] = tuple(focus.scores[slot][real].tolist())
+            details["scores"] = tuple(focus.scores[slot][real].tolist())
     kept = tuple(focus.frames[slot][focus.mask[slot]].tolist())
-    return Selection(tuple(map(float, seconds)), kept, cost.cones, cost.rods, **told)
+    return Selection(tuple(map(float, seconds)), kept, cost.cones, cost.rods, **details)

@@ -136,7 +136,7 @@ class DynFocusModel(Folders, GenerationMixin):
         return self.language_model.generate(inputs_embeds=embeds, attention_mask=batch.attention_mask, **options), video
 
     @torch.no_grad()
-    def generate(self, **inputs: Any) -> Int[Tensor, "Rows new"]:  # type: ignore[override]
+    def generate(self, **inputs: Any) -> Int[Tensor, "Rows new"]:
         """Answer what the processor gave: the new token ids alone; options are those of transformers' `generate`."""
         given = {field.name: inputs.pop(field.name) for field in fields(Batch) if field.name in inputs}
         return self.answer(Batch(**given), **inputs)[0]

@@ -9,7 +9,6 @@ from typing import Any, get_args
 import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from dynfocus.data.sketches.media import read_or_blank
 from dynfocus.errors import CheckpointError, ConfigError, PromptError
 from dynfocus.models.collate import Collator, Example, longest_prompt
 from dynfocus.models.loading import trained_config
@@ -18,6 +17,7 @@ from dynfocus.models.prompts import TEMPLATES, Turns
 from dynfocus.models.towers import load_instruction_tokenizer, load_tokenizer
 from dynfocus.records.rows import Row, Turn
 from dynfocus.settings import FrameRule
+from dynfocus.video.media import read_or_blank
 
 STATE, PARTS = "processor_config.json", ("frame_rule", "prompt", "system_prompt", "slots")
 HUB = {"_from_auto", "cache_dir", "force_download", "local_files_only", "revision", "token", "trust_remote_code"}

@@ -1,4 +1,4 @@
-"""torchmetrics shells over the pure functions of evals."""
+"""Accumulate the scores of `dynfocus.evals` over batches and processes, with torchmetrics."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from dynfocus.evals.score import BALANCED
+from dynfocus.evals.accuracy import BALANCED
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import KINDS
 
@@ -40,8 +40,8 @@ class AnswerScore(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         kinds = {kind: [n for n, type in enumerate(TYPES) if KINDS[type] == kind] for kind in KINDS.values()}
-        named = {"hit_rate": [HIT], **kinds, **{f"type/{type}": [n] for n, type in enumerate(TYPES)}}
-        means = {name: self._mean(rows) for name, rows in named.items() if self.sums[rows, 1].sum() > 0}
+        groups = {"hit_rate": [HIT], **kinds, **{f"type/{type}": [n] for n, type in enumerate(TYPES)}}
+        means = {name: self._mean(rows) for name, rows in groups.items() if self.sums[rows, 1].sum() > 0}
         balanced = [means[kind] for kind in BALANCED if kind in means]
         return {
             "balanced": torch.stack(balanced).mean() if balanced else self._mean([]),

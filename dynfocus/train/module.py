@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.evals.score import correct, hits
+from dynfocus.evals.accuracy import score_answer, score_hits
 from dynfocus.method.selectors import SELECTORS, build_selector
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
@@ -253,9 +253,9 @@ class DynFocusModule(Resumable):
             truth=question.answer,
             kind=question.kind,
             type=question.type,
-            correct=correct(answer, question),
+            correct=score_answer(answer, question),
             kept=tuple(kept),
-            hit=hits(kept, question) if seen and video.focus is not None else None,
+            hit=score_hits(kept, question) if seen and video.focus is not None else None,
             visual_tokens=int(video.mask[slot].sum()) if seen else 0,
         )
 

@@ -1,4 +1,7 @@
-"""Any video or image file -> frames of one size, with time stamps: decord where it is right and small, else PyAV."""
+"""Read any video or image file into frames of one size with time stamps.
+
+Videos go to decord where it reads rightly and in little memory, else to PyAV; images go to Pillow.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -6,13 +9,13 @@ from typing import Literal
 from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
-from dynfocus.video.clip import Clip, existing, picked, unreadable
+from dynfocus.video.clip import Clip, find_media, pick_frames, unreadable_error
 from dynfocus.video.images import IMAGES, is_still, read_image
 from dynfocus.video.packets import Packets, read_packets
-from dynfocus.video.with_decord import installed, jumps_far, read_with_decord
+from dynfocus.video.with_decord import has_decord, jumps_far, read_with_decord
 from dynfocus.video.with_pyav import read_with_pyav
 
-__all__ = ["IMAGES", "Clip", "Reader", "picked", "read_clip", "read_image", "read_media"]
+__all__ = ["IMAGES", "Clip", "Reader", "pick_frames", "read_clip", "read_image", "read_media"]
 
 Reader = Literal["decord", "pyav"]
 
@@ -21,19 +24,19 @@ def read_media(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
     """Read an image or a video, whichever the file holds: its name does not decide, and a GIF that moves is a video.
 
     Args:
-        media: the file, or a stretch of a video.
+        media: the file, or a segment of a video.
         rule: which frames, and their size.
 
     Raises:
         VideoError: the only error that a file can cause, with its path and the cause: it is absent, cut off, damaged,
-            too large, neither image nor video, or has no frame in the stretch asked for. Of damage in a video, what
-            `read_clip` says is noticed.
+            too large, neither image nor video, or has no frame in the segment asked for. Which damage in a video is
+            noticed, `read_clip` says.
     """
-    stretch = existing(media)
-    still = is_still(stretch.path)
-    if still or (still is None and stretch.path.suffix.lower() in IMAGES):
-        return read_image(stretch, rule)
-    return read_clip(stretch, rule)
+    segment = find_media(media)
+    still = is_still(segment.path)
+    if still or (still is None and segment.path.suffix.lower() in IMAGES):
+        return read_image(segment, rule)
+    return read_clip(segment, rule)
 
 
 def read_clip(
@@ -42,40 +45,40 @@ def read_clip(
     """Decode the frames of a video that ``rule`` asks for; at most one is held at the file's own size at a time.
 
     Damage that is noticed is an error, never a frame that is painted over or repeated. Noticed is what the container
-    contradicts anywhere in the file, and what the decoder complains of in the frames that it goes through: where one
-    can jump, those from the last key frame before a wanted one on. Not noticed are a few wrong bits that still make
+    contradicts anywhere in the file, and what the decoder reports of the frames that it goes through: where one can
+    jump, those from the last key frame before a wanted one on. Not noticed are a few wrong bits that still make
     sense to a decoder (those of HEVC, VP8 and VP9 notice the least), and these ends of a file, which then counts as a
     shorter video: a cut between two fragments of an MP4, between two clusters of a Matroska or WebM whose writer told
     no length, between two parts of an AVI above 1 GB or anywhere in one without a length, or anywhere in MPEG-TS and
     the containers that are not named here.
 
     Args:
-        media: a video in any container and codec that FFmpeg knows, or a stretch of it: the frames at or after its
+        media: a video in any container and codec that FFmpeg knows, or a segment of it: the frames at or after its
             start and before its end, by the file's own time stamps, where the first frame is at 0 s.
-        rule: which frames, and their size; ``fps`` samples from the stretch's start on.
+        rule: which frames, and their size; ``fps`` samples from the segment's start on.
         reader: ``decord`` or ``pyav`` alone; by default decord where it reads rightly, can jump over most frames and
             has small ones to hold, else PyAV. decord alone refuses files of which it would give wrong frames, and
             may pile up frames, hundreds of megabytes at 1280 x 720.
-        packets: what the file's packets tell, where they were read before.
+        packets: the file's packets, where they were read before.
 
     Raises:
-        VideoError: if the file is absent, cut off, damaged, too large, or holds no frame in the stretch.
-        ConfigError: if decord is demanded where it is not installed, or hides what its decoder complains of.
+        VideoError: if the file is absent, cut off, damaged, too large, or holds no frame in the segment.
+        ConfigError: if decord is demanded where it is not installed, or its decoder's errors cannot be read.
     """
-    stretch = existing(media)
-    if reader == "decord" and not installed():
+    segment = find_media(media)
+    if reader == "decord" and not has_decord():
         raise ConfigError("reader=decord without decord", "decord, which exists for Linux on x86-64", "Use pyav.")
     try:
-        packets = packets or read_packets(stretch.path, rule)
+        packets = packets or read_packets(segment.path, rule)
         if reader == "decord" and not packets.seekable:
-            raise unreadable(stretch.path, "decord alone would give wrong frames of this kind of file")
-        trusted = packets.seekable and installed()
-        if reader == "decord" or (reader is None and trusted and jumps_far(stretch, rule, packets)):
-            clip = read_with_decord(stretch, rule, packets, last_resort=reader == "decord")
+            raise unreadable_error(segment.path, "decord alone would give wrong frames of this kind of file")
+        trusted = packets.seekable and has_decord()
+        if reader == "decord" or (reader is None and trusted and jumps_far(segment, rule, packets)):
+            clip = read_with_decord(segment, rule, packets, last_resort=reader == "decord")
             if clip is not None:
                 return clip
-        return read_with_pyav(stretch, rule, packets)
+        return read_with_pyav(segment, rule, packets)
     except DynFocusError:
         raise
     except Exception as error:
-        raise unreadable(stretch.path, error) from error
+        raise unreadable_error(segment.path, error) from error

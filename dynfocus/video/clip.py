@@ -1,4 +1,4 @@
-"""Frames of one size with their time stamps, which frames a rule takes, and the one error of a file that fails."""
+"""Define a clip, pick the frames that a rule takes, and make the one error of a file that fails."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dynfocus.settings import FrameRule
 
 SLACK = 1e-3  # seconds; time stamps in containers are often rounded to milliseconds
 FINEST = 1e9  # frames per second; no container tells times apart that are closer
-LONGEST = 300  # characters of a cause; decord's own hold a stack trace
+MAX_CAUSE = 300  # characters; decord's own causes hold a stack trace
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Clip:
     reader: Literal["decord", "pyav", "pillow"]
 
 
-def picked(
+def pick_frames(
     times: Sequence[float] | NDArray, rule: FrameRule, start: float = 0.0, end: float = float("inf")
 ) -> list[int]:
-    """Indices of the frames that a rule takes.
+    """Return the indices of the frames that a rule takes.
 
     Args:
         times: seconds of all frames, ascending, the first at 0.
@@ -50,7 +50,9 @@ def picked(
     first, last = np.searchsorted(times, (start - slack, end - slack))
     indices = np.arange(first, last)
     if rule.fps is not None and len(indices):
-        # Of every frame, the last of the wanted times that it would serve: a frame is taken if that is a new one.
+        # fps asks for a frame at start, start + 1 / fps, ...; each time is served by the first frame at or after it.
+        # `serves` is, of every frame, the number of the last such time that it would serve; a frame is taken if its
+        # number is higher than the one before. The two corrections undo the division's rounding in either direction.
         within, fps = times[indices], min(rule.fps, FINEST)
         serves = np.floor((within - start + slack) * fps)
         serves += start + (serves + 1) / fps - slack <= within
@@ -62,34 +64,34 @@ def picked(
     return indices.tolist()
 
 
-def chosen(times: NDArray, rule: FrameRule, stretch: VideoSegment) -> list[int]:
-    """As `picked`; raises VideoError where the stretch holds no frame."""
-    indices = picked(times, rule, stretch.start, stretch.end) if stretch.start < stretch.end else []
+def pick_segment_frames(times: NDArray, rule: FrameRule, segment: VideoSegment) -> list[int]:
+    """Pick as `pick_frames` does; raises VideoError where the segment holds no frame."""
+    indices = pick_frames(times, rule, segment.start, segment.end) if segment.start < segment.end else []
     if not indices:
         raise VideoError(
-            f"{stretch.path} has no frame from {stretch.start:g} s to before {stretch.end:g} s",
+            f"{segment.path} has no frame from {segment.start:g} s to before {segment.end:g} s",
             f"a start before the end, and both within the video, whose last frame is at {times[-1]:.3f} s",
             "Correct the row's start and end, or drop it.",
         )
     return indices
 
 
-def existing(media: Path | str | VideoSegment) -> VideoSegment:
-    """The file as a stretch of it, by default all of it; raises MissingFileError if there is no such file."""
-    stretch = media if isinstance(media, VideoSegment) else VideoSegment(Path(media), 0.0, float("inf"))
-    path = Path(stretch.path)
+def find_media(media: Path | str | VideoSegment) -> VideoSegment:
+    """Return the file as a segment, by default all of it; raises MissingFileError if there is no such file."""
+    segment = media if isinstance(media, VideoSegment) else VideoSegment(Path(media), 0.0, float("inf"))
+    path = Path(segment.path)
     if not os.path.isfile(path):  # which, unlike Path's own, is false where a name is too long for the file system
         raise MissingFileError(
             f"there is no file {path}", "a video or image file", "Check the path and the data set's root."
         )
-    return VideoSegment(path, stretch.start, stretch.end)
+    return VideoSegment(path, segment.start, segment.end)
 
 
-def unreadable(path: Path, cause: object) -> VideoError:
-    """The error of a file that is there but fails, for this cause."""
-    said = " ".join(str(cause).split())[:LONGEST] or type(cause).__name__
+def unreadable_error(path: Path, cause: object) -> VideoError:
+    """Make the error of a file that is there but fails, for this cause."""
+    text = " ".join(str(cause).split())[:MAX_CAUSE] or type(cause).__name__
     return VideoError(
-        f"{path} cannot be read ({said})",
+        f"{path} cannot be read ({text})",
         "a whole video or image file with at least one frame",
         "Fetch or encode the file again, or drop its rows.",
     )

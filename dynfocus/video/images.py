@@ -1,4 +1,4 @@
-"""Images of any mode, by Pillow."""
+"""Read images of any mode with Pillow."""
 
 import threading
 import warnings
@@ -15,14 +15,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from dynfocus.errors import VideoError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
-from dynfocus.video.clip import Clip, check_pixels, chosen, existing, unreadable
-from dynfocus.video.resizing import resized
+from dynfocus.video.clip import Clip, check_pixels, find_media, pick_segment_frames, unreadable_error
+from dynfocus.video.resizing import resize_frame
 
 IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # What is tried on a file, whatever its name: Pillow also knows formats that are videos, and one that runs programs.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
 PAGED = frozenset({"MPO", "TIFF", "WEBP"})  # the first of several frames is taken; FFmpeg cannot read a WebP's
-WHOLE = 16  # bits; what more of them mean, no file tells
+MAX_BITS = 16  # of whole numbers; with more, no file says which number is white
 CLEAR = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,11 +37,11 @@ guard = threading.Lock()
 
 
 def is_still(path: Path) -> bool | None:
-    """Whether the file is, by what it holds, an image of one frame; False if it moves; None if it is no image."""
+    """Return whether the file is, by its content, an image of one frame; False if it moves, None if it is no image."""
     try:
-        with _opened(path) as image:
+        with _open_image(path) as image:
             return not getattr(image, "is_animated", False) or image.format in PAGED
-    except Exception:  # Pillow's plugins raise what they like; whoever reads the file then says why it fails
+    except Exception:  # Pillow's plugins raise errors of any kind; reading the file then says why it fails
         return None
 
 
@@ -55,24 +55,25 @@ def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
 
     Raises:
         VideoError: if the file is absent, no image, broken, of whole numbers of more than 16 bits, or larger than
-            ``rule.max_pixels``, which its header tells before a pixel is decoded.
+            ``rule.max_pixels``, which its header says before a pixel is decoded.
     """
-    stretch = existing(media)
-    chosen(np.zeros(1), rule, stretch)
+    segment = find_media(media)
+    pick_segment_frames(np.zeros(1), rule, segment)
     try:
-        with _opened(stretch.path) as image:
-            check_pixels(stretch.path, *image.size, rule)
-            frame = _pixels(image)
-        return Clip(resized(frame, rule)[None], torch.zeros(1), "pillow")
+        with _open_image(segment.path) as image:
+            check_pixels(segment.path, *image.size, rule)
+            frame = _read_pixels(image)
+        return Clip(resize_frame(frame, rule)[None], torch.zeros(1), "pillow")
     except VideoError:
         raise
     except Exception as error:
-        raise unreadable(stretch.path, error) from error
+        raise unreadable_error(segment.path, error) from error
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    # Pillow's own guard against huge images warns or raises at limits of the whole process, before one sees the size.
+def _open_image(path: Path) -> Iterator[Image.Image]:
+    # Pillow's own guard against huge images is one limit of the whole process, which raises before one sees the size:
+    # it is lifted for this call, under a lock, and `check_pixels` judges by the rule's own limit.
     with guard, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of broken EXIF data, among others
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -84,7 +85,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> Image.Image:
     image.load()  # Pillow itself turns some formats as it loads them, and then says so
     try:
         with guard, warnings.catch_warnings():
@@ -95,18 +96,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _bits(image: Image.Image) -> int:
-    """Of one channel; raises ValueError where they are too many to know what is white."""
-    told = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)) if isinstance(image, TiffImageFile) else (WHOLE,)
-    if image.mode.startswith("I") and told[0] > WHOLE:
-        raise ValueError(f"its pixels are whole numbers of {told[0]} bits, and nothing tells which of them is white")
-    return told[0]
+def _count_bits(image: Image.Image) -> int:
+    """Return the bits of one channel; raises ValueError where they are too many to know what is white."""
+    bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,)) if isinstance(image, TiffImageFile) else (MAX_BITS,)
+    if image.mode.startswith("I") and bits[0] > MAX_BITS:
+        raise ValueError(f"its pixels are whole numbers of {bits[0]} bits, and nothing says which of them is white")
+    return bits[0]
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """RGB ``[H, W, 3]``."""
-    most = 2 ** _bits(image) - 1
-    image = _upright(image)
+def _read_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return upright RGB pixels ``[H, W, 3]``, transparent ones laid on white."""
+    most = 2 ** _count_bits(image) - 1
+    image = _turn_upright(image)
     if image.mode.startswith("I"):  # Pillow itself would clip 16 bits
         values = np.asarray(image).astype(np.int64).clip(0) * 255 // most
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))

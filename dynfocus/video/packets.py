@@ -1,4 +1,9 @@
-"""What the packets of a video file say of its frames, before any is decoded."""
+"""Read what the packets of a video file say of its frames, before any is decoded.
+
+A packet is one compressed piece of the file. Its header holds the time stamp and whether decoding can begin there (a
+key frame), so reading packets costs little beside decoding frames. From them follow the times of all frames, whether
+the file is whole, and whether a reader may jump to a key frame and decode from there.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,25 +19,26 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from dynfocus.settings import FrameRule
-from dynfocus.video.clip import check_pixels, unreadable
+from dynfocus.video.clip import check_pixels, unreadable_error
 from dynfocus.video.truncation import missing_bytes
 
-# decord seeks, silently, to wrong frames where pictures shown before a key frame are stored after it (HEVC, open GOPs),
-# and in containers without an index of frames (MPEG-TS). What is known to be right goes to it, the rest to PyAV.
+# decord jumps, without an error, to wrong frames where pictures shown before a key frame are stored after it (HEVC,
+# open GOPs), and in containers without an index of frames (MPEG-TS). So this lists what was tested to be right; the
+# rest is decoded from its beginning.
 SEEKABLE = frozenset({"h264", "mjpeg", "mpeg4", "vp9"})
 TIMED = SEEKABLE | {"hevc", "av1"}  # a packet holds one frame, and its time
 MAY_HIDE = frozenset({"mpeg4"})  # packets that show nothing new give no frame
 CONTAINERS = frozenset({"mp4", "matroska"})
-IDR = 5  # the kind of a unit of H.264
-CUT = 1.0  # seconds that all of a file's streams may end before the length in its header
+IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
+MAX_EARLY_END = 1.0  # seconds that all of a file's streams may end before the length in its header
 
 
 @dataclass(frozen=True)
 class Packets:
-    """What a file's packets tell.
+    """The facts about a file's frames that its packets give.
 
     Attributes:
-        stamps: of all frames, in the stream's unit of time, ascending; None where packets do not tell them reliably.
+        stamps: of all frames, in the stream's unit of time, ascending; None where packets do not give them reliably.
         times: float64 seconds since the first frame; None likewise.
         keys: which of the frames can be decoded without another, ascending; None likewise.
         seekable: whether the right frames are found in this file by jumping to the key frame before them.
@@ -57,60 +63,69 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
     with av.open(str(path.absolute())) as container:
         stream = video_stream(container, path)
         if container.format.name == "tty":
-            raise unreadable(path, "it is text, which FFmpeg would draw")
+            raise unreadable_error(path, "it is text, which FFmpeg would draw")
         codec, names = stream.codec_context, set(container.format.name.split(","))
-        indexed = not CONTAINERS.isdisjoint(names)
+        has_index = not CONTAINERS.isdisjoint(names)
         check_pixels(path, codec.width, codec.height, rule)
         stamps: list[int | None] = []
         keys: list[int] = []
-        reached, ordered, whole = 0.0, True, True
-        with complaints() as said:
+        last_second, keys_in_order, nothing_discarded = 0.0, True, True
+        with collect_pyav_errors() as errors:
+            # Matroska's header holds one length for all streams, so the sound counts when its end is checked.
             for packet in container.demux([stream, *(container.streams.audio if "matroska" in names else ())]):
-                if packet.size == 0:
+                if packet.size == 0:  # the mark at a stream's end
                     continue
                 if packet.pts is not None:
-                    reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    last_second = max(last_second, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream.index != stream.index:
                     continue
                 stamps.append(packet.pts)
-                whole &= not packet.is_discard
+                nothing_discarded &= not packet.is_discard
                 if packet.pts is not None and packet.is_keyframe:
                     keys.append(packet.pts)
-                    ordered &= codec.name != "h264" or begins_anew(bytes(packet), codec.extradata or b"")
+                    keys_in_order &= codec.name != "h264" or starts_with_idr(bytes(packet), codec.extradata or b"")
+                # Stored after a key frame and shown before it: an open GOP, where a jump to that key frame goes wrong.
                 elif not keys or packet.pts is None or packet.pts < keys[-1]:
-                    ordered = False
+                    keys_in_order = False
         if "mp4" in names and len(stamps) < stream.frames:
-            raise unreadable(path, f"only {len(stamps)} of its {stream.frames} frames are there")
-        promised = (container.duration or 0) / av.time_base
-        if "matroska" in names and reached < promised - CUT:
-            raise unreadable(path, f"it ends after {reached:.1f} of {promised:.1f} s")
-        if lost := missing_bytes(path):
-            raise unreadable(path, f"at least {lost} bytes are cut off from its end")
-        if said and indexed:
-            raise unreadable(path, said[0])
-        known = sorted(stamp for stamp in stamps if stamp is not None)
-        if not (known and whole and indexed and codec.name in TIMED) or len(set(known)) < len(stamps):
+            raise unreadable_error(path, f"only {len(stamps)} of its {stream.frames} frames are there")
+        header_seconds = (container.duration or 0) / av.time_base
+        if "matroska" in names and last_second < header_seconds - MAX_EARLY_END:
+            raise unreadable_error(path, f"it ends after {last_second:.1f} of {header_seconds:.1f} s")
+        if missing_end := missing_bytes(path):
+            raise unreadable_error(path, f"at least {missing_end} bytes are cut off from its end")
+        if errors and has_index:
+            raise unreadable_error(path, errors[0])
+        # Packets come in the order in which they are decoded; frames are shown in the order of their stamps.
+        ordered_stamps = sorted(stamp for stamp in stamps if stamp is not None)
+        is_timed = has_index and nothing_discarded and codec.name in TIMED
+        # A frame without a stamp, or two with the same one: then packets do not give the times of all frames.
+        if not is_timed or not ordered_stamps or len(set(ordered_stamps)) < len(stamps):
             return Packets(None, None, None, False, 0, False)
-        ticks = np.array(known, np.int64)
-        eight = codec.format is not None and all(part.bits == 8 for part in codec.format.components)
-        alone = len(container.streams.video) == 1
-        seekable = ordered and eight and alone and codec.name in SEEKABLE
+        ticks = np.array(ordered_stamps, np.int64)
+        is_8_bit = codec.format is not None and all(part.bits == 8 for part in codec.format.components)
+        has_one_stream = len(container.streams.video) == 1
+        seekable = keys_in_order and is_8_bit and has_one_stream and codec.name in SEEKABLE
         times = (ticks - ticks[0]) * float(stream.time_base)
-        begins = np.searchsorted(ticks, sorted(keys))
-        bulk = 3 * codec.width * codec.height * int(np.diff(begins, append=len(ticks)).max(initial=0))
-        return Packets(ticks, times, begins, seekable, bulk, codec.name not in MAY_HIDE)
+        key_indices = np.searchsorted(ticks, sorted(keys))
+        bulk = 3 * codec.width * codec.height * int(np.diff(key_indices, append=len(ticks)).max(initial=0))
+        return Packets(ticks, times, key_indices, seekable, bulk, codec.name not in MAY_HIDE)
 
 
-def begins_anew(packet: bytes, told: bytes) -> bool:
-    """Whether a packet of H.264 holds an IDR picture: others marked as keys may only begin to build up a whole one.
+def starts_with_idr(packet: bytes, extradata: bytes) -> bool:
+    """Return whether a packet of H.264 holds an IDR picture, from which decoding gives whole pictures at once.
+
+    Files mark other packets as key frames too: recovery points, after which pictures become whole step by step. A jump
+    to one of those would give broken frames.
 
     Args:
         packet: units that each follow their length, or a start code.
-        told: the stream's extradata, which tells which.
+        extradata: the stream's; its first byte is 1 where units follow their length.
     """
-    if told[:1] != b"\1":
-        return any(packet[found.end()] & 31 == IDR for found in re.finditer(b"\0\0\1(?=.)", packet, re.DOTALL))
-    at, width = 0, (told[4] & 3) + 1
+    if extradata[:1] != b"\1":
+        # A start code is 00 00 01; the low five bits of the byte after it are the unit's type.
+        return any(packet[match.end()] & 31 == IDR for match in re.finditer(b"\0\0\1(?=.)", packet, re.DOTALL))
+    at, width = 0, (extradata[4] & 3) + 1  # bytes of a unit's length, as the extradata say
     while at + width < len(packet):
         if packet[at + width] & 31 == IDR:
             return True
@@ -118,34 +133,34 @@ def begins_anew(packet: bytes, told: bytes) -> bool:
     return False
 
 
-def passed(indices: Sequence[int], keys: NDArray[np.int64]) -> int:
-    """How many frames are decoded for these, ascending, by a reader that jumps to the last key before each."""
+def count_decoded_frames(indices: Sequence[int], keys: NDArray[np.int64]) -> int:
+    """Count the frames that a reader decodes for these, ascending, if it jumps to the last key frame before each."""
     groups = np.searchsorted(keys, indices, side="right") - 1
     last = dict(zip(groups.tolist(), indices, strict=True))
     return sum(index - int(keys[group]) + 1 for group, index in last.items())
 
 
 def video_stream(container: Any, path: Path) -> Any:
-    """The first video stream that is no cover picture; raises VideoError if there is none."""
+    """Return the first video stream that is no cover picture; raises VideoError if there is none."""
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
-        raise unreadable(path, "it has no video stream")
+        raise unreadable_error(path, "it has no video stream")
     if streams[0].codec_context is None:
-        raise unreadable(path, "there is no decoder for its video")
+        raise unreadable_error(path, "there is no decoder for its video")
     return streams[0]
 
 
 @contextmanager
-def complaints() -> Iterator[list[str]]:
-    """A list that, after the block, holds the errors that PyAV's FFmpeg reported without raising them."""
-    said: list[str] = []
+def collect_pyav_errors() -> Iterator[list[str]]:
+    """Give a list that holds, after the block, the errors that PyAV's FFmpeg logged without raising them."""
+    errors: list[str] = []
     level, repeats = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # else a file that is read again has nothing to say
+    av.logging.set_skip_repeated(False)  # else a file that is read again logs nothing
     try:
         with av.logging.Capture() as logs:
-            yield said
-        said += [text for severity, _, text in logs if severity <= av.logging.ERROR]
+            yield errors
+        errors += [text for severity, _, text in logs if severity <= av.logging.ERROR]
     finally:
         av.logging.set_skip_repeated(repeats)
         av.logging.set_level(level)

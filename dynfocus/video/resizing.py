@@ -1,4 +1,4 @@
-"""Frames of any size -> frames of one size, one at a time."""
+"""Resize frames of any size to frames of one size, one at a time."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from dynfocus.settings import FrameRule
 
 
-def resized(frame: NDArray[np.uint8], rule: FrameRule) -> Tensor:
+def resize_frame(frame: NDArray[np.uint8], rule: FrameRule) -> Tensor:
     """Squeeze a uint8 frame ``[H, W, 3]`` to ``[size, size, 3]``."""
     # Channels stay innermost: torch's kernel for that layout is the one that is many times faster than Pillow's.
     planes = rearrange(torch.from_numpy(np.require(frame, requirements=["C", "W"])), "h w c -> 1 c h w")
@@ -25,12 +25,12 @@ def resized(frame: NDArray[np.uint8], rule: FrameRule) -> Tensor:
     return rearrange(planes, "1 c h w -> h w c")
 
 
-def resized_all(frames: Iterable[NDArray[np.uint8]], count: int, rule: FrameRule) -> Tensor | None:
-    """Squeeze frames as they come, so that one at a time is held at its own size; None if they are not ``count``."""
-    held, done = torch.empty(count, rule.size, rule.size, 3, dtype=torch.uint8), 0
+def resize_frames(frames: Iterable[NDArray[np.uint8]], count: int, rule: FrameRule) -> Tensor | None:
+    """Squeeze frames as they come, so that memory holds one at its own size; None if they are not ``count``."""
+    result, position = torch.empty(count, rule.size, rule.size, 3, dtype=torch.uint8), 0
     for frame in frames:
-        if done == count:
+        if position == count:
             return None
-        held[done] = resized(frame, rule)
-        done += 1
-    return held if done == count else None
+        result[position] = resize_frame(frame, rule)
+        position += 1
+    return result if position == count else None

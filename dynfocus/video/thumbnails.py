@@ -1,4 +1,4 @@
-"""A video's frames at a size that a person can read, in the shape they are shown in, each when it is asked for."""
+"""Read a video's frames at a size that a person can look at, in the shape they are shown in, each when it is needed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,35 +15,35 @@ from dynfocus import video
 from dynfocus.errors import DynFocusError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
-from dynfocus.video.clip import unreadable
+from dynfocus.video.clip import unreadable_error
 from dynfocus.video.images import is_still
 from dynfocus.video.packets import Packets, read_packets, video_stream
 
 NEAR = 1e-3  # seconds; time stamps are kept in fp32, which is that coarse in a video of hours
-FEW = 1000  # frames; so many are read in one go, and take 77 MB at 160 pixels
+FEW = 1000  # frames; so many are read at once, and take 77 MB at 160 pixels
 
 
 class Thumbnails(Sequence[NDArray[np.uint8]]):
-    """The frames that a frame rule took from a file, as uint8 [H, W, 3], decoded when they are looked at.
+    """The frames that a frame rule took from a file, as uint8 [H, W, 3], decoded when they are looked up.
 
     A thousand are read at once. Of more each is read by itself where the file lets one jump; where it does not, all are
-    read at once, so small that they take the room of a thousand.
+    read at once, so small that they take the memory of a thousand.
 
     Args:
-        media: the video or image, or the stretch of a video.
+        media: the video or image, or the segment of a video.
         seconds: time stamps of its T frames.
         rule: which frames these are; its size is the model's, not the thumbnails'.
         size: of their longer side, in pixels.
 
     Raises:
-        VideoError: as they are looked at, if the file has changed and cannot be read.
+        VideoError: on looking one up, if the file has changed and cannot be read.
     """
 
     def __init__(self, media: Path | VideoSegment, seconds: Sequence[float], rule: FrameRule, size: int = 160) -> None:
         self.media, self.seconds, self.size = media, seconds, size
         self.path = media.path if isinstance(media, VideoSegment) else Path(media)
         self.rule = replace(rule, size=size, interpolation="bicubic")
-        self.known: dict[int, NDArray[np.uint8]] = {}
+        self.cache: dict[int, NDArray[np.uint8]] = {}
         self.shape: tuple[int, int] | None = None
         self.packets: Packets | None = None
 
@@ -54,41 +54,41 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
         if isinstance(index, slice):
             return [self[n] for n in range(*index.indices(len(self)))]
         place = range(len(self))[index]
-        if place not in self.known:
-            self.known |= self._read(place)
-        return self._shaped(self.known[place])
+        if place not in self.cache:
+            self.cache |= self._read(place)
+        return self._fit(self.cache[place])
 
     def _read(self, place: int) -> dict[int, NDArray[np.uint8]]:
         if len(self) > FEW and self.packets is None:
-            self.packets = self._scanned()
+            self.packets = self._read_packets()
         if self.packets is None or not self.packets.seekable:
             size = min(self.size, max(1, int(self.size * (FEW / len(self)) ** 0.5)))
-            found = video.read_media(self.media, replace(self.rule, size=size)).frames.numpy()
-            if len(found) != len(self):
-                raise unreadable(self.path, "it holds other frames than when the question was answered")
-            return dict(enumerate(found))
+            frames = video.read_media(self.media, replace(self.rule, size=size)).frames.numpy()
+            if len(frames) != len(self):
+                raise unreadable_error(self.path, "it holds other frames than when the question was answered")
+            return dict(enumerate(frames))
         second = self.seconds[place]
         moment = VideoSegment(self.path, second - NEAR, second + 2 * NEAR)
         rule = replace(self.rule, fps=None, frames=1)
         return {place: video.read_clip(moment, rule, "pyav", self.packets).frames[0].numpy()}
 
-    def _scanned(self) -> Packets:
+    def _read_packets(self) -> Packets:
         try:
             return read_packets(self.path, self.rule)
         except DynFocusError:
             raise
         except Exception as error:
-            raise unreadable(self.path, error) from error
+            raise unreadable_error(self.path, error) from error
 
-    def _shaped(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        self.shape = self.shape or shown_shape(self.path)
+    def _fit(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self.shape = self.shape or display_size(self.path)
         longer = max(self.shape)
-        fitted = [max(1, round(self.size * side / longer)) for side in self.shape]
-        return np.asarray(Image.fromarray(frame).resize((fitted[0], fitted[1]), Image.Resampling.BICUBIC))
+        size = [max(1, round(self.size * side / longer)) for side in self.shape]
+        return np.asarray(Image.fromarray(frame).resize((size[0], size[1]), Image.Resampling.BICUBIC))
 
 
-def shown_shape(path: Path) -> tuple[int, int]:
-    """Width to height of a video or image as it is shown: upright, and with pixels that are not square stretched."""
+def display_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a video or image as it is shown: upright, and scaled where pixels are not square."""
     if is_still(path):
         with Image.open(path) as image:
             try:

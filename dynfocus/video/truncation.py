@@ -1,17 +1,20 @@
-"""Files that end before the end that they themselves tell, which FFmpeg reads as shorter ones without a word."""
+"""Detect truncated MP4, AVI and Matroska files from the sizes in their headers.
+
+FFmpeg reads such a file as a shorter video, without an error.
+"""
 
 import os
 from pathlib import Path
 from typing import BinaryIO
 
 EBML, SEGMENT, UNKNOWN = 0x1A45DFA3, 0x18538067, 0x7F
-LONG = 1  # the size of an MP4 box that is told in eight bytes more; 0 is that of one that goes on to the end
+LONG = 1  # in place of an MP4 box's size: eight bytes more hold it; 0 means that the box goes on to the file's end
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes, at the least, are cut off from the end of an MP4 in fragments, an AVI, Matroska or WebM file.
+    """Count the bytes, at least, that are cut off from the end of an MP4 in fragments, an AVI, Matroska or WebM file.
 
-    0 for all other files, for those whose writer never told a length, and for those that are cut at a border: between
+    0 for all other files, for those whose writer never stored a length, and for those that are cut at a border: between
     two fragments of an MP4 file, or between the parts of an AVI file above 1 GB.
     """
     size = os.stat(path).st_size
@@ -27,7 +30,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the last box ends; the file's own end if it is not in fragments, whose frames are counted elsewhere."""
+    """Find where the last box ends. A file without fragments gives its own end: `read_packets` counts its frames."""
     at, fragments = 0, False
     while at < size:
         file.seek(at)
@@ -37,15 +40,16 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         if length == LONG:
             length = int.from_bytes(head[8:], "big")
         if len(head) < 8:
-            at += 8
+            at += 8  # the cut goes through the box's own header
         elif length < 8 or not kind.isalnum():
-            break
+            break  # this is no box: what lies behind it cannot be judged
         else:
             at += length
     return at if fragments else size
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
+    """Find where the last RIFF part ends; an AVI above 1 GB has several, one after the other."""
     at = 0
     while at < size:
         file.seek(at)
@@ -58,16 +62,17 @@ def _riff_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO, size: int) -> int:
+    """Find where the last top-level element of a Matroska file ends; each has a name of 4 bytes and a size."""
     at = 0
     while at < size:
         file.seek(at)
         name = int.from_bytes(file.read(4), "big")
         first = int.from_bytes(file.read(1), "big")
-        more = 8 - first.bit_length()  # the leading zeros tell how many bytes follow
+        more = 8 - first.bit_length()  # EBML: the leading zero bits say how many bytes of the size follow
         if name not in (EBML, SEGMENT) or more > 7:
             break
-        told = int.from_bytes(bytes([first & (UNKNOWN >> more)]) + file.read(more), "big")
-        if told == 2 ** (7 * (more + 1)) - 1:
-            break  # that is: unknown
-        at += 5 + more + told
+        length = int.from_bytes(bytes([first & (UNKNOWN >> more)]) + file.read(more), "big")
+        if length == 2 ** (7 * (more + 1)) - 1:
+            break  # all bits 1 stand for an unknown size, as live streams have
+        at += 5 + more + length
     return at

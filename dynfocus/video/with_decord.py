@@ -1,4 +1,7 @@
-"""decord: fast where it can jump from frame to frame; deaf to what its decoder complains of, unless one listens."""
+"""Read videos with decord: fast where it can jump from frame to frame.
+
+decord gives a frame even where its decoder reports damage, so these reports are collected and checked here.
+"""
 
 import atexit
 import ctypes
@@ -16,86 +19,88 @@ import torch
 from dynfocus.errors import ConfigError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
-from dynfocus.video.clip import SLACK, Clip, chosen, unreadable
-from dynfocus.video.packets import Packets, passed
-from dynfocus.video.resizing import resized_all
+from dynfocus.video.clip import SLACK, Clip, pick_segment_frames, unreadable_error
+from dynfocus.video.packets import Packets, count_decoded_frames
+from dynfocus.video.resizing import resize_frames
 
 ERROR = 16  # FFmpeg's level
-SPARED = 0.5  # share of the frames up to the last one asked for
-ROUNDED = 1e-6  # decord's time stamps are float32
-PILE = 16 << 20  # bytes of frames that it may pile up
+MAX_DECODED = 0.5  # share of the frames up to the last one asked for
+ROUNDING = 1e-6  # relative; decord's time stamps are float32
+MAX_BULK = 16 << 20  # bytes of frames that it may hold at once
 log = getLogger(__name__)
 
 
-def installed() -> bool:
-    """Whether decord is there; it exists for Linux on x86-64."""
+def has_decord() -> bool:
+    """Return whether decord is installed; it exists for Linux on x86-64."""
     return find_spec("decord") is not None
 
 
 @cache
-def overheard() -> list[str] | None:
-    """A list that grows with every error of decord's FFmpeg, which conceals what it cannot decode; None if unheard of.
+def collect_decord_errors() -> list[str] | None:
+    """Collect every error of decord's FFmpeg, which conceals what it cannot decode, in a list that keeps growing.
 
-    It stays in place for the whole process, so that readers in several threads cannot silence each other.
+    None where its FFmpeg cannot be reached. The list serves the whole process: FFmpeg has one log callback, and readers
+    in several threads would otherwise replace each other's.
     """
     decord: ModuleType = importlib.import_module("decord")
     libraries = list((Path(decord.__path__[0]).parent / "decord.libs").glob("libavutil*.so*"))
     if len(libraries) != 1:
-        log.warning("decord does without its FFmpeg's complaints of damage (no libavutil beside it): PyAV reads alone")
+        log.warning("decord's FFmpeg cannot report damage (no libavutil beside decord): PyAV reads alone")
         return None
-    library, heard = ctypes.CDLL(str(libraries[0])), []
+    library, errors = ctypes.CDLL(str(libraries[0])), []
 
     @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-    def listen(_: Any, level: int, text: bytes, __: Any) -> None:
+    def append_error(_: Any, level: int, text: bytes, __: Any) -> None:
         if level <= ERROR:
-            heard.append(text.decode(errors="replace").strip())
+            errors.append(text.decode(errors="replace").strip())
 
-    library.av_log_set_callback(listen)
-    atexit.register(lambda: (library.av_log_set_callback(library.av_log_default_callback), listen))
-    return heard
+    library.av_log_set_callback(append_error)
+    # At exit FFmpeg must not call into Python any more; naming append_error here keeps it alive until then.
+    atexit.register(lambda: (library.av_log_set_callback(library.av_log_default_callback), append_error))
+    return errors
 
 
-def jumps_far(stretch: VideoSegment, rule: FrameRule, packets: Packets) -> bool:
-    """Whether jumping spares so many frames that decord is faster than PyAV, and it stays small.
+def jumps_far(segment: VideoSegment, rule: FrameRule, packets: Packets) -> bool:
+    """Return whether jumps save so many frames that decord is faster than PyAV, and it needs little memory.
 
     Where it has to go through most frames it takes twice as long, for PyAV leaves out those that no other is predicted
-    from; and its decoder, a thread that nothing holds back, piles up the frames from one key frame to the next.
+    from. Its decoder thread has no limit on frames ahead: it holds all from one key frame to the next.
     """
-    if packets.times is None or packets.keys is None or packets.bulk > PILE:
+    if packets.times is None or packets.keys is None or packets.bulk > MAX_BULK:
         return False
-    indices = chosen(packets.times, rule, stretch)
-    return passed(indices, packets.keys) <= SPARED * (indices[-1] + 1)
+    indices = pick_segment_frames(packets.times, rule, segment)
+    return count_decoded_frames(indices, packets.keys) <= MAX_DECODED * (indices[-1] + 1)
 
 
-def read_with_decord(stretch: VideoSegment, rule: FrameRule, packets: Packets, last_resort: bool) -> Clip | None:
-    """The clip as decord reads it; None where it fails or is not to be trusted, unless it is the ``last_resort``."""
+def read_with_decord(segment: VideoSegment, rule: FrameRule, packets: Packets, last_resort: bool) -> Clip | None:
+    """Read a clip with decord; None where it fails or cannot be trusted, which the ``last_resort`` raises instead."""
     decord: ModuleType = importlib.import_module("decord")
-    heard = overheard()
-    if heard is None:
+    errors = collect_decord_errors()
+    if errors is None:
         if last_resort:
             raise ConfigError(
-                "reader=decord of a build whose FFmpeg cannot be overheard",
+                "reader=decord of a build whose FFmpeg cannot report errors",
                 "decord with its libavutil beside it, or damage would be painted over",
                 "Install decord's own wheel, or use pyav.",
             )
         return None
-    before = len(heard)
+    before = len(errors)
     try:
-        video = decord.VideoReader(str(stretch.path.absolute()), ctx=decord.cpu(0), num_threads=1)
+        video = decord.VideoReader(str(segment.path.absolute()), ctx=decord.cpu(0), num_threads=1)
         if len(video) == 0:
-            raise unreadable(stretch.path, "it holds no frame")
+            raise unreadable_error(segment.path, "it holds no frame")
         stamps = np.asarray(video.get_frame_timestamp(range(len(video))), float)[:, 0]
         stamps -= stamps[0]
         times = packets.times
-        if times is None or len(times) != len(stamps) or (np.abs(times - stamps) > SLACK + ROUNDED * times).any():
+        if times is None or len(times) != len(stamps) or (np.abs(times - stamps) > SLACK + ROUNDING * times).any():
             raise RuntimeError(f"its packets and decord's {len(stamps)} frames do not agree")
-        indices = chosen(times, rule, stretch)
-        frames = resized_all((_frame(video, index) for index in indices), len(indices), rule)
-        if frames is None or len(heard) > before:
-            raise RuntimeError(f"its decoder reports: {heard[before] if len(heard) > before else 'too few frames'}")
+        indices = pick_segment_frames(times, rule, segment)
+        frames = resize_frames((_frame(video, index) for index in indices), len(indices), rule)
+        if frames is None or len(errors) > before:
+            raise RuntimeError(f"its decoder reports: {errors[before] if len(errors) > before else 'too few frames'}")
     except (RuntimeError, decord.DECORDError, IndexError, ValueError) as error:
         if last_resort:
-            raise unreadable(stretch.path, error) from error
+            raise unreadable_error(segment.path, error) from error
         return None
     return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "decord")
 

@@ -1,4 +1,4 @@
-"""PyAV: every frame in its order, whatever the codec; what its decoder complains of is an error."""
+"""Read videos with PyAV: every frame in its order, whatever the codec; what its decoder reports is an error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,46 +13,46 @@ from numpy.typing import NDArray
 
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
-from dynfocus.video.clip import Clip, chosen, unreadable
+from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
 from dynfocus.video.packets import Packets, video_stream
-from dynfocus.video.resizing import resized_all
+from dynfocus.video.resizing import resize_frames
 
-NEAR = 4  # frames; to decode so many is quicker than to jump over them
+NEAR = 4  # frames; decoding so many is faster than jumping over them
 
 
-def read_with_pyav(stretch: VideoSegment, rule: FrameRule, packets: Packets) -> Clip:
-    """The clip as PyAV reads it: by jumping to the key frame before each where that is known to be right, else once
-    through the file, or twice where packets do not tell the times of all frames.
+def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> Clip:
+    """Read a clip by jumping to the key frame before each frame where that is known to be right, else once through the
+    file, or twice where packets do not give the times of all frames.
 
     Raises:
-        VideoError: if no frame is there, or the decoder conceals damage in one that is asked for.
+        VideoError: if no frame is there, or the decoder reports damage in one that is asked for.
     """
     if packets.stamps is not None and packets.times is not None:
-        times, indices = packets.times, chosen(packets.times, rule, stretch)
-        ways = {False: [Run(int(packets.stamps[0]), packets.stamps[indices].tolist())]}
+        times, indices = packets.times, pick_segment_frames(packets.times, rule, segment)
+        attempts = {False: [Run(int(packets.stamps[0]), packets.stamps[indices].tolist())]}
         if packets.seekable and packets.keys is not None:
-            ways = {True: runs(packets.stamps, packets.keys, indices)} | ways
-        for jumps, way in ways.items():
-            frames = resized_all(_at(stretch, way, jumps), len(indices), rule)
+            attempts = {True: plan_runs(packets.stamps, packets.keys, indices)} | attempts
+        for jump, run_list in attempts.items():
+            frames = resize_frames(_decode_runs(segment, run_list, jump), len(indices), rule)
             if frames is not None:
                 return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
     stamps, seconds = [], []
-    for frame in _all(stretch):
+    for frame in _decode_all(segment):
         if frame.time is None or frame.pts is None:
-            raise unreadable(stretch.path, "its frames have no time stamps")
+            raise unreadable_error(segment.path, "its frames have no time stamps")
         stamps.append(frame.pts)
         seconds.append(frame.time)
     if not stamps:
-        raise unreadable(stretch.path, "it holds no frame")
+        raise unreadable_error(segment.path, "it holds no frame")
     if packets.stamps is not None and packets.shows_all:
         lost = (packets.stamps >= stamps[0]).sum() - len(stamps)
         if lost > 0:
-            raise unreadable(stretch.path, f"{lost} of its frames cannot be decoded")
+            raise unreadable_error(segment.path, f"{lost} of its frames cannot be decoded")
     times = np.array(seconds) - seconds[0]
-    indices = chosen(times, rule, stretch)
-    frames = resized_all(_numbered(stretch, set(indices)), len(indices), rule)
+    indices = pick_segment_frames(times, rule, segment)
+    frames = resize_frames(_decode_indices(segment, set(indices)), len(indices), rule)
     if frames is None:
-        raise unreadable(stretch.path, "it holds other frames when it is read again")
+        raise unreadable_error(segment.path, "it holds other frames when it is read again")
     return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
 
 
@@ -61,98 +61,98 @@ class Run:
     """Frames that are decoded one after another.
 
     Attributes:
-        begins: the stamp of the frame that decoding begins with.
-        wanted: stamps of those that are asked for, ascending.
+        start: the stamp of the frame that decoding begins with.
+        stamps: of the frames that are asked for, ascending.
     """
 
-    begins: int
-    wanted: list[int]
+    start: int
+    stamps: list[int]
 
 
-def runs(stamps: NDArray[np.int64], keys: NDArray[np.int64], indices: list[int]) -> list[Run]:
-    """The frames in runs from the last key frame before each on; what lies between two near ones is decoded too."""
-    found: list[Run] = []
+def plan_runs(stamps: NDArray[np.int64], keys: NDArray[np.int64], indices: list[int]) -> list[Run]:
+    """Group the frames into runs, each from the last key frame before its first; near frames share a run."""
+    result: list[Run] = []
     last = -1
     for index, key in zip(indices, keys[np.searchsorted(keys, indices, side="right") - 1].tolist(), strict=True):
-        if not found or key > last + NEAR:
-            found.append(Run(int(stamps[key]), []))
-        found[-1].wanted.append(int(stamps[index]))
+        if not result or key > last + NEAR:
+            result.append(Run(int(stamps[key]), []))
+        result[-1].stamps.append(int(stamps[index]))
         last = index
-    return found
+    return result
 
 
-def _at(stretch: VideoSegment, way: list[Run], jumps: bool) -> Iterator[NDArray[np.uint8]]:
-    """The frames of these runs; fewer where the file shows others than its packets say, or a jump misses."""
-    turn = Upright(stretch)
-    with _opened(stretch) as (container, stream):
-        for run in way:
-            if jumps:
+def _decode_runs(segment: VideoSegment, runs: list[Run], jump: bool) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of these runs; fewer where the file shows others than its packets say, or a jump misses."""
+    convert = FrameConverter(segment)
+    with _open_video(segment) as (container, stream):
+        for run in runs:
+            if jump:
                 try:
-                    container.seek(run.begins, stream=stream)
+                    container.seek(run.start, stream=stream)
                 except av.FFmpegError:
                     return
-            given = 0
-            for frame in _run(container, stream, run):
-                given += 1
-                yield turn(frame)
-            if given < len(run.wanted):
+            count = 0
+            for frame in _decode_run(container, stream, run):
+                count += 1
+                yield convert(frame)
+            if count < len(run.stamps):
                 return
 
 
-def _run(container: Any, stream: Any, run: Run) -> Iterator[av.VideoFrame]:
-    kept, context, given, begun = {run.begins, *run.wanted}, stream.codec_context, 0, False
+def _decode_run(container: Any, stream: Any, run: Run) -> Iterator[av.VideoFrame]:
+    needed, context, count, in_run = {run.start, *run.stamps}, stream.codec_context, 0, False
     for packet in container.demux(stream):
         # What no other frame is predicted from need not be decoded: in most files, every second frame.
-        context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in kept else "NONREF"
+        context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in needed else "NONREF"
         for frame in packet.decode():
-            if not begun and frame.pts != run.begins:
+            if not in_run and frame.pts != run.start:
                 return
-            begun = True
-            if frame.pts == run.wanted[given]:
+            in_run = True
+            if frame.pts == run.stamps[count]:
                 yield frame
-                given += 1
-                if given == len(run.wanted):
+                count += 1
+                if count == len(run.stamps):
                     return
 
 
-def _all(stretch: VideoSegment) -> Iterator[av.VideoFrame]:
-    with _opened(stretch) as (container, stream):
+def _decode_all(segment: VideoSegment) -> Iterator[av.VideoFrame]:
+    with _open_video(segment) as (container, stream):
         yield from container.decode(stream)
 
 
-def _numbered(stretch: VideoSegment, wanted: set[int]) -> Iterator[NDArray[np.uint8]]:
-    turn, last = Upright(stretch), max(wanted)
-    for number, frame in enumerate(_all(stretch)):
-        if number in wanted:
-            yield turn(frame)
+def _decode_indices(segment: VideoSegment, indices: set[int]) -> Iterator[NDArray[np.uint8]]:
+    convert, last = FrameConverter(segment), max(indices)
+    for number, frame in enumerate(_decode_all(segment)):
+        if number in indices:
+            yield convert(frame)
         if number == last:
             return
 
 
 @contextmanager
-def _opened(stretch: VideoSegment) -> Iterator[tuple[Any, Any]]:
-    with av.open(str(stretch.path.absolute())) as container:
-        stream = video_stream(container, stretch.path)
+def _open_video(segment: VideoSegment) -> Iterator[tuple[Any, Any]]:
+    with av.open(str(segment.path.absolute())) as container:
+        stream = video_stream(container, segment.path)
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over, without a word
+        stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over without an error
         yield container, stream
 
 
-class Upright:
-    """Pixels ``[H, W, 3]`` of frames, turned as the file asks for (which decord does by itself), on white.
+class FrameConverter:
+    """Converts frames to pixels ``[H, W, 3]``, turned as the file asks for (which decord does by itself), on white.
 
     Raises:
         VideoError: if a frame is marked as damaged.
     """
 
-    def __init__(self, stretch: VideoSegment) -> None:
-        self.path = stretch.path
+    def __init__(self, segment: VideoSegment) -> None:
+        self.path = segment.path
         # One for all frames: frame.to_ndarray makes its own each time, which takes longer.
         self.converter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         if frame.is_corrupt:
-            raise unreadable(self.path, f"its frame at {frame.time} s is damaged")
+            raise unreadable_error(self.path, f"its frame at {frame.time} s is damaged")
         clear = any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8"
         pixels = np.asarray(self.converter.reformat(frame, format="rgba" if clear else "rgb24").to_ndarray(), np.uint8)
         if clear:

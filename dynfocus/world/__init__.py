@@ -1,1 +1,1 @@
-"""The embedded world: a small video-QA universe that needs no download and knows its relevant frames."""
+"""Make the embedded world: a small video-QA data set that needs no download and knows its relevant frames."""

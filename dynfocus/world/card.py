@@ -1,10 +1,10 @@
-"""The data card that lies beside the embedded world's rows."""
+"""Format the data card that lies beside the embedded world's rows."""
 
-from dynfocus.world.rows import SPLIT_SEEDS, split_seed
+from dynfocus.world.build_rows import SPLIT_SEEDS, split_seed
 
 
-def card(settings: dict[str, int], rows: dict[str, int]) -> str:
-    """The data card, in Markdown, of a world with these settings and numbers of rows."""
+def format_card(settings: dict[str, int], rows: dict[str, int]) -> str:
+    """Format the data card, in Markdown, of a world with these settings and numbers of rows."""
     seed = settings["seed"]
     counts = "\n".join(f"| `{name}.json` | {count} | {_ROLES[name]} |" for name, count in rows.items())
     return _CARD.format(

@@ -1,4 +1,4 @@
-"""Writes the embedded world as a data set: H.264 videos, images, and conversations in LLaVA's JSON."""
+"""Write the embedded world as a data set: H.264 videos, images, and conversations in LLaVA's JSON."""
 
 import errno
 import io
@@ -20,9 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from dynfocus.errors import ConfigError, DataError, DiskError
-from dynfocus.world.card import card
+from dynfocus.world.build_rows import SPLITS, split_rows, split_seed, stage1_rows, stage2_rows
+from dynfocus.world.card import format_card
 from dynfocus.world.pixels import Pixels, render, to_yuv
-from dynfocus.world.rows import SPLITS, split_rows, split_seed, stage1_rows, stage2_rows
 from dynfocus.world.videos import sample_image, sample_video
 
 CONTENT = 2  # another number whenever the same settings give other rows or pixels
@@ -99,7 +99,7 @@ def write_world(
         DataError: if ``root`` holds this world, but not all of its files.
         DiskError: if there is no room.
     """
-    given, root = Path(root), Path(root).resolve()
+    path, root = Path(root), Path(root).resolve()
     world = World(
         seed=seed,
         videos=videos,
@@ -110,20 +110,20 @@ def write_world(
         stage2=round(6.25 * videos) if stage2 is None else stage2,
     )
     _check(world, workers)
-    if _present(root, world):
-        return given
+    if _is_present(root, world):
+        return path
     _check_room(root, world)
-    part = root.with_name(f".{root.name}.{os.getpid()}")
-    with _room(root):
+    temporary = root.with_name(f".{root.name}.{os.getpid()}")
+    with _translate_disk_errors(root):
         try:
-            (part / "videos").mkdir(parents=True)
-            (part / "images").mkdir()
-            _write_media(part, list(_jobs(world)), workers, progress)
-            _write_rows(part, world)
-            _publish(part, root, world)
+            (temporary / "videos").mkdir(parents=True)
+            (temporary / "images").mkdir()
+            _write_media(temporary, list(_jobs(world)), workers, progress)
+            _write_rows(temporary, world)
+            _publish(temporary, root, world)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return given
+            shutil.rmtree(temporary, ignore_errors=True)
+    return path
 
 
 def _check(world: World, workers: int) -> None:
@@ -133,23 +133,23 @@ def _check(world: World, workers: int) -> None:
             raise ConfigError(f"{name}={value}", f"a whole number of at least {least.get(name, 0)}", f"Change {name}.")
 
 
-def _present(root: Path, world: World) -> bool:
-    """Whether ``root`` already is this world; raises if it is anything else than that or nothing."""
+def _is_present(root: Path, world: World) -> bool:
+    """Return whether ``root`` already is this world; raises if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / SETTINGS).is_file():
         raise ConfigError(f"{root} exists and is no world", "a folder that is absent or empty", "Give another folder.")
     try:
-        there, wanted = dict(json.loads((root / SETTINGS).read_text())), asdict(world)
+        stored, settings = dict(json.loads((root / SETTINGS).read_text())), asdict(world)
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{root / SETTINGS} is damaged ({error})", "the settings this world was made with", "Delete that folder."
         ) from error
-    different = [f"{key}={there.get(key)}" for key in wanted if there.get(key) != wanted[key]]
+    different = [f"{key}={stored.get(key)}" for key in settings if stored.get(key) != settings[key]]
     if different:
         raise ConfigError(
             f"{root} holds a world with {', '.join(different)}",
-            ", ".join(f"{key}={value}" for key, value in wanted.items() if there.get(key) != value),
+            ", ".join(f"{key}={value}" for key, value in settings.items() if stored.get(key) != value),
             "Delete that folder, or write this world into another one.",
         )
     missing = [job.path for job in _jobs(world) if not (root / job.path).is_file()]
@@ -162,12 +162,12 @@ def _present(root: Path, world: World) -> bool:
     return True
 
 
-def _publish(part: Path, root: Path, world: World) -> None:
+def _publish(temporary: Path, root: Path, world: World) -> None:
     try:
-        part.replace(root)
+        temporary.replace(root)
     except OSError:
         # another process may have put the same world there meanwhile
-        if not _present(root, world):
+        if not _is_present(root, world):
             raise
 
 
@@ -185,8 +185,8 @@ def _check_room(root: Path, world: World) -> None:
 
 
 @contextmanager
-def _room(root: Path) -> Iterator[None]:
-    """Turn the system's word for a full or closed disk into a DiskError."""
+def _translate_disk_errors(root: Path) -> Iterator[None]:
+    """Turn the system's errors of a full or read-only disk into a DiskError."""
     try:
         yield
     except OSError as error:
@@ -216,8 +216,8 @@ def _write_media(root: Path, jobs: list[_Job], workers: int, progress: bool) -> 
         # Threads of the parent (torch, a decoder) make forked children hang: spawn.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
         try:
-            for done in as_completed([pool.submit(_render, root, jobs[i : i + 16]) for i in range(0, len(jobs), 16)]):
-                bar.update(done.result())
+            for future in as_completed([pool.submit(_render, root, jobs[i : i + 16]) for i in range(0, len(jobs), 16)]):
+                bar.update(future.result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -275,5 +275,5 @@ def _write_rows(root: Path, world: World) -> None:
     for name, some in rows.items():
         lines = ",\n".join(json.dumps(row) for row in some)
         (root / f"{name}.json").write_text(f"[\n{lines}\n]\n" if some else "[]\n")
-    (root / "README.md").write_text(card(asdict(world), {name: len(some) for name, some in rows.items()}))
+    (root / "README.md").write_text(format_card(asdict(world), {name: len(some) for name, some in rows.items()}))
     (root / SETTINGS).write_text(json.dumps(asdict(world), indent=2) + "\n")

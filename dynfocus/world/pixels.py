@@ -1,4 +1,4 @@
-"""What a video of the embedded world looks like: textured places, coloured shapes, glitches of coloured noise."""
+"""Draw the frames of the embedded world: textured places, coloured shapes, glitches of coloured noise."""
 
 from functools import cache
 
@@ -55,12 +55,12 @@ def render(video: WorldVideo) -> Pixels:
         heading = rng.uniform(0, 2 * np.pi)
         step = DRIFT * np.array((np.cos(heading), np.sin(heading)))
         things = scene.event.things if scene.event else ()
-        drawn = [(thing, rng.integers(0, 2), rng.uniform(0, 1, 2)) for thing in things]
+        placements = [(thing, rng.integers(0, 2), rng.uniform(0, 1, 2)) for thing in things]
         for frame in range(scene.start, scene.stop):
             picture = _place(scene.place, *(start + (frame - scene.start) * step))
             if scene.event and frame in scene.event.frames:
-                for thing, small, corner in drawn:
-                    _draw(picture, thing, 14 - int(small), corner)
+                for thing, shrink, corner in placements:
+                    _draw(picture, thing, 14 - int(shrink), corner)
             picture += rng.normal(0, BRIGHTNESS) + rng.normal(0, NOISE, picture.shape)
             frames[frame] = np.clip(np.rint(picture), 0, 255)
     for frame in video.glitches:

@@ -1,4 +1,4 @@
-"""What is asked and told about a video of the embedded world, in the row format of the real data sets."""
+"""Ask and answer questions about a video of the embedded world, and caption it."""
 
 import numpy as np
 
@@ -16,8 +16,8 @@ def _question(type: str, text: str, key: str, word: str, events: tuple[tuple[int
     return Question(text, f"{key} {word}", word, KINDS[type], type, key, events)
 
 
-def about_thing(type: str, thing: Thing, scene: Scene) -> Question:
-    """The question of this type (color, shape, position or place) about one thing of a scene's event."""
+def ask_about_thing(type: str, thing: Thing, scene: Scene) -> Question:
+    """Ask a question of this type (color, shape, position or place) about one thing of a scene's event."""
     assert scene.event is not None
     events = (scene.event.frames,)
     if type == "color":
@@ -29,8 +29,8 @@ def about_thing(type: str, thing: Thing, scene: Scene) -> Question:
     return _question("place", f"which place has the {thing.shape}", thing.shape, scene.place, events)
 
 
-def about_time(type: str, video: WorldVideo, rng: np.random.Generator) -> Question:
-    """The question of this type (first, last, after or count) about the order of a video's places."""
+def ask_about_time(type: str, video: WorldVideo, rng: np.random.Generator) -> Question:
+    """Ask a question of this type (first, last, after or count) about the order of a video's places."""
     places = video.places
     if type == "first":
         return _question(type, "which place is first", "first", places[0])
@@ -45,24 +45,24 @@ def about_time(type: str, video: WorldVideo, rng: np.random.Generator) -> Questi
 
 
 def video_questions(video: WorldVideo, rng: np.random.Generator, things: int, times: int) -> list[Question]:
-    """``things`` questions about things, each about another one, and ``times`` about the order of places, shuffled."""
-    chosen = [(thing, scene) for scene in video.eventful for thing in scene.event.things]  # type: ignore[union-attr]
-    chosen = [chosen[i] for i in rng.permutation(len(chosen))[:things]]
+    """Ask ``things`` questions about different things and ``times`` about the order of places, shuffled."""
+    pairs = [(thing, scene) for scene in video.eventful for thing in scene.event.things]  # type: ignore[union-attr]
+    pairs = [pairs[i] for i in rng.permutation(len(pairs))[:things]]
     types = [str(type) for type in rng.permutation(("color", "shape", "position", "place"))]
-    questions = [about_thing(types[i % 4], thing, scene) for i, (thing, scene) in enumerate(chosen)]
+    questions = [ask_about_thing(types[i % 4], thing, scene) for i, (thing, scene) in enumerate(pairs)]
     questions += [
-        about_time(str(type), video, rng) for type in rng.permutation(("first", "last", "after", "count"))[:times]
+        ask_about_time(str(type), video, rng) for type in rng.permutation(("first", "last", "after", "count"))[:times]
     ]
     return [questions[i] for i in rng.permutation(len(questions))]
 
 
 def image_questions(image: WorldVideo, rng: np.random.Generator) -> list[Question]:
-    """One question about each of an image's things, of different types."""
+    """Ask one question about each of an image's things, of different types."""
     return video_questions(image, rng, things=4, times=0)
 
 
 def caption(video: WorldVideo) -> str:
-    """All there is to see, in time order: ``beach with red star north , blue ring center then cave``."""
+    """Describe all there is to see, in time order: ``beach with red star north , blue ring center then cave``."""
     return " then ".join(_scene_text(scene) for scene in video.scenes)
 
 
@@ -74,6 +74,6 @@ def _scene_text(scene: Scene) -> str:
     )
 
 
-def described(image: WorldVideo, question: Question) -> str:
-    """A text-only question: the scene told in words, then what is asked."""
+def describe_scene(image: WorldVideo, question: Question) -> str:
+    """Write a text-only question: the scene in words, then the question."""
     return f"{caption(image)} . {question.text}"

@@ -1,4 +1,4 @@
-"""What happens in a video of the embedded world: scenes, brief events, glitches, all from (seed, index)."""
+"""Sample what happens in a video of the embedded world: scenes, brief events, glitches, all from (seed, index)."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ SHORTEST_SCENE = 4
 EVENTS = 2
 THINGS = 4
 GLITCHES = 2
-RETURNS = 0.6  # share of videos in which a place is seen again
+RETURNS = 0.6  # share of videos in which a place returns
 
 
 @dataclass(frozen=True)
@@ -75,41 +75,41 @@ class WorldVideo:
 
 
 def generator(*key: int) -> np.random.Generator:
-    """A random generator of its own for every key, the same on every machine."""
+    """Make a random generator of its own for every key, the same on every machine."""
     return np.random.default_rng(key)
 
 
 def sample_video(seed: int, index: int) -> WorldVideo:
-    """The ``index``-th video of the world with this seed: 20 frames, 4 scenes, 2 events, 2 glitches."""
+    """Sample the ``index``-th video of the world with this seed: 20 frames, 4 scenes, 2 events, 2 glitches."""
     rng = generator(seed, index, 0)
-    extra = rng.multinomial(FRAMES - SCENES * SHORTEST_SCENE, [1 / SCENES] * SCENES)
-    stops = np.cumsum(extra + SHORTEST_SCENE)
+    spare_frames = rng.multinomial(FRAMES - SCENES * SHORTEST_SCENE, [1 / SCENES] * SCENES)
+    stops = np.cumsum(spare_frames + SHORTEST_SCENE)
     scenes = [
         Scene(place, int(stop - length), int(stop))
-        for place, stop, length in zip(_places(rng), stops, extra + SHORTEST_SCENE, strict=True)
+        for place, stop, length in zip(_places(rng), stops, spare_frames + SHORTEST_SCENE, strict=True)
     ]
     things = _things(rng, EVENTS * THINGS)
     for n, which in enumerate(sorted(rng.choice(SCENES, EVENTS, replace=False))):
         scene = scenes[which]
         length = int(rng.integers(1, 3))
         first = int(rng.integers(scene.start, scene.stop - length + 1))
-        event = Event(tuple(range(first, first + length)), _placed(rng, things[n * THINGS : (n + 1) * THINGS]))
+        event = Event(tuple(range(first, first + length)), _place_things(rng, things[n * THINGS : (n + 1) * THINGS]))
         scenes[which] = replace(scene, event=event)
-    taken = {frame for scene in scenes if scene.event for frame in scene.event.frames}
-    free = [frame for frame in range(FRAMES) if frame not in taken]
+    event_frames = {frame for scene in scenes if scene.event for frame in scene.event.frames}
+    free = [frame for frame in range(FRAMES) if frame not in event_frames]
     glitches = sorted(int(frame) for frame in rng.choice(free, GLITCHES, replace=False))
     return WorldVideo(seed, index, tuple(scenes), tuple(glitches))
 
 
 def sample_image(seed: int, index: int) -> WorldVideo:
-    """The ``index``-th still image: one place with four things."""
+    """Sample the ``index``-th still image: one place with four things."""
     rng = generator(seed, index, 1)
-    event = Event((0,), _placed(rng, _things(rng, THINGS)))
+    event = Event((0,), _place_things(rng, _things(rng, THINGS)))
     return WorldVideo(seed, index, (Scene(str(rng.choice(PLACES)), 0, 1, event),))
 
 
 def _places(rng: np.random.Generator) -> list[str]:
-    """Four places, neighbours different; in most videos one of them returns."""
+    """Sample four places, neighbours different; in most videos one of them returns."""
     places = [str(place) for place in rng.choice(PLACES, SCENES, replace=False)]
     if rng.random() < RETURNS:
         again, first = [(2, 0), (3, 0), (3, 1)][rng.integers(3)]
@@ -118,11 +118,11 @@ def _places(rng: np.random.Generator) -> list[str]:
 
 
 def _things(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
-    """Pairs of color and shape; neither repeats, so that one word identifies a thing."""
+    """Sample pairs of color and shape; neither repeats, so that one word identifies a thing."""
     return list(zip(map(str, rng.permutation(COLORS)[:count]), map(str, rng.permutation(SHAPES)[:count]), strict=True))
 
 
-def _placed(rng: np.random.Generator, pairs: list[tuple[str, str]]) -> tuple[Thing, ...]:
-    """Things in cells of their own, in reading order of the cells."""
+def _place_things(rng: np.random.Generator, pairs: list[tuple[str, str]]) -> tuple[Thing, ...]:
+    """Place things in cells of their own, in reading order of the cells."""
     cells = sorted(rng.choice(len(CELLS), len(pairs), replace=False))
     return tuple(Thing(color, shape, CELLS[cell]) for (color, shape), cell in zip(pairs, cells, strict=True))

@@ -16,8 +16,8 @@ from tensorboard.plugins.hparams import metadata
 from torch.utils.data import DataLoader
 from training_ranks import NOISY, Given, several, strategy
 
-from callbacks.answers import Answers, flat, table
-from callbacks.predictions import Predictions, commit
+from callbacks.answers import Answers, flatten_settings, format_table
+from callbacks.predictions import Predictions, read_commit
 from dynfocus.errors import ConfigError
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction
@@ -57,7 +57,7 @@ HOSTILE = (
 def test_a_table_shows_text_letter_by_letter(text: str) -> None:
     """As TensorBoard's own Markdown makes it."""
     one = Prediction("0", text, "learned", text, text, text, "detail", "color", 1.0, (3, 5), 1.0, 85)
-    page = Cells(rendered(table([one, replace(one, correct=0.0, answer="", kept=())])))
+    page = Cells(rendered(format_table([one, replace(one, correct=0.0, answer="", kept=())])))
     said = " ".join(text.split())
     rows = [page.cells[start : start + 5] for start in range(0, len(page.cells), 5)]
     cells = [[cell.strip() for cell in row] for row in rows]
@@ -67,7 +67,7 @@ def test_a_table_shows_text_letter_by_letter(text: str) -> None:
 
 def test_long_text_is_cut() -> None:
     one = Prediction("0", "v", "learned", "why " * 100, "a", "a", "detail", "color", 1.0, (), None, 85)
-    assert len(Cells(rendered(table([one]))).cells[0].strip()) == 200
+    assert len(Cells(rendered(format_table([one]))).cells[0].strip()) == 200
 
 
 def test_the_text_is_a_sample_of_the_predictions(observed: Path, found: Any) -> None:
@@ -76,7 +76,7 @@ def test_the_text_is_a_sample_of_the_predictions(observed: Path, found: Any) -> 
     [shown] = found.Tensors("answers/test/samples/text_summary")
     lines = shown.tensor_proto.string_val[0].decode().splitlines()[2:]
     learned = [one for one in read_jsonl(observed / "predictions.jsonl", Prediction) if one.arm == "learned"]
-    wanted = table(learned).splitlines()[2:]
+    wanted = format_table(learned).splitlines()[2:]
     places = [wanted.index(line) for line in lines]
     assert len(lines) == 8 < len(learned)
     assert places == sorted(places)
@@ -105,7 +105,7 @@ def test_settings_stand_beside_the_last_scores(observed: Path, found: Any) -> No
 
 
 def test_settings_are_told_by_their_paths() -> None:
-    told = flat({"a": {"b": 1, "c": None, "d": {"e": [1, 2]}}, "f": True, "g": 0.5})
+    told = flatten_settings({"a": {"b": 1, "c": None, "d": {"e": [1, 2]}}, "f": True, "g": 0.5})
     assert told == {"a/b": 1, "a/d/e": "[1, 2]", "f": "True", "g": 0.5}
 
 
@@ -148,6 +148,6 @@ def test_scores_are_those_of_all_processes(towers: Path, tmp_path: Path) -> None
 
 
 def test_a_test_needs_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(commit()) == 40 or commit() == "unknown"
+    assert len(read_commit()) == 40 or read_commit() == "unknown"
     monkeypatch.setenv("PATH", "")
-    assert commit() == "unknown"
+    assert read_commit() == "unknown"

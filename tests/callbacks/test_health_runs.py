@@ -175,7 +175,7 @@ def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: ty
 def test_many_questions_about_few_videos_are_no_collapse(towers: Path) -> None:
     """Of two videos that keep 3 of 5 events one place is always kept, however often they are asked about."""
     two = rows([9, 9], 20, known=True)
-    asked = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.LOOKS + 6)]
+    asked = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.MIN_VIDEOS + 6)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         [(_, _, values)] = told(towers, asked=asked, more=[Logging(every=100)])  # nothing else is judged beside them
@@ -187,12 +187,12 @@ def test_each_video_is_judged_once() -> None:
     read = [tiny.example(n, 4, NOISY, media=media, turns=turns) for n, (media, turns) in enumerate(shown)]
     batch, watching = tiny.processor(NOISY, slots="every")(read), SelectorHealth()
     assert batch.slot_row.tolist() == [0, 0, -1, 2, 3, 3]
-    assert watching.fresh(batch).tolist() == [True, False, False, True, False, False]
-    assert not watching.fresh(batch).any()
-    watching.judge({"constant": [], "kept": [3.0], "met": [3.0]})
-    assert not watching.fresh(batch).any()
-    watching.judge({"constant": [], "kept": [], "met": []})  # images alone: what was shown is forgotten
-    assert watching.fresh(batch).sum() == 2
+    assert watching.first_showings(batch).tolist() == [True, False, False, True, False, False]
+    assert not watching.first_showings(batch).any()
+    watching.check_collapse({"constant": [], "kept": [3.0], "met": [3.0]})
+    assert not watching.first_showings(batch).any()
+    watching.check_collapse({"constant": [], "kept": [], "met": []})  # images alone: what was shown is forgotten
+    assert watching.first_showings(batch).sum() == 2
 
 
 @pytest.mark.parametrize(("often", "collapsed"), [(59, False), (30, True)])
@@ -201,7 +201,7 @@ def test_a_place_always_kept_is_no_news_where_nearly_all_are(often: int, collaps
     watching = SelectorHealth()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        watching.judge({"constant": [0.0, 64.0], "kept": [64.0, *[float(often)] * 24], "met": [64.0] * 25})
+        watching.check_collapse({"constant": [0.0, 64.0], "kept": [64.0, *[float(often)] * 24], "met": [64.0] * 25})
     assert bool(caught) == watching.warned == collapsed
 
 
@@ -209,7 +209,7 @@ def test_a_healthy_run_warns_of_nothing(towers: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = told(towers, steps=MANY)
-    assert len(found) == 18 * 4 // 4 >= health.LOOKS / 4
+    assert len(found) == 18 * 4 // 4 >= health.MIN_VIDEOS / 4
 
 
 def warned(towers: Path, rank: int) -> int:

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.distributed.tensor import DTensor
 from training_ranks import NOISY, Given, Learned, learn, several
 
-from callbacks.memory_check import MemoryCheck, advice, described, full, states
+from callbacks.memory_check import MemoryCheck, advise, describe_batch, is_out_of_memory, make_optimizer_states
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.models.collate import Example
 from dynfocus.settings import LoraSettings
@@ -144,13 +144,13 @@ def test_the_room_held_is_that_of_the_states(towers: Path, name: Any) -> None:
     def size(tensors: Sequence[torch.Tensor]) -> list[int]:
         return sorted(one.numel() * one.element_size() for one in tensors if one.numel() > 1)
 
-    held = size(states(optimizer))
+    held = size(make_optimizer_states(optimizer))
     assert not optimizer.state
     torch.stack([weight.square().sum() for weight in weights]).sum().backward()
     optimizer.step()
     made = [v for kept in optimizer.state.values() for key, v in kept.items() if "qmap" not in key]
     assert held == size([value for value in made if isinstance(value, torch.Tensor)])
-    assert states(optimizer) == []
+    assert make_optimizer_states(optimizer) == []
 
 
 def repeated(batch: Batch, times: int) -> Batch:
@@ -187,7 +187,7 @@ def test_want_of_memory_is_known_before_the_first_step(towers: Path) -> None:
     [said], [nothing] = (several(lambda rank, asked=asked: crowded(towers, asked), 1) for asked in (True, False))
     assert nothing == ""
     assert "the most expensive batch of the epoch (3000 rows, the longest of" in said
-    assert "the longest video of 200 frames), for which memory does not suffice" in said
+    assert "the longest video of 200 frames), for which there is not enough memory" in said
     assert "allocate" in said
     for setting in (
         *("data.init_args.batch_size", "data.init_args.group to true", "model.frame_rule.frames"),
@@ -217,14 +217,14 @@ def test_want_of_memory_is_known_before_the_first_step(towers: Path) -> None:
 def test_only_what_would_help_is_advised(
     strategy: Any, told: dict[str, Any], group: bool, advised: list[str], silent: list[str]
 ) -> None:
-    said = advice(strategy or SingleDeviceStrategy("cpu"), told, group)
+    said = advise(strategy or SingleDeviceStrategy("cpu"), told, group)
     assert all(name in said for name in advised)
     assert not any(name in said for name in silent)
 
 
 def test_other_errors_stay_what_they_are(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not full(RuntimeError("shapes do not match"))
-    assert full(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     batch = tiny.processor(NOISY, answers=True)(DEAREST)
     monkeypatch.setattr(training_ranks, "Given", partial(Knowing, replace(batch, slot_row=batch.slot_row * 0 - 1)))
     with pytest.raises(PromptError, match="with room for"):
@@ -234,10 +234,11 @@ def test_other_errors_stay_what_they_are(towers: Path, monkeypatch: pytest.Monke
 def test_a_batch_is_described_in_what_can_be_lowered() -> None:
     batch = tiny.processor(NOISY)(rows([5, 31, 0], 0))
     assert (
-        described(batch) == f"3 rows, the longest of {batch.input_ids.shape[1]} tokens, the longest video of 31 frames"
+        describe_batch(batch)
+        == f"3 rows, the longest of {batch.input_ids.shape[1]} tokens, the longest video of 31 frames"
     )
     pixels = replace(batch, sketch=None, frames=tuple(tiny.frames(count) for count in (2, 9, 1)))
-    assert described(pixels).endswith("the longest video of 9 frames")
+    assert describe_batch(pixels).endswith("the longest video of 9 frames")
 
 
 def test_without_costs_one_line_says_that_nothing_is_rehearsed(towers: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from training_ranks import NOISY, Given, Learned, learn, several
 
 from callbacks.answers import Answers
 from callbacks.probes import Probes, read_looks
-from datamodules.probing import Probed
+from datamodules.probe_videos import ProbeVideos
 from dynfocus.models.collate import Example
 
 ASKED = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
@@ -24,13 +24,13 @@ ASKED = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
 class Shown(Given):
     """Data whose first rows are probes; only the first process may read them."""
 
-    def probes(self, split: str, videos: int) -> Probed | None:
+    def probes(self, split: str, videos: int) -> ProbeVideos | None:
         assert self.trainer is not None
         assert self.trainer.is_global_zero
         shown = (self.asked if split == "val" else self.steps[0])[:videos]
         seconds = tuple(tuple(map(float, range(one.length))) for one in shown)
         rows = tuple(one.row for one in shown)
-        return Probed(rows, seconds, tiny.processor(self.settings)(list(shown)), (None,) * len(shown))
+        return ProbeVideos(rows, seconds, tiny.processor(self.settings)(list(shown)), (None,) * len(shown))
 
 
 class Early(Callback):

@@ -79,7 +79,7 @@ def test_a_run_that_never_logs_keeps_nothing(towers: Path) -> None:
     counts = noting(TokenCounts)
     learn(towers, "one", [rows(0, [(9, 1, "films")], NOISY)], callbacks=[Logging(every=0), counts])
     assert counts.told == []
-    assert counts.seen == {}
+    assert counts.logs == {}
 
 
 def test_a_run_counts_nothing_of_the_one_before(towers: Path) -> None:

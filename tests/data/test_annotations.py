@@ -193,8 +193,8 @@ def test_a_file_that_grows_meanwhile_is_refused(place: Path, monkeypatch: pytest
         (place / "rows.json").write_text("[]")
         return found
 
-    real = index._find
-    monkeypatch.setattr(index, "_find", grow)
+    real = index._build_index
+    monkeypatch.setattr(index, "_build_index", grow)
     with pytest.raises(DataError, match=r"rows\.json, which changed while it was read"):
         opened(place)
     assert not (place / "index").exists()
@@ -235,7 +235,7 @@ def test_a_file_that_is_read_already_may_go(place: Path) -> None:
 
 
 def test_files_beyond_those_kept_open_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "OPEN", 2)
+    monkeypatch.setattr(dataset, "MAX_OPEN_FILES", 2)
     for part in range(5):
         (tmp_path / f"{part}.csv").write_text(f"videoid,page_dir,name\n{part},p,clip {part}\n")
     rows = Annotations(Source("webvid", "*.csv", "webvid"), tmp_path, tmp_path / "index")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dynfocus.data.annotations import json_stream
 from dynfocus.data.annotations import scan as layouts
-from dynfocus.data.annotations.scan import decode, header, scan
+from dynfocus.data.annotations.scan import decode, read_header, scan
 from dynfocus.errors import DataError
 
 QUICK = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -96,7 +96,7 @@ def test_a_table_is_what_csv_reads(tmp_path: Path, rows: list, end: str, bom: bo
     with path.open(encoding="utf-8-sig", newline="") as file:
         plain = list(csv.DictReader(file))
     found = list(scan("table", path))
-    assert header(path) == ["a", "b", "c"]
+    assert read_header(path) == ["a", "b", "c"]
     assert [value for *_, value in found] == plain == [dict(zip("abc", row, strict=True)) for row in rows]
     assert [decode("table", data[start : start + length], list("abc")) for start, length, _ in found] == plain
 
@@ -134,7 +134,7 @@ def test_a_wrong_byte_in_the_middle_is_named_without_reading_on(tmp_path: Path, 
     with path.open("rb") as file:
         found = json_stream.Window(path, file)
         with pytest.raises(DataError, match=f"no JSON at byte {middle} "):
-            list(layouts._json(found, "list"))
+            list(layouts._scan_json(found, "list"))
         assert file.tell() < middle + (4 << 10)
 
 
@@ -188,20 +188,20 @@ def test_a_quote_that_is_opened_takes_its_own_row_alone(tmp_path: Path, changes:
         assert data[start : start + length].decode().strip() == changes.get(number, WHOLE[number])
         if number in wrong:
             with pytest.raises(ValueError, match=r"end of data|\d cells"):
-                decode("table", data[start : start + length], header(path))
+                decode("table", data[start : start + length], read_header(path))
         else:
             assert value["videoid"] == str(number)
-            assert decode("table", data[start : start + length], header(path)) == value
+            assert decode("table", data[start : start + length], read_header(path)) == value
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_record_spans_so_many_lines(tmp_path: Path, more: int) -> None:
-    inner = ["of it"] * (layouts.SPAN - 2 + more)
+    inner = ["of it"] * (layouts.MAX_RECORD_LINES - 2 + more)
     (path := tmp_path / "rows.csv").write_text("\n".join(["a,b", '1,"begin', *inner, 'end"', "2,x\n"]))
     values = [value for *_, value in scan("table", path)]
     assert values[-1] == {"a": "2", "b": "x"}
     if more:
-        assert [type(value) for value in values[:-1]] == [ValueError] * (layouts.SPAN + 1)
+        assert [type(value) for value in values[:-1]] == [ValueError] * (layouts.MAX_RECORD_LINES + 1)
     else:
         assert values[0] == {"a": "1", "b": "\n".join(["begin", *inner, "end"])}
         assert len(values) == 2

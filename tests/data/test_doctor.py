@@ -18,7 +18,7 @@ from tiny_world import call
 
 from dynfocus.budget import budget
 from dynfocus.data.doctor.examine import diagnose, examine
-from dynfocus.data.doctor.store import QUARANTINE, Checkup, costs, over_long
+from dynfocus.data.doctor.store import QUARANTINE, Checkup, count_tokens, find_over_long
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import write_shards
 from dynfocus.models.collate import Example
@@ -74,15 +74,15 @@ def test_numbers_are_those_of_the_batches_that_training_makes(tmp_path: Path, lo
         row = one.annotations[number]
         medium = one.annotations.find(row)
         frames = tiny.frames(1) if medium is None else read_media(medium, RULE).frames
-        batch = one.processor([Example(row, frames=frames)])
-        assert batch.input_ids.shape[1] == costs(checkup, one.processor.settings)[number]
+        batch = one.collator([Example(row, frames=frames)])
+        assert batch.input_ids.shape[1] == count_tokens(checkup, one.collator.settings)[number]
         assert batch.labels.ne(-100).sum() == checkup.targets[number]
     long = next(row for row, what in faults.items() if what == "too long")
-    assert costs(checkup, one.processor.settings)[long] > one.processor.context
-    assert over_long(checkup, one.processor.settings, one.processor.context).tolist() == [long]
-    fewer = replace(one.processor.settings, events=1, redundant_tokens=0)
-    assert budget(40, fewer).visual_tokens < budget(40, one.processor.settings).visual_tokens
-    assert over_long(checkup, fewer, one.processor.context).tolist() == []
+    assert count_tokens(checkup, one.collator.settings)[long] > one.collator.context
+    assert find_over_long(checkup, one.collator.settings, one.collator.context).tolist() == [long]
+    fewer = replace(one.collator.settings, events=1, redundant_tokens=0)
+    assert budget(40, fewer).visual_tokens < budget(40, one.collator.settings).visual_tokens
+    assert find_over_long(checkup, fewer, one.collator.context).tolist() == []
 
 
 def test_two_workers_find_what_none_finds_and_a_second_run_opens_nothing(tmp_path: Path, log: Path) -> None:
@@ -132,7 +132,7 @@ def test_it_goes_on_from_where_it_was_stopped(tmp_path: Path, log: Path, workers
     one = patient(tmp_path / "root", log)
     assert one.load() is None
     stopped = one.open()
-    done = {one.annotations[int(row)].media for row in stopped.looked.nonzero()[0]}
+    done = {one.annotations[int(row)].media for row in stopped.is_checked.nonzero()[0]}
     assert 0 < len(done) < 24
     assert done <= set(decoded(log))
     log.unlink()
@@ -185,10 +185,10 @@ def test_another_way_of_reading_is_another_checkup(tmp_path: Path, log: Path, ch
     elif change == "rule":
         other = replace(other, rule=replace(RULE, frames=3))
     elif change == {"tokenizer": None}:
-        other = replace(other, processor=replace(other.processor, tokenizer=tiny.pieces()))
+        other = replace(other, collator=replace(other.collator, tokenizer=tiny.pieces()))
     assert other.load() is None
     assert patient(tmp_path / "root", log).load() is None or change != "rows"
-    cheaper = replace(one, processor=replace(one.processor, settings=replace(one.processor.settings, events=2)))
+    cheaper = replace(one, collator=replace(one.collator, settings=replace(one.collator.settings, events=2)))
     assert change == "rows" or cheaper.load() is not None
 
 
@@ -198,7 +198,7 @@ def test_a_tokenizer_that_was_called_is_still_the_same(tmp_path: Path, log: Path
     one = patient(tmp_path / "root", log, tokenizer=tiny.words())
     keys = [one.key]
     for options in ({"padding": True}, {"truncation": True, "max_length": 4}, {}):
-        one.processor.tokenizer(["star", "star red"], **options)
+        one.collator.tokenizer(["star", "star red"], **options)
         keys.append(one.key)
     assert keys == keys[:1] * 4
 
@@ -211,7 +211,7 @@ def test_a_file_that_kills_its_reader_is_one_bad_row(tmp_path: Path, log: Path) 
     one = patient(tmp_path / "root", log)
     checkup = one.open()
     examine(one, checkup, 2, progress=False)
-    assert checkup.finished
+    assert checkup.is_finished
     assert checkup.bad.pop(3).cause.startswith("unreadable: the process")
     assert sorted(checkup.bad) == [6, 14]
     assert (checkup.frames[[0, 1, 2, 4, 5]] == 5).all()

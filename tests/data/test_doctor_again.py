@@ -11,12 +11,12 @@ from broken_dataset import RULE, decoded, many, patient, said, write_rows
 from count_doctor import Counting
 from make_videos import with_bytes, written
 
-from datamodules.rows import Rows
+from datamodules.examples import ExampleDataset
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
 from dynfocus.data.doctor.examine import diagnose
 from dynfocus.data.doctor.pool import Workers
-from dynfocus.data.doctor.store import Checkup, costs
+from dynfocus.data.doctor.store import Checkup, count_tokens
 from dynfocus.errors import DataError
 from dynfocus.models.collate import Collator
 
@@ -53,9 +53,9 @@ def test_costs_are_those_of_training_wherever_a_set_stands_in_a_mixture(tmp_path
     sets, processor = two_sets(tmp_path / "root")
     readings = [Counting(one, processor, RULE, log=log) for one in sets]
     diagnose(readings, 0, progress=False)
-    told = {one.annotations.source.name: costs(loaded(one), processor.settings).tolist() for one in readings}
+    told = {one.annotations.source.name: count_tokens(loaded(one), processor.settings).tolist() for one in readings}
     for order in (sets, sets[::-1], sets[1:]):
-        data = Rows(order, RULE, None, lenient=False)
+        data = ExampleDataset(order, RULE, None, skip_invalid=False)
         lengths = [processor([data[n]]).input_ids.shape[1] for n in range(len(data))]
         assert lengths == [length for one in order for length in told[one.source.name]]
     assert len(set(told["first"])) == 2  # before and behind
@@ -78,7 +78,7 @@ def test_one_folder_under_two_names_is_one_data_set(root: Path, log: Path, monke
         for annotations in (near, far):
             assert replace(patient(root, log), annotations=annotations).load() is not None
             one = replace(patient(root, log), annotations=annotations)
-            assert [row.medium for row in one.rows([0, 1])] == loaded(one).media[:2].tolist()  # type: ignore[union-attr]
+            assert [row.medium for row in one.check_rows([0, 1])] == loaded(one).media[:2].tolist()  # type: ignore[union-attr]
 
 
 def test_annotations_that_are_linked_to_beside_other_media_are_another_data_set(root: Path, log: Path) -> None:
@@ -88,34 +88,36 @@ def test_annotations_that_are_linked_to_beside_other_media_are_another_data_set(
     other = patient(root.parent / "other", log)
     assert other.annotations.stamp == patient(root, log).annotations.stamp
     assert other.load() is None
-    assert other.missed() is None
+    assert other.explain_unused() is None
 
 
 def test_what_training_does_not_read_is_said(root: Path, log: Path) -> None:
     one = patient(root, log)
-    assert one.missed() is None
+    assert one.explain_unused() is None
     checkup = one.open()
-    checkup.settle(range(5), 5)
+    checkup.set_frames(range(5), 5)
     assert one.load() is None
-    assert str(one.missed()).startswith("dynfocus doctor has looked at 5 of 16 rows of films: run it again to finish")
+    assert str(one.explain_unused()).startswith(
+        "dynfocus doctor has looked at 5 of 16 rows of films: run it again to finish"
+    )
     diagnose([one], 0, progress=False)
-    assert one.missed() is None
-    words = one.processor
+    assert one.explain_unused() is None
+    words = one.collator
     for other, named in (
         (replace(one, rule=replace(RULE, frames=3, max_pixels=9)), "frame_rule.frames, frame_rule.max_pixels"),
         (patient(root, log, prompt="plain", slots="first"), "slots, template"),
-        (replace(one, processor=replace(words, tokenizer=tiny.pieces(), seed=4)), "seed, tokenizer"),
+        (replace(one, collator=replace(words, tokenizer=tiny.pieces(), seed=4)), "seed, tokenizer"),
     ):
         assert other.load() is None
-        told = str(other.missed())
+        told = str(other.explain_unused())
         assert told.startswith(f"dynfocus doctor was run on films under other settings ({named}): run it again")
     write_rows(root, [said(0, video="0.mp4")])
-    assert "under other settings (the annotation files)" in str(patient(root, log).missed())
-    nearest = str(patient(root, log, slots="first").missed())
+    assert "under other settings (the annotation files)" in str(patient(root, log).explain_unused())
+    nearest = str(patient(root, log, slots="first").explain_unused())
     assert "(the annotation files, slots)" in nearest
     (checkup.folder / "key.json").write_text("[]")
     with pytest.raises(DataError, match=r"key\.json, which is damaged"):
-        patient(root, log).missed()
+        patient(root, log).explain_unused()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -21,10 +21,10 @@ from tiny_sketches import RULE, addressed, counted, same, small_cache, small_ske
 from torch.utils.data import DataLoader, Dataset
 
 from dynfocus.data.sketches import stores
-from dynfocus.data.sketches.cache import Filled
-from dynfocus.data.sketches.encoders import EncoderFolder
-from dynfocus.data.sketches.media import Shown
-from dynfocus.data.sketches.shard_index import Index, address_digest
+from dynfocus.data.sketches.cache import FillReport
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
+from dynfocus.data.sketches.media import SketchItem
+from dynfocus.data.sketches.shard_index import ShardIndex, address_digest
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import write_shards
 from dynfocus.errors import ConfigError, DiskError, VideoError
@@ -84,14 +84,14 @@ def test_webdataset_streams_the_parts_as_they_are(place: Path, written: Path) ->
 
 def test_what_shards_hold_is_neither_looked_for_nor_hashed(place: Path, written: Path, tmp_path: Path, caplog) -> None:
     one = small_cache(place, tmp_path / "cache", shards=SketchShards(str(written)))
-    shown = [Shown(tmp_path / "none.mp4", address) for address, _ in addressed(place)]
+    shown = [SketchItem(tmp_path / "none.mp4", address) for address, _ in addressed(place)]
     with counted() as calls:
-        assert one.fill([*shown, *shown], workers=0) == Filled(len(shown), 0, 0, one.folder)
+        assert one.fill([*shown, *shown], workers=0) == FillReport(len(shown), 0, 0, one.folder)
     assert not calls
     assert len(list((tmp_path / "cache" / "digests").rglob("*.json"))) <= 1  # the encoder's
-    image = Shown(next((place / "data" / "images").iterdir()), "images/other.png")
-    filled = one.fill([*shown, image, Shown(tmp_path / "broken.mp4", "broken.mp4"), None], workers=0)
-    assert filled == Filled(len(shown), 2, 0, one.folder, 1)
+    image = SketchItem(next((place / "data" / "images").iterdir()), "images/other.png")
+    filled = one.fill([*shown, image, SketchItem(tmp_path / "broken.mp4", "broken.mp4"), None], workers=0)
+    assert filled == FillReport(len(shown), 2, 0, one.folder, 1)
     assert ["broken.mp4 cannot be read" in record.getMessage() for record in caplog.records] == [True]
     with pytest.raises(VideoError, match=r"broken\.mp4 cannot be read"):
         one.read(image.media, "broken.mp4")
@@ -118,7 +118,7 @@ def test_shards_made_otherwise_are_refused(place: Path, written: Path, tmp_path:
         "source": EncoderFolder(place / "towers" / "encoders", torch.bfloat16),
     }
     one = small_cache(place, tmp_path / "c", shards=SketchShards(str(written)), **{name: change[name]})
-    for use in (lambda: one.read(None, "x"), lambda: one.frames(None, "x"), lambda: one.fill([Shown(None, "x")])):
+    for use in (lambda: one.read(None, "x"), lambda: one.frames(None, "x"), lambda: one.fill([SketchItem(None, "x")])):
         with pytest.raises(ConfigError, match=said):
             use()
 
@@ -127,7 +127,7 @@ def test_no_flipped_bit_goes_through(place: Path, shards: Path) -> None:
     """Of what any row hangs on: each part of an entry, and every tenth byte of an index."""
     address = addressed(place)[0][0]
     whole = SketchShards(str(shards))
-    row = whole._row(address)
+    row = whole._find_row(address)
     part, start, size, _ = whole.index.places[row].tolist()
     tar = shards / whole.index.parts[part][0]
     content = tar.read_bytes()
@@ -280,7 +280,7 @@ def test_an_index_of_many_is_small_and_every_row_is_found(monkeypatch) -> None:
     addresses = np.frombuffer(b"".join([*alike, *digests]), np.uint8).reshape(-1, 16)
     places = np.stack([np.arange(count + 3)] * 4, 1)
     shards = SketchShards("memory://none")
-    shards.__dict__["index"] = Index({}, (0, 1), (), addresses, addresses, places)
+    shards.__dict__["index"] = ShardIndex({}, (0, 1), (), addresses, addresses, places)
     assert [shards.frames(f"videos/{n}.mp4") for n in (0, 7, count - 1)] == [3, 10, count + 2]
     assert not shards.holds("videos/x.mp4")
     held = [shards.index.addresses, shards.index.contents, shards.index.places, *shards.order]

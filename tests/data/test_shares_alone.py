@@ -17,7 +17,7 @@ from dynfocus.data.sketches import shards as reading
 from dynfocus.data.sketches import stores
 from dynfocus.data.sketches.locks import STALE, alone
 from dynfocus.data.sketches.shards import SketchShards
-from dynfocus.data.sketches.sketcher import ONE
+from dynfocus.data.sketches.sketcher import ITEM_ERRORS
 from dynfocus.data.sketches.stores import Store
 from dynfocus.data.sketches.write_shards import write_shards
 from dynfocus.errors import ConfigError, DiskError, VideoError
@@ -182,11 +182,13 @@ def test_any_folder_holds_shards(place: Path, tmp_path: Path, name: str, monkeyp
 
 
 def test_every_error_that_an_index_may_hold_is_read_and_so_is_a_later_one() -> None:
-    every = list(ONE)
+    every = list(ITEM_ERRORS)
     for kind in every:
         every += kind.__subclasses__()
     assert (
-        {kind.__name__ for kind in every} == reading.KINDS.keys() >= {"MissingFileError", "NoTargetError", "VideoError"}
+        {kind.__name__ for kind in every}
+        == reading.ERROR_TYPES.keys()
+        >= {"MissingFileError", "NoTargetError", "VideoError"}
     )
     shards = SketchShards("memory://none")
     shards.__dict__["index"] = type("Held", (), {"failed": {"a": ("LaterError", "given", "needed", "do")}})

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from tiny_sketches import RULE, counted, same
 
 from dynfocus.data.sketches import sketcher as sketching_itself
-from dynfocus.data.sketches.cache import Filled, SketchCache
+from dynfocus.data.sketches.cache import FillReport, SketchCache
 from dynfocus.data.sketches.digests import Digests, hash_file
-from dynfocus.data.sketches.encoders import EncoderFolder
-from dynfocus.data.sketches.media import read_or_blank
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.models.model import DynFocusModel
 from dynfocus.records import atomic
 from dynfocus.settings import FrameRule
+from dynfocus.video.media import read_or_blank
 
 ALL = replace(tiny.SETTINGS, kept_tokens=256)
 
@@ -28,11 +28,11 @@ ALL = replace(tiny.SETTINGS, kept_tokens=256)
 @pytest.mark.parametrize("settings", [tiny.SETTINGS, ALL, replace(ALL, patch_frames="all", sketch_dtype="float32")])
 def test_what_is_read_is_what_the_model_makes(cache, media, settings) -> None:
     kept = cache(settings=settings)
-    assert kept.fill(media, workers=2) == Filled(0, len(media), 0, kept.folder)
+    assert kept.fill(media, workers=2) == FillReport(0, len(media), 0, kept.folder)
     net = tiny.model(settings)
     with counted() as calls:
         read = [cache(settings=settings).read(medium) for medium in media]
-        assert cache(settings=settings).fill(media) == Filled(len(media), 0, 0, kept.folder)
+        assert cache(settings=settings).fill(media) == FillReport(len(media), 0, 0, kept.folder)
     assert not calls
     for medium, found in zip(media, read, strict=True):
         clip = read_or_blank(medium, RULE)
@@ -135,7 +135,7 @@ def test_a_file_that_changes_while_it_is_hashed(tmp_path) -> None:
             file.write_text("bb")
         return said[-1]
 
-    assert Digests(tmp_path / "digests").of([file], compute) == "bb"
+    assert Digests(tmp_path / "digests").get([file], compute) == "bb"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"files": 1, "digest": "x"}', '{"digest": "x"}'])
@@ -143,11 +143,11 @@ def test_a_damaged_digest_is_computed_again(tmp_path, damage, monkeypatch) -> No
     monkeypatch.setattr(atomic, "SETTLED", 0)
     file = tmp_path / "f"
     file.write_text("a")
-    assert Digests(tmp_path / "d").of([file], lambda: "right") == "right"
-    assert Digests(tmp_path / "d").of([file], lambda: "wrong") == "right"
+    assert Digests(tmp_path / "d").get([file], lambda: "right") == "right"
+    assert Digests(tmp_path / "d").get([file], lambda: "wrong") == "right"
     [remembered] = (tmp_path / "d").rglob("*.json")
     remembered.write_text(damage)
-    assert Digests(tmp_path / "d").of([file], lambda: "again") == "again"
+    assert Digests(tmp_path / "d").get([file], lambda: "again") == "again"
 
 
 def test_a_file_that_changes_while_it_is_read(cache, media, monkeypatch) -> None:
@@ -224,4 +224,4 @@ def test_a_trained_model_hits_what_its_towers_made(cache, media, tmp_path, place
     towers = place / "towers"
     DynFocusModel.from_towers(towers / "encoders", towers / "language", tiny.SETTINGS).save_pretrained(tmp_path / "m")
     trained = cache(source=EncoderFolder(tmp_path / "m"))
-    assert trained.fill(media) == Filled(len(media), 0, 0, one.folder)
+    assert trained.fill(media) == FillReport(len(media), 0, 0, one.folder)

@@ -16,9 +16,9 @@ from tiny_sketches import counted, same
 from tiny_world import ROOT
 
 from dynfocus.data.sketches import sketcher
-from dynfocus.data.sketches.cache import Filled
-from dynfocus.data.sketches.encoders import EncoderFolder
-from dynfocus.data.sketches.entries import Damaged, read_entry, write_entry
+from dynfocus.data.sketches.cache import FillReport
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
+from dynfocus.data.sketches.entries import DamagedEntryError, read_entry, write_entry
 from dynfocus.errors import CheckpointError, DiskError, FeatureError, VideoError
 
 
@@ -43,7 +43,7 @@ def test_a_damaged_entry_is_computed_again_and_reported(cache, media, caplog, ho
     with counted() as calls:
         if road == "fill":
             flipped = how == "flipped"  # which only reading it shows: filling reads no more than headers
-            assert one.fill(media, workers=0) == Filled(len(media) - (not flipped), 0, int(not flipped), one.folder)
+            assert one.fill(media, workers=0) == FillReport(len(media) - (not flipped), 0, int(not flipped), one.folder)
             assert bool(calls) == (not flipped)
         assert same(cache().read(media[2]).sketch, whole)
     assert calls["reader"] == 1
@@ -65,7 +65,7 @@ def test_no_flipped_bit_goes_through(tmp_path) -> None:
         path.write_bytes(content[:n] + bytes([content[n] ^ (1 << n % 8)]) + content[n + 1 :])
         try:
             found = read_entry(path, "key")
-        except Damaged:
+        except DamagedEntryError:
             continue
         assert found is not None
         assert found.keys() == tensors.keys()
@@ -83,13 +83,13 @@ def test_a_file_that_cannot_be_read_stops_no_other(cache, media, tmp_path, caplo
     broken.write_bytes(b"no video" * 99)
     closed.mkdir()
     found = one.fill([broken, *media, absent, closed, broken, *media[:1]], workers=workers)
-    assert found == Filled(0, len(media), 0, one.folder, 3)
+    assert found == FillReport(0, len(media), 0, one.folder, 3)
     assert "3 left out" in str(found)
     said = [record.getMessage() for record in caplog.records]
     for name in (broken, closed, absent):
         assert len([line for line in said if str(name) in line and line.startswith("left out: ")]) == 1
     assert len(said) == 3
-    assert one.fill([*media, broken], workers=workers) == Filled(len(media), 0, 0, one.folder, 1)
+    assert one.fill([*media, broken], workers=workers) == FillReport(len(media), 0, 0, one.folder, 1)
     for name in (broken, absent):
         with pytest.raises(VideoError, match=name.name):
             one.read(name)
@@ -106,7 +106,7 @@ def test_features_of_one_video_that_are_not_finite(cache, media, monkeypatch, ca
         return whole(frames, *rest)
 
     monkeypatch.setattr(sketcher, "sketch_frames", wild)
-    assert one.fill(media) == Filled(0, 3, 0, one.folder, 2)
+    assert one.fill(media) == FillReport(0, 3, 0, one.folder, 2)
     assert sum("0.mp4 with patch features" in record.getMessage() for record in caplog.records) == 1
     with pytest.raises(FeatureError, match=r"0\.mp4 with"):
         one.read(media[0])

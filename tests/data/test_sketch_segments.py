@@ -6,12 +6,13 @@ import pytest
 import torch
 from tiny_sketches import counted, same, small_sketcher
 
-from dynfocus.data.sketches.cache import Filled
-from dynfocus.data.sketches.media import Shown, read_or_blank
+from dynfocus.data.sketches.cache import FillReport
+from dynfocus.data.sketches.media import SketchItem
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import write_shards
 from dynfocus.errors import VideoError
 from dynfocus.records.rows import VideoSegment
+from dynfocus.video.media import read_or_blank
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def stretches(media: list) -> list[VideoSegment]:
 
 def test_each_stretch_has_an_entry_of_its_own(cache, media, stretches) -> None:
     one, everything = cache(), [*stretches, *media]
-    assert one.fill([*everything, *stretches], workers=2) == Filled(0, len(everything), 0, one.folder)
+    assert one.fill([*everything, *stretches], workers=2) == FillReport(0, len(everything), 0, one.folder)
     assert len({one.path(medium) for medium in everything}) == len(everything)
     with counted() as calls:
         found = [cache().read(medium) for medium in everything]
@@ -38,7 +39,7 @@ def test_each_stretch_has_an_entry_of_its_own(cache, media, stretches) -> None:
 
 def test_a_stretch_that_holds_nothing_is_left_out(cache, media, caplog) -> None:
     one, after = cache(), VideoSegment(media[0], 90.0, 99.0)
-    assert one.fill([after, media[0]], workers=0) == Filled(0, 1, 0, one.folder, 1)
+    assert one.fill([after, media[0]], workers=0) == FillReport(0, 1, 0, one.folder, 1)
     assert [str(media[0]) in record.getMessage() for record in caplog.records] == [True]
     with pytest.raises(VideoError):
         one.read(after)
@@ -49,7 +50,7 @@ def test_stretches_lie_in_shards(place: Path, cache, stretches, tmp_path: Path) 
     items = [(f"{medium.path.name}#{medium.start:g}-{medium.end:g}", medium) for medium in stretches]
     write_shards(items, small_sketcher(place), str(tmp_path / "set"), workers=0)
     one, alone = cache(shards=SketchShards(str(tmp_path / "set"))), cache(folder=tmp_path / "alone")
-    assert one.fill([Shown(medium, address) for address, medium in items]).there == len(items)
+    assert one.fill([SketchItem(medium, address) for address, medium in items]).there == len(items)
     for address, medium in items:
         assert one.frames(medium, address) == alone.read(medium).sketch.pooled.shape[1]
         assert same(one.read(medium, address).sketch, alone.read(medium).sketch)

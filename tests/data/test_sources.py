@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynfocus.data.annotations.dataset import Annotations
-from dynfocus.data.annotations.media import Media
+from dynfocus.data.annotations.find_media import MediaFinder
 from dynfocus.data.annotations.sources import SETS, Source
 from dynfocus.errors import DataError, VideoError
 from dynfocus.records.rows import VideoSegment
@@ -22,8 +22,8 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def media(root: Path, folders: Any = ".", **options: Any) -> Media:
-    return Media(Source("set", "rows.json", media=folders), root, **options)
+def media(root: Path, folders: Any = ".", **options: Any) -> MediaFinder:
+    return MediaFinder(Source("set", "rows.json", media=folders), root, **options)
 
 
 def test_every_set_is_known_by_its_name() -> None:

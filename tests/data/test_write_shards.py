@@ -16,7 +16,7 @@ from tiny_world import ROOT
 
 from dynfocus.data.sketches import sketcher as sketching_itself
 from dynfocus.data.sketches.shards import SketchShards
-from dynfocus.data.sketches.write_shards import Written, write_shards
+from dynfocus.data.sketches.write_shards import ShareReport, write_shards
 from dynfocus.errors import ConfigError, DiskError, FeatureError, VideoError
 
 PART = 30_000  # bytes, of which a video takes some eleven thousand
@@ -58,7 +58,7 @@ def test_what_a_cache_keeps_is_taken_from_it(place: Path, tmp_path: Path) -> Non
     assert files(tmp_path / "a") == files(tmp_path / "b")
     for address, path in items[1:]:
         shards = SketchShards(str(tmp_path / "a"))
-        part, start, size, _ = shards.index.places[shards._row(address)].tolist()
+        part, start, size, _ = shards.index.places[shards._find_row(address)].tolist()
         content = (tmp_path / "a" / shards.index.parts[part][0]).read_bytes()
         assert content[start : start + size] == cache.path(path).read_bytes()
 
@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_listed_and_tried_again(place: Path, tmp_path: Pa
 def test_places_and_shares_that_do_not_fit_are_refused(place: Path, tmp_path: Path) -> None:
     items, out = addressed(place)[:1], str(tmp_path / "set")
     first = write_shards(items, small_sketcher(place), out, (0, 2), workers=0)
-    assert isinstance(first, Written)
+    assert isinstance(first, ShareReport)
     with pytest.raises(ConfigError, match=r"where shares is 2 in place of 3\."):
         write_shards(items, small_sketcher(place), out, (0, 3))
     with pytest.raises(ConfigError, match=r"where made\.rule\.size is 24 in place of 12\."):

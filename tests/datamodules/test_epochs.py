@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.epochs import Mix
+from datamodules.epoch_order import EpochOrder
 from dynfocus.errors import ConfigError, DataError
 
 
@@ -31,7 +31,7 @@ def test_every_set_is_read_by_its_weight_and_evenly(
     sizes, weights, out = mixed
     if any(weights[name] and not round(weights[name] * (sizes[name] - len(set(out.get(name, ()))))) for name in sizes):
         return
-    mix, read, start = Mix(sizes, weights, seed, out), Counter[int](), 0
+    mix, read, start = EpochOrder(sizes, weights, seed, out), Counter[int](), 0
     for epoch in range(count):
         rows = mix.rows(epoch).tolist()
         assert len(rows) == len(mix)
@@ -44,35 +44,35 @@ def test_every_set_is_read_by_its_weight_and_evenly(
         assert max(times) - min(times) <= 1
         assert not any(read[mix.starts[name] + n] for n in out.get(name, ()))
         assert [mix.find(mix.starts[name] + n) for n in range(size)] == [(name, n) for n in range(size)]
-    assert set(read) <= set(mix.drawn.tolist())
-    again = Mix(sizes, weights, seed, out)
+    assert set(read) <= set(mix.used_rows.tolist())
+    again = EpochOrder(sizes, weights, seed, out)
     assert again.rows(count - 1).tolist() == mix.rows(count - 1).tolist()
 
 
 def test_half_a_weight_reads_the_other_half_in_the_epoch_after() -> None:
-    mix = Mix({"a": 10, "b": 6}, {"a": 0.5, "b": 2.0}, seed=3)
+    mix = EpochOrder({"a": 10, "b": 6}, {"a": 0.5, "b": 2.0}, seed=3)
     first, second = (Counter(mix.rows(epoch).tolist()) for epoch in range(2))
     assert first.keys() - range(10, 16) != second.keys() - range(10, 16)
     assert {row: times for row, times in (first + second).items() if row < 10} == dict.fromkeys(range(10), 1)
     assert {row: times for row, times in first.items() if row >= 10} == dict.fromkeys(range(10, 16), 2)
-    halves = {tuple(sorted(Mix({"a": 10}, {"a": 0.5}, seed).rows(0).tolist())) for seed in range(4)}
+    halves = {tuple(sorted(EpochOrder({"a": 10}, {"a": 0.5}, seed).rows(0).tolist())) for seed in range(4)}
     assert len(halves) == 4
 
 
 def test_the_order_goes_over_all_sets_at_once() -> None:
     """Runs of one set are as long as chance makes them: about two of two sets alike, not a thousand."""
-    sides = Mix({"a": 1000, "b": 1000}).rows(0) >= 1000
+    sides = EpochOrder({"a": 1000, "b": 1000}).rows(0) >= 1000
     assert 900 < np.count_nonzero(np.diff(sides)) < 1100
 
 
 def test_one_set_has_the_order_that_runs_began_with() -> None:
     """A checkpoint of a run on one data set goes on with the rows that the run would have read."""
     rows = torch.randperm(50, generator=torch.Generator().manual_seed(7 * 1_000_003 + 2))
-    assert Mix({"rows": 50}, seed=7).rows(2).tolist() == rows.tolist()
+    assert EpochOrder({"rows": 50}, seed=7).rows(2).tolist() == rows.tolist()
 
 
 def test_a_set_beside_another_keeps_its_own_halves() -> None:
-    alone, beside = Mix({"b": 20}, {"b": 0.25}), Mix({"a": 7, "b": 20}, {"b": 0.25})
+    alone, beside = EpochOrder({"b": 20}, {"b": 0.25}), EpochOrder({"a": 7, "b": 20}, {"b": 0.25})
     for epoch in range(5):
         shifted = {row - 7 for row in beside.rows(epoch).tolist() if row >= 7}
         assert shifted == set(alone.rows(epoch).tolist())
@@ -80,7 +80,9 @@ def test_a_set_beside_another_keeps_its_own_halves() -> None:
 
 @pytest.mark.parametrize("weight", [Fraction(1, 3), Fraction(5, 2)])
 def test_four_million_rows_take_numbers_and_nothing_row_by_row(weight: Fraction) -> None:
-    mix = Mix({"a": 3_000_000, "b": 1_000_000}, {"b": float(weight)}, left_out={"a": np.arange(0, 3_000_000, 10)})
+    mix = EpochOrder(
+        {"a": 3_000_000, "b": 1_000_000}, {"b": float(weight)}, left_out={"a": np.arange(0, 3_000_000, 10)}
+    )
     rows = mix.rows(1)
     assert isinstance(rows, np.ndarray)
     assert rows.dtype == np.int64
@@ -90,17 +92,17 @@ def test_four_million_rows_take_numbers_and_nothing_row_by_row(weight: Fraction)
 
 def test_what_leads_nowhere_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"a weight of the data set 'c'.*one of a, b"):
-        Mix({"a": 3, "b": 4}, {"c": 1.0})
+        EpochOrder({"a": 3, "b": 4}, {"c": 1.0})
     with pytest.raises(ConfigError, match="a quarantine of the data set 'c'"):
-        Mix({"a": 3}, left_out={"c": np.array([1])})
+        EpochOrder({"a": 3}, left_out={"c": np.array([1])})
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match=f"the weight {weight} of the data set 'a'"):
-            Mix({"a": 3}, {"a": weight})
+            EpochOrder({"a": 3}, {"a": weight})
     with pytest.raises(ConfigError, match=r"weights.a to 0.01 or more"):
-        Mix({"a": 100}, {"a": 0.001})
+        EpochOrder({"a": 100}, {"a": 0.001})
     for wrong in (3, -1):
         with pytest.raises(DataError, match=f"row {wrong} of the data set 'a' in a quarantine"):
-            Mix({"a": 3}, left_out={"a": np.array([0, wrong])})
+            EpochOrder({"a": 3}, left_out={"a": np.array([0, wrong])})
     with pytest.raises(DataError, match="'a', of which no row is left"):
-        Mix({"a": 3, "b": 1}, left_out={"a": np.array([0, 2, 1, 1])})
-    assert Mix({"a": 3, "b": 1}, {"a": 0.0}, left_out={"a": np.arange(3)}).rows(0).tolist() == [3]
+        EpochOrder({"a": 3, "b": 1}, left_out={"a": np.array([0, 2, 1, 1])})
+    assert EpochOrder({"a": 3, "b": 1}, {"a": 0.0}, left_out={"a": np.arange(3)}).rows(0).tolist() == [3]

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from training_ranks import NOISY, Given, Learned, learn, same, several
 
 from datamodules.conversations import ResumableLoader
-from datamodules.epochs import Mix
-from datamodules.grouping import arrange, deal, dearest_step
-from datamodules.order import ResumableBatches
+from datamodules.epoch_order import EpochOrder
+from datamodules.grouping import arrange, batches_of_rank, largest_step
+from datamodules.sampler import ResumableBatchSampler
 from dynfocus.errors import ConfigError
 from dynfocus.models.collate import Example
 
@@ -71,13 +71,13 @@ def test_the_step_with_the_dearest_batch_is_found(batches: int, size: int, seed:
     draw = np.random.default_rng(seed)
     costs, kinds = draw.integers(0, 40, (count, batches * size)), draw.integers(0, 3, (count, batches * size))
     dearest = [price(step[arrange(step, kind, batches)[0]].tolist()) for step, kind in zip(costs, kinds, strict=True)]
-    assert dearest[dearest_step(costs.astype(np.int32), kinds.astype(np.uint8), batches)] == max(dearest)
+    assert dearest[largest_step(costs.astype(np.int32), kinds.astype(np.uint8), batches)] == max(dearest)
 
 
 @settings(max_examples=40)
 @given(accumulate=st.integers(1, 6), processes=st.integers(1, 5))
 def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, training_ranks: int) -> None:
-    shares = [deal(accumulate * training_ranks, (rank, training_ranks)) for rank in range(training_ranks)]
+    shares = [batches_of_rank(accumulate * training_ranks, (rank, training_ranks)) for rank in range(training_ranks)]
     rounds = list(zip(*shares, strict=True))
     together = [set(range(n * training_ranks, (n + 1) * training_ranks)) for n in range(accumulate)]
     assert [set(places) for places in rounds] == together
@@ -87,12 +87,12 @@ def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, training_ra
 
 def grouped(
     size: int, batch: int, accumulate: int, rank: int, training_ranks: int, seed: int = 0, **options: Any
-) -> ResumableBatches:
+) -> ResumableBatchSampler:
     draw = np.random.default_rng(seed)
     known = {"costs": draw.integers(1, 50, size).astype(np.int32), "kinds": draw.integers(0, 3, size).astype(np.uint8)}
     options = {"learned": lambda: 0} | known | options
-    return ResumableBatches(
-        Mix({"a": size}, seed=seed), batch, accumulate=accumulate, share=(rank, training_ranks), **options
+    return ResumableBatchSampler(
+        EpochOrder({"a": size}, seed=seed), batch, accumulate=accumulate, share=(rank, training_ranks), **options
     )
 
 
@@ -106,7 +106,7 @@ def test_a_step_holds_the_same_rows_grouped_or_not(half: int, extra: int, done: 
     plain = grouped(size, 4 * half, 1, 0, 1, costs=None, kinds=None)
     shares = []
     for rank in range(training_ranks):
-        order = grouped(size, 2 * half, accumulate, rank, training_ranks, learned=lambda: done)
+        order = grouped(size, 2 * half, accumulate, rank, training_ranks, completed_steps=lambda: done)
         batches = list(order)
         assert len(batches) == len(order) == accumulate * order.steps
         shares.append(batches)
@@ -146,9 +146,9 @@ def test_one_long_clip_does_not_set_the_peak() -> None:
 def test_rows_of_unknown_cost_are_refused_unless_they_are_left_out() -> None:
     costs, kinds = np.array([5, 3, -1, 4, -1], np.int32), np.zeros(5, np.uint8)
     with pytest.raises(ConfigError, match="2 training rows whose cost is not known, such as row 0 of 'b'"):
-        ResumableBatches(Mix({"a": 2, "b": 3}), 1, lambda: 0, costs=costs, kinds=kinds)
-    mix = Mix({"a": 2, "b": 3}, left_out={"b": np.array([0, 2])})
-    assert len(ResumableBatches(mix, 1, lambda: 0, costs=costs, kinds=kinds)) == 3
+        ResumableBatchSampler(EpochOrder({"a": 2, "b": 3}), 1, lambda: 0, costs=costs, kinds=kinds)
+    mix = EpochOrder({"a": 2, "b": 3}, left_out={"b": np.array([0, 2])})
+    assert len(ResumableBatchSampler(mix, 1, lambda: 0, costs=costs, kinds=kinds)) == 3
 
 
 # Text alone, images, and videos of any length: no two batches of a step are alike.
@@ -175,8 +175,8 @@ class Mixed(Given):
             known["kinds"] = np.array([0 if row.row.media is None else 1 if row.length == 1 else 2 for row in rows])
         share = self.trainer.global_rank, self.trainer.world_size
         size = 8 // (self.accumulate * share[1])
-        mix = Mix({"rows": len(rows)})
-        order = ResumableBatches(mix, size, lambda: self.trainer.global_step, self.accumulate, share, **known)
+        mix = EpochOrder({"rows": len(rows)})
+        order = ResumableBatchSampler(mix, size, lambda: self.trainer.global_step, self.accumulate, share, **known)
 
         def together(examples: list[Example]) -> Any:
             self.seen.append([example.row.index for example in examples])

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
 from tiny_world import arguments
 
-from datamodules.accumulation import accumulation
+from datamodules.accumulation import count_accumulated
 from datamodules.conversations import ConversationDataModule
-from datamodules.epochs import Mix
-from datamodules.order import ResumableBatches, Shared
+from datamodules.epoch_order import EpochOrder
+from datamodules.sampler import RankDataset, ResumableBatchSampler
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.collate import Example
 from dynfocus.records.rows import Row, Turn
@@ -25,16 +25,16 @@ from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.train.fit import EXPECTED, Experiment, run
 
 
-def batches_of(size: int, batch: int, seed: int = 0, **options: Any) -> ResumableBatches:
+def batches_of(size: int, batch: int, seed: int = 0, **options: Any) -> ResumableBatchSampler:
     options = {"learned": lambda: 0} | options
-    return ResumableBatches(Mix({"rows": size}, seed=seed), batch, **options)
+    return ResumableBatchSampler(EpochOrder({"rows": size}, seed=seed), batch, **options)
 
 
-def epochs(order: ResumableBatches, count: int) -> list[list[int]]:
+def epochs(order: ResumableBatchSampler, count: int) -> list[list[int]]:
     """The batches of ``count`` epochs of a run that has learned from nothing."""
     batches = []
     for epoch in range(count):
-        order.learned = lambda done=epoch * order.steps: done
+        order.completed_steps = lambda done=epoch * order.steps: done
         batches += list(order)
     return batches
 
@@ -84,7 +84,7 @@ def test_an_epoch_repeats_nothing_and_leaves_out_less_than_a_step(
 @given(size=st.integers(12, 60), done=st.integers(0, 12), accumulate=st.integers(1, 3), rank=st.integers(0, 1))
 def test_a_resumed_run_goes_on_at_any_step(size: int, done: int, accumulate: int, rank: int) -> None:
     whole = batches_of(size, 2, 5, accumulate=accumulate, share=(rank, 2))
-    again = batches_of(size, 2, 5, accumulate=accumulate, share=(rank, 2), learned=lambda: done)
+    again = batches_of(size, 2, 5, accumulate=accumulate, share=(rank, 2), completed_steps=lambda: done)
     uninterrupted = epochs(whole, done // whole.steps + 2)
     assert list(again) == uninterrupted[done * accumulate :][: len(whole)]
 
@@ -105,7 +105,7 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
     ],
 )
 def test_the_papers_batches_on_1_4_8_and_16_gpus(global_batch: int, batch_size: int, batches: tuple[int, ...]) -> None:
-    assert tuple(accumulation(global_batch, batch_size, gpus) for gpus in (1, 4, 8, 16)) == batches
+    assert tuple(count_accumulated(global_batch, batch_size, gpus) for gpus in (1, 4, 8, 16)) == batches
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_papers_batches_on_1_4_8_and_16_gpus(global_batch: int, batch_size: 
 )
 def test_a_batch_that_does_not_come_out_even_is_refused_with_what_would(given: tuple[int, int, int], said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        accumulation(*given)
+        count_accumulated(*given)
     assert said in str(refused.value)
     assert f"global_batch = {given[0]} with batch_size = {given[1]} and {given[2]} at a time" in str(refused.value)
 
@@ -130,14 +130,14 @@ def test_a_batch_that_does_not_come_out_even_is_refused_with_what_would(given: t
 @given(total=st.integers(1, 300), batch=st.integers(1, 20), processes=st.integers(1, 9))
 def test_accumulation_multiplies_back_or_names_what_works(total: int, batch: int, processes: int) -> None:
     try:
-        assert accumulation(total, batch, processes) * batch * processes == total
+        assert count_accumulated(total, batch, processes) * batch * processes == total
     except ConfigError as refused:
         numbers = [int(word.strip(".,:")) for word in refused.do.split() if word.strip(".,:").isdigit()]
         if "batch_size to" in refused.do:
             assert numbers
-            assert all(accumulation(total, number, processes) for number in numbers)
+            assert all(count_accumulated(total, number, processes) for number in numbers)
         else:
-            assert accumulation(numbers[1], batch, processes)
+            assert count_accumulated(numbers[1], batch, processes)
             assert all(total % number == 0 for number in numbers[3:])
 
 
@@ -160,7 +160,7 @@ class Rows(torch.utils.data.Dataset):
 @settings(max_examples=40)
 @given(size=st.integers(0, 40), processes=st.integers(1, 5))
 def test_every_row_is_asked_once_and_by_equally_many(size: int, processes: int) -> None:
-    shares = [Shared(Rows(size), (rank, processes)) for rank in range(processes)]
+    shares = [RankDataset(Rows(size), (rank, processes)) for rank in range(processes)]
     assert {len(share) for share in shares} == {math.ceil(size / processes)}
     asked = [[share[n] for n in range(len(share))] for share in shares]
     in_order = [example for turn in zip(*asked, strict=True) for example in turn]

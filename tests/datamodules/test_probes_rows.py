@@ -14,14 +14,14 @@ from tiny_sketches import RULE, addressed, small_cache, small_sketcher
 from tiny_world import call
 
 from callbacks.probes import Look, drawn
-from datamodules.probing import Probed, probing
-from datamodules.rows import Rows
+from datamodules.examples import ExampleDataset
+from datamodules.probe_videos import ProbeVideos, collect_probes
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
 from dynfocus.data.sketches.cache import SketchCache
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import write_shards
-from dynfocus.method.selection import selection
+from dynfocus.method.selection import make_selection
 
 
 @pytest.fixture
@@ -36,15 +36,15 @@ def world(place: Path, tmp_path: Path) -> Path:
     return shutil.copytree(place / "data", tmp_path / "data")
 
 
-def rows(root: Path, *sets: list[dict[str, Any]], cache: SketchCache | None = None) -> Rows:
+def rows(root: Path, *sets: list[dict[str, Any]], cache: SketchCache | None = None) -> ExampleDataset:
     for n, told in enumerate(sets):
         (root / f"own{n}.json").write_text(json.dumps(told))
     parts = [Annotations(Source(f"own{n}", f"own{n}.json"), root, root / "index") for n in range(len(sets))]
-    return Rows(parts, RULE, cache, lenient=False)
+    return ExampleDataset(parts, RULE, cache, skip_invalid=False)
 
 
-def looked(data: Rows, videos: int = 4) -> Probed:
-    found = probing(data, tiny.processor(), videos)
+def looked(data: ExampleDataset, videos: int = 4) -> ProbeVideos:
+    found = collect_probes(data, tiny.processor(), videos)
     assert found is not None
     return found
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_passed_over(world: Path, told: list[dict[str, An
     found = looked(rows(world, [missing, broken, {**long, "questions": []}, good]))
     assert [row.media for row in found.rows] == [good["video"]]
     (world / good["video"]).unlink()
-    assert probing(rows(world, [missing, broken, good]), tiny.processor(), 4) is None
+    assert collect_probes(rows(world, [missing, broken, good]), tiny.processor(), 4) is None
 
 
 def test_images_where_there_is_no_video(world: Path, told: list[dict[str, Any]]) -> None:
@@ -106,7 +106,7 @@ def test_images_where_there_is_no_video(world: Path, told: list[dict[str, Any]])
     with torch.no_grad():
         _, video = model.answer(found.batch, max_new_tokens=2)
     for slot, (row, seconds, frames) in enumerate(zip(found.rows, found.seconds, found.frames, strict=True)):
-        one = selection(video, slot, seconds, model.settings)
+        one = make_selection(video, slot, seconds, model.settings)
         assert one.kept == (0,)
         look = Look("val", 3, 0, row.index, row.id, str(row.media), "q", "a", "t", one)
         assert drawn(look, frames).width == 1200
@@ -115,7 +115,7 @@ def test_images_where_there_is_no_video(world: Path, told: list[dict[str, Any]])
 def test_rows_of_text_alone_give_none(world: Path, told: list[dict[str, Any]]) -> None:
     text = [row for row in told if "video" not in row and "image" not in row]
     assert text
-    assert probing(rows(world, text), tiny.processor(), 4) is None
+    assert collect_probes(rows(world, text), tiny.processor(), 4) is None
 
 
 def test_sketches_alone_show_no_frames(place: Path, tmp_path: Path, told: list[dict[str, Any]]) -> None:
@@ -128,7 +128,7 @@ def test_sketches_alone_show_no_frames(place: Path, tmp_path: Path, told: list[d
     assert {len(seconds) for seconds in found.seconds} == {20}
     model = tiny.model()
     with torch.no_grad():
-        one = selection(model.connect(found.batch), 0, found.seconds[0], model.settings)
+        one = make_selection(model.connect(found.batch), 0, found.seconds[0], model.settings)
     look = Look("val", 3, 0, 0, "r", "v.mp4", "q", "a", "t", one)
     assert drawn(look, None).height < drawn(look, [tiny.frames(1)[0].numpy()] * 20).height
 
@@ -137,11 +137,11 @@ def test_frames_that_are_gone_by_now_cost_the_filmstrip_alone(world: Path, told:
     found = looked(rows(world, with_video(told)), 1)
     [frames], [seconds], [row] = found.frames, found.seconds, found.rows
     assert frames is not None
-    frames.known.clear()
+    frames.cache.clear()
     (world / str(row.media)).unlink()
     model = tiny.model()
     with torch.no_grad():
-        one = selection(model.connect(found.batch), 0, seconds, model.settings)
+        one = make_selection(model.connect(found.batch), 0, seconds, model.settings)
     look = Look("val", 3, 0, row.index, row.id, str(row.media), "q", "a", "t", one)
     jaxtyping.config.update("jaxtyping_disable", True)  # it would read a frame itself, to see what it is
     try:

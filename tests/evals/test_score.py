@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynfocus.evals.score import correct, hits, interval, summary
+from dynfocus.evals.accuracy import bootstrap_interval, score_answer, score_hits, summarize
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import Question
 
@@ -31,18 +31,18 @@ QUESTION = Question("what color is the star", "star red", "red", "detail", "colo
     ],
 )
 def test_an_answer_is_right_if_it_ends_with_the_word(answer: str, right: float) -> None:
-    assert correct(answer, QUESTION) == right
+    assert score_answer(answer, QUESTION) == right
 
 
 @pytest.mark.parametrize(
     ("kept", "share"), [((), 0.0), ((0, 1, 2), 0.0), ((4,), 0.5), ((3, 4), 0.5), ((3, 9), 1.0), ((4, 9, 11), 1.0)]
 )
 def test_hits_are_the_share_of_events_with_a_kept_frame(kept: tuple[int, ...], share: float) -> None:
-    assert hits(kept, QUESTION) == share
+    assert score_hits(kept, QUESTION) == share
 
 
 def test_no_event_no_hit() -> None:
-    assert hits((1, 2), replace(QUESTION, events=())) is None
+    assert score_hits((1, 2), replace(QUESTION, events=())) is None
 
 
 def prediction(
@@ -54,7 +54,7 @@ def prediction(
 
 
 def test_a_summary_by_hand() -> None:
-    found = summary(
+    found = summarize(
         [
             prediction(0, 1.0, "detail", 1.0, 80),
             prediction(0, 0.0, "detail", 0.5, 80),
@@ -74,7 +74,7 @@ def test_a_summary_by_hand() -> None:
 
 
 def test_a_summary_of_nothing_is_not_a_number() -> None:
-    found = summary([])
+    found = summarize([])
     assert math.isnan(found["balanced"])
     assert math.isnan(found["accuracy"])
     assert found["hit_rate"] is None
@@ -84,9 +84,9 @@ def test_a_summary_of_nothing_is_not_a_number() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30))
 def test_an_interval_lies_in_zero_to_one_and_is_the_same_twice(rows: list[tuple[int, float]]) -> None:
     asked = [prediction(video, right) for video, right in rows]
-    low, high = interval(asked, draws=100)
+    low, high = bootstrap_interval(asked, draws=100)
     assert 0 <= low <= high <= 1
-    assert (low, high) == interval(asked[::-1], draws=100)
+    assert (low, high) == bootstrap_interval(asked[::-1], draws=100)
     if len({right for _, right in rows}) == 1:
         assert low == high == rows[0][1]
     if len({video for video, _ in rows}) == 1:  # one video: nothing to draw from
@@ -98,7 +98,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng, inside = np.random.default_rng(0), 0
     for _ in range(400):
         rights = (rng.random(60) < 0.7).astype(float)
-        low, high = interval([prediction(n, right) for n, right in enumerate(rights.tolist())], draws=200)
+        low, high = bootstrap_interval([prediction(n, right) for n, right in enumerate(rights.tolist())], draws=200)
         inside += low <= 0.7 <= high
     assert abs(inside / 400 - 0.94) < 4 * (0.05 * 0.95 / 400) ** 0.5
 
@@ -109,6 +109,6 @@ def test_questions_of_one_video_are_drawn_together() -> None:
     one = [prediction(n, right) for n, right in enumerate(rights)]
     ten = [prediction(n, right) for n, right in enumerate(rights) for _ in range(10)]
     apart = [prediction(100 * k + n, right) for n, right in enumerate(rights) for k in range(10)]
-    width = {name: np.ptp(interval(rows)) for name, rows in (("one", one), ("ten", ten), ("apart", apart))}
+    width = {name: np.ptp(bootstrap_interval(rows)) for name, rows in (("one", one), ("ten", ten), ("apart", apart))}
     assert width["ten"] == pytest.approx(width["one"])
     assert width["apart"] < 0.5 * width["one"]

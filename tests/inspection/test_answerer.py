@@ -13,7 +13,7 @@ from tiny_sketches import counted
 
 from dynfocus.budget import budget
 from dynfocus.cli import main
-from dynfocus.data.sketches.cache import Sketched
+from dynfocus.data.sketches.cache import TimedSketch
 from dynfocus.errors import CheckpointError, ConfigError, PromptError, VideoError
 from dynfocus.inspection.answerer import Answerer
 from dynfocus.models.collate import Example
@@ -171,7 +171,7 @@ def test_few_videos_are_remembered_and_none_that_changed(trained: Path, tmp_path
     Image.fromarray(tiny.frames(1, 7)[0].numpy()).save(images[1])
     assert reads(images[1]) == 1
     found = answerer.read(images[1])
-    assert isinstance(found, Sketched)
+    assert isinstance(found, TimedSketch)
     assert torch.equal(found.sketch.pooled, tiny.model().sketch(tiny.frames(1, 7)).pooled)
 
 

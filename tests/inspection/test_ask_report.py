@@ -19,7 +19,7 @@ from dynfocus.inspection.answerer import Answerer
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
 from dynfocus.video.packets import Packets, read_packets
-from dynfocus.video.thumbnails import Thumbnails, shown_shape
+from dynfocus.video.thumbnails import Thumbnails, display_size
 
 HOSTILE = "</script><img src=x onerror=alert(2)> \u202e &amp; what color is the star"
 
@@ -217,5 +217,5 @@ def test_shown_shapes_are_upright(turned: bool, tmp_path: Path) -> None:
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((20, 60, 3), np.uint8), "rgb24")))
         container.mux(stream.encode())
     for path in (image, video):
-        assert shown_shape(path) == ((20, 60) if turned else (60, 20))
+        assert display_size(path) == ((20, 60) if turned else (60, 20))
         assert Thumbnails(path, [0.0], RULE)[0].shape == ((160, 53, 3) if turned else (53, 160, 3))

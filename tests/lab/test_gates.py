@@ -2,8 +2,8 @@
 
 import pytest
 
-from dynfocus.evals.score import summary
-from dynfocus.lab.gates import missed
+from dynfocus.evals.accuracy import summarize
+from dynfocus.lab.gates import find_failed_gates
 from dynfocus.records.predictions import Prediction
 
 GOOD = {"learned": (1.0, 1.0), "uniform": (0.5, 1.0), "random": (0.5, 1.0), "blind": (0.2, 0.2)}
@@ -17,14 +17,14 @@ def metrics(shares: dict[str, tuple[float, float]], hit: float = 1.0) -> dict:
         return [Prediction("1", "v", arm, "q", "a", "a", kind, type, right, (), hit, 85) for right in rights]
 
     arms = {
-        arm: summary([*answered(arm, "detail", "color", d, hit), *answered(arm, "temporal", "last", t, None)])
+        arm: summarize([*answered(arm, "detail", "color", d, hit), *answered(arm, "temporal", "last", t, None)])
         for arm, (d, t) in shares.items()
     }
     return arms["learned"] | {"arms": arms}
 
 
 def test_a_good_run_reaches_every_bar() -> None:
-    assert missed(metrics(GOOD)) == []
+    assert find_failed_gates(metrics(GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_a_good_run_reaches_every_bar() -> None:
     ],
 )
 def test_a_run_that_falls_short_is_told_where(change: dict, hit: float, said: str) -> None:
-    assert any(said in bar for bar in missed(metrics(GOOD | change, hit)))
+    assert any(said in bar for bar in find_failed_gates(metrics(GOOD | change, hit)))
 
 
 def test_a_run_without_its_arms_reaches_none() -> None:
-    assert "uniform, random" in missed(metrics({"learned": (1.0, 1.0), "blind": (0.2, 0.2)}))[0]
+    assert "uniform, random" in find_failed_gates(metrics({"learned": (1.0, 1.0), "blind": (0.2, 0.2)}))[0]

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dynfocus.method.diagnostics import (
-    choosing,
-    chosen,
     entropy,
+    has_choice,
     hit_rate,
-    measures,
+    measure_selector,
     never_kept,
-    overhear,
+    one_hot_choice,
+    report_gradient,
     signal_and_noise,
     soft_hard_gap,
     spread,
@@ -138,7 +138,7 @@ def test_the_gradient_is_overheard_and_stays_to_the_bit(samples: int) -> None:
         scores = values.clone().requires_grad_()
         mixture = PerturbedTopK.apply(scores, noise, sigma, keep)
         if listening:
-            overhear(mixture, heard.append)
+            report_gradient(mixture, heard.append)
         (mixture * weights).sum().backward()
         grads.append(scores.grad)
     assert torch.equal(*grads)
@@ -164,12 +164,12 @@ def focus_of(counts: list[int], keep: list[int], train: bool, settings: Connecto
 def test_what_a_selector_chose_is_found_again_beside_padding() -> None:
     focus = focus_of([12, 4, 1], [3, 3, 1], train=True)
     assert focus.events is not None
-    hard = chosen(focus)
+    hard = one_hot_choice(focus)
     for n in range(3):
         frames = focus.events.frames[n][hard[n].any(0)].tolist()
         assert frames == focus.frames[n][focus.mask[n]].tolist()
     assert hard.sum(-1).tolist() == focus.mask.long().tolist()
-    assert choosing(focus).tolist() == [True, True, False]
+    assert has_choice(focus).tolist() == [True, True, False]
 
 
 def test_a_batch_says_of_each_video_what_it_says_alone() -> None:
@@ -177,7 +177,7 @@ def test_a_batch_says_of_each_video_what_it_says_alone() -> None:
     relevant = torch.zeros(3, 12, dtype=torch.bool)
     relevant[0, 2:4] = relevant[0, 8] = relevant[2, 0] = True
     for train in (True, False):
-        together = measures(focus_of(counts, keep, train), relevant)
+        together = measure_selector(focus_of(counts, keep, train), relevant)
         assert set(together) == {"entropy", "score_spread", "constant", "hit_rate"} | (
             {"soft_hard_gap", "never_kept"} if train else set()
         )
@@ -185,7 +185,7 @@ def test_a_batch_says_of_each_video_what_it_says_alone() -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             select = EventPrototypeSelector(NOISY, tiny.WIDTH, tiny.TEXT_WIDTH).train(train)
-        alone = measures(select(sketch, tiny.cues(sketch, keep[:1])), relevant[:1])
+        alone = measure_selector(select(sketch, tiny.cues(sketch, keep[:1])), relevant[:1])
         for name, (values, known) in together.items():
             torch.testing.assert_close(values[:1], alone[name][0], atol=1e-5, rtol=1e-5)
             assert known.tolist() == ([True, False, True] if name == "hit_rate" else [True, True, True])
@@ -194,4 +194,4 @@ def test_a_batch_says_of_each_video_what_it_says_alone() -> None:
 def test_who_scores_nothing_has_no_numbers() -> None:
     sketch = tiny.sketch(9)
     select = UniformSelector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)
-    assert measures(select(sketch, tiny.cues(sketch, [3])), None) == {}
+    assert measure_selector(select(sketch, tiny.cues(sketch, [3])), None) == {}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import FAMILIES, MEAN, STD, TEXT, VISION, other_encoder
 from transformers import CLIPConfig, CLIPVisionConfig, SiglipVisionConfig
 
-from dynfocus.data.sketches.encoders import EncoderFolder
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.towers import VisionTower, open_vision
@@ -185,7 +185,7 @@ def test_the_same_numbers_of_another_family_are_another_encoder(tmp_path: Path) 
     folder = EncoderFolder(tmp_path)
     before = folder.identity()
     sizes = {name: getattr(folder.vision, name) for name in (*VISION, "hidden_act", "layer_norm_eps")}
-    folder.opened = replace(folder.opened, config=CLIPVisionConfig(**sizes))
+    folder.vision_files = replace(folder.vision_files, config=CLIPVisionConfig(**sizes))
     assert folder.identity() == before
-    folder.opened = replace(folder.opened, config=SiglipVisionConfig(**sizes))
+    folder.vision_files = replace(folder.vision_files, config=SiglipVisionConfig(**sizes))
     assert folder.identity() != before

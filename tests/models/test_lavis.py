@@ -10,7 +10,7 @@ import tiny
 import torch
 from tiny_checkpoints import CLIP_MEAN, CLIP_STD, LAVIS_TEXT, LAVIS_WIDTH, eva_names, lavis_pair, lavis_sizes
 
-from dynfocus.data.sketches.encoders import EncoderFolder
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.errors import CheckpointError
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.towers import load_instruction, load_instruction_tokenizer, open_instruction, open_vision

@@ -4,8 +4,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dynfocus.data.annotations.conversations import NEEDS, conversation
-from dynfocus.data.annotations.parse import Reading, piece, row_or_error
+from dynfocus.data.annotations.llava import NEEDS, parse_conversation
+from dynfocus.data.annotations.parse import ParseContext, make_row, name_row_errors
 from dynfocus.data.annotations.scan import scan
 from dynfocus.data.annotations.sources import Source
 from dynfocus.records.rows import Row
@@ -14,7 +14,9 @@ from dynfocus.records.rows import Row
 def read_row(value: Any, index: int, path: Path) -> Row:
     """The row of one element of the file ``path``, whatever the JSON holds there; raises DataError."""
     source = Source(path.name, path.name)
-    return row_or_error(lambda: piece(conversation(value, Reading(source)), index, source, 0), index, str(path), NEEDS)
+    return name_row_errors(
+        lambda: make_row(parse_conversation(value, ParseContext(source)), index, source, 0), index, str(path), NEEDS
+    )
 
 
 def read_conversations(path: Path) -> list[Row]:

@@ -23,8 +23,8 @@ def noting(kind: type[Observer]) -> Any:
             super().__init__()
             self.told: Told = []
 
-        def tell(self, phase: str, trainer: Trainer) -> dict[str, float]:
-            values = super().tell(phase, trainer)
+        def compute(self, phase: str, trainer: Trainer) -> dict[str, float]:
+            values = super().compute(phase, trainer)
             self.told.append((phase, trainer.global_step, dict(values)))
             return values
 

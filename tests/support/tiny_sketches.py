@@ -15,12 +15,12 @@ from PIL import Image
 
 from dynfocus import video
 from dynfocus.data.sketches.cache import SketchCache
-from dynfocus.data.sketches.encoders import EncoderFolder
-from dynfocus.data.sketches.media import Media
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.sketcher import Sketcher
 from dynfocus.models.towers import VisionTower
 from dynfocus.settings import FrameRule
 from dynfocus.types import FrameSketch
+from dynfocus.video.media import Media
 
 RULE = FrameRule(size=tiny.SIDE, interpolation="box")
 
@@ -47,7 +47,7 @@ def small_sketcher(place: Path, **changes: Any) -> Sketcher:
 def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
     """A sketcher that does something else before it makes the sketch of that number."""
     made = small_sketcher(place)
-    seen, kept = [0], made.kept
+    seen, kept = [0], made.load_entry
 
     def one(media: Media) -> bytes | None:
         seen[0] += 1
@@ -55,7 +55,7 @@ def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
             do()
         return kept(media)
 
-    made.kept = one  # type: ignore[method-assign]
+    made.load_entry = one  # type: ignore[method-assign]
     return made
 
 

@@ -48,7 +48,7 @@ def strategy(name: str) -> Strategy | str:
 
 
 class Given(LightningDataModule):
-    """The rows of every step, shared out as `datamodules.order.ResumableBatches` does it."""
+    """The rows of every step, shared out as `datamodules.sampler.ResumableBatchSampler` does it."""
 
     def __init__(self, steps: Rows, settings: ConnectorSettings, accumulate: int, asked: Sequence[Example]) -> None:
         super().__init__()

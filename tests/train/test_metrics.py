@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynfocus.evals.score import summary
+from dynfocus.evals.accuracy import summarize
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import KINDS
 from dynfocus.train.metrics import AnswerScore
@@ -28,7 +28,7 @@ def test_score_equals_the_summary_of_all_batches(batches: list[list[tuple[str, f
         score.update(made)
         asked += made
     found = {name: value.item() for name, value in score.compute().items()}
-    exact = summary(asked)
+    exact = summarize(asked)
     flat = {name: exact[name] for name in ("balanced", "accuracy", "visual_tokens")} | exact["accuracy_by_kind"]
     flat |= {f"type/{type}": share for type, share in exact["accuracy_by_type"].items()}
     flat |= {} if exact["hit_rate"] is None else {"hit_rate": exact["hit_rate"]}

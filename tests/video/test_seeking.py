@@ -13,7 +13,7 @@ from make_videos import EVERY, VP9, numbers, written
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, with_pyav
-from dynfocus.video.packets import passed, read_packets
+from dynfocus.video.packets import count_decoded_frames, read_packets
 
 COUNT = 256
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
@@ -56,14 +56,14 @@ class Counted:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
-    opened = with_pyav._opened
+    opened = with_pyav._open_video
 
     @contextmanager
     def counting(stretch: VideoSegment) -> Iterator[tuple[Counted, Any]]:
         with opened(stretch) as (container, stream):
             yield Counted(container), stream
 
-    monkeypatch.setattr(with_pyav, "_opened", counting)
+    monkeypatch.setattr(with_pyav, "_open_video", counting)
     for name, value in (("packets", 0), ("jumps", 0), ("beside", False)):
         monkeypatch.setattr(Counted, name, value)
     return Counted
@@ -99,7 +99,9 @@ def test_a_jump_spares_what_lies_between(tmp_path, counted, key, name):
         counted.packets = counted.jumps = 0
         assert numbers(read_clip(path, few(count), "pyav").frames) == wanted
         assert counted.jumps == count
-        assert counted.packets <= passed(wanted, keys) + 8 * count  # B-frames come after what they are predicted from
+        assert (
+            counted.packets <= count_decoded_frames(wanted, keys) + 8 * count
+        )  # B-frames come after what they are predicted from
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])

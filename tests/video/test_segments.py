@@ -19,7 +19,7 @@ from PIL import Image
 from dynfocus.errors import ConfigError, VideoError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule, restored
-from dynfocus.video import picked, read_clip, read_media, with_pyav
+from dynfocus.video import pick_frames, read_clip, read_media, with_pyav
 
 
 @given(
@@ -29,7 +29,7 @@ from dynfocus.video import picked, read_clip, read_media, with_pyav
 )
 def test_picked_frames(gaps, fps, most):
     times = np.cumsum([0, *gaps])
-    uncapped = picked(times, FrameRule(fps=fps))
+    uncapped = pick_frames(times, FrameRule(fps=fps))
     assert uncapped[0] == 0
     if fps is None:
         assert uncapped == list(range(len(times)))
@@ -37,7 +37,7 @@ def test_picked_frames(gaps, fps, most):
         count = int((times[-1] + 1e-3) * fps) + 1
         firsts = {min([n for n, t in enumerate(times) if t >= k / fps - 1e-3], default=len(gaps)) for k in range(count)}
         assert uncapped == sorted(firsts)
-    capped = picked(times, FrameRule(fps=fps, frames=most))
+    capped = pick_frames(times, FrameRule(fps=fps, frames=most))
     assert len(capped) == min(len(uncapped), most or len(uncapped))
     assert set(capped) <= set(uncapped)
     assert capped == sorted(set(capped))
@@ -56,7 +56,7 @@ def test_picked_frames(gaps, fps, most):
 def test_picked_frames_of_a_stretch(gaps, fps, start, length):
     times, end, begins = np.cumsum([0, *gaps]), start + length, max(start, 0)
     inside = [n for n, t in enumerate(times) if begins - 1e-3 <= t < end - 1e-3]
-    taken = picked(times, FrameRule(fps=fps), start, end)
+    taken = pick_frames(times, FrameRule(fps=fps), start, end)
     if fps is None or not inside:
         assert taken == inside
     else:
@@ -82,7 +82,7 @@ def by_wanted_times(times: np.ndarray, fps: float, start: float, slack: float = 
 )
 def test_frames_are_those_of_the_wanted_times(gaps, fps, start):
     times = np.cumsum([0, *gaps])
-    assert picked(times, FrameRule(fps=fps), start) == by_wanted_times(times, fps, start)
+    assert pick_frames(times, FrameRule(fps=fps), start) == by_wanted_times(times, fps, start)
 
 
 @given(
@@ -94,15 +94,15 @@ def test_frames_are_those_of_the_wanted_times(gaps, fps, start):
 def test_frames_that_are_just_in_time_or_just_late(wanted, fps, start, towards):
     latest = start + np.sort(np.array(wanted, float)) / fps - 1e-3
     times = np.array([0, *(np.nextafter(latest, towards) if towards else latest)])
-    assert picked(times, FrameRule(fps=fps), start) == by_wanted_times(times, fps, start)
+    assert pick_frames(times, FrameRule(fps=fps), start) == by_wanted_times(times, fps, start)
 
 
 @pytest.mark.parametrize(("last", "fps"), [(1e8, 1.0), (3600.0, 1e6), (1e8, 1e6), (1e8, 1e300)])
 def test_frames_cost_what_frames_are_there_not_what_times(last, fps):
-    picked([0.0, 1.0], FrameRule())
+    pick_frames([0.0, 1.0], FrameRule())
     tracemalloc.start()
     try:
-        taken = picked([0.0, 0.04, last], FrameRule(fps=fps))
+        taken = pick_frames([0.0, 0.04, last], FrameRule(fps=fps))
         assert tracemalloc.get_traced_memory()[1] < 1e6
     finally:
         tracemalloc.stop()
@@ -112,9 +112,9 @@ def test_frames_cost_what_frames_are_there_not_what_times(last, fps):
 @given(st.floats(500, 1e5), st.integers(2, 40))
 def test_frames_closer_than_milliseconds_are_told_apart(rate, count):
     times = np.arange(count) / rate
-    assert picked(times, FrameRule(fps=rate)) == list(range(count))
+    assert pick_frames(times, FrameRule(fps=rate)) == list(range(count))
     for number in range(count):
-        assert picked(times, FrameRule(fps=None), times[number], times[number] + 1 / rate) == [number]
+        assert pick_frames(times, FrameRule(fps=None), times[number], times[number] + 1 / rate) == [number]
 
 
 VIDEOS = {"h264": ("libx264", X264), "hevc": ("libx265", X265)}
@@ -167,14 +167,14 @@ class Counting:
 
 def test_pyav_decodes_once_and_stops_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []
-    opened = with_pyav._opened
+    opened = with_pyav._open_video
 
     @contextmanager
     def counted(stretch: VideoSegment) -> Iterator[tuple[Counting, VideoStream]]:
         with opened(stretch) as (container, stream):
             yield Counting(container, times), stream
 
-    monkeypatch.setattr(with_pyav, "_opened", counted)
+    monkeypatch.setattr(with_pyav, "_open_video", counted)
     path = written(tmp_path / "a.mp4", count=60, codec="libx265", options=X265)
     assert len(read_clip(path, EVERY).frames) == 60
     assert len(times) == 60

@@ -14,7 +14,7 @@ from dynfocus.errors import ConfigError, VideoError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, with_decord
-from dynfocus.video.packets import passed
+from dynfocus.video.packets import count_decoded_frames
 
 AV1 = {"preset": "12", "svtav1-params": "keyint=12"}
 FILES = [
@@ -80,13 +80,13 @@ def test_a_decord_that_cannot_be_overheard_is_not_trusted(tmp_path, monkeypatch,
 
     path = written(tmp_path / "a.mp4", count=120, options=X264)
     assert read_clip(path, SPARSE).reader == "decord"
-    monkeypatch.setattr(with_decord, "overheard", cache(with_decord.overheard.__wrapped__))
+    monkeypatch.setattr(with_decord, "collect_decord_errors", cache(with_decord.collect_decord_errors.__wrapped__))
     monkeypatch.setattr(decord, "__path__", [str(tmp_path / "decord")])  # beside which there is no libavutil
     for _ in range(3):
         assert read_clip(path, SPARSE).reader == "pyav"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no libavutil" in caplog.text
-    with pytest.raises(ConfigError, match="overheard"):
+    with pytest.raises(ConfigError, match="cannot report errors"):
         read_clip(path, SPARSE, "decord")
 
 
@@ -95,7 +95,7 @@ def test_decord_reads_where_it_can_jump(tmp_path):
     path = written(tmp_path / "a.mp4", count=120, options=X264)
     for rule, reader in [(EVERY, "pyav"), (FrameRule(fps=1), "pyav"), (FrameRule(fps=None, frames=4), "decord")]:
         assert read_clip(path, rule).reader == reader
-    assert passed([0, 3, 13, 40], np.array([0, 12, 24, 36])) == 4 + 2 + 5
+    assert count_decoded_frames([0, 3, 13, 40], np.array([0, 12, 24, 36])) == 4 + 2 + 5
 
 
 @pytest.mark.parametrize("turn", [90, -90, 180])

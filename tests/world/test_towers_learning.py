@@ -9,10 +9,10 @@ from transformers import (
 from dynfocus.world.pixels import THING_RGB, render
 from dynfocus.world.towers import LanguageSettings
 from dynfocus.world.towers.frames import CATEGORIES, SIDE, patch_labels
-from dynfocus.world.towers.language import language_config, look_back
-from dynfocus.world.towers.muon import Muon, orthogonal
-from dynfocus.world.towers.training import CORPUS_SEED
-from dynfocus.world.towers.wording import train_tokenizer
+from dynfocus.world.towers.muon import Muon, orthogonalize
+from dynfocus.world.towers.tokenizer import train_tokenizer
+from dynfocus.world.towers.train import CORPUS_SEED
+from dynfocus.world.towers.train_language import language_config, look_back
 from dynfocus.world.videos import PLACES, sample_video
 
 
@@ -56,7 +56,7 @@ def test_orthogonal_is_the_polar_factor_nearly() -> None:
     torch.manual_seed(0)
     for shape in ((64, 64), (128, 64), (64, 128)):
         matrices = torch.randn(3, *shape)
-        found = orthogonal(matrices)
+        found = orthogonalize(matrices)
         u, _, v = torch.linalg.svd(matrices, full_matrices=False)
         sizes = torch.linalg.svdvals(found)
         assert sizes.max() < 1.3

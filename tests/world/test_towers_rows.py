@@ -11,13 +11,13 @@ from dynfocus.budget import budget
 from dynfocus.models.collate import Collator, Example
 from dynfocus.models.prompts import IGNORED
 from dynfocus.settings import ConnectorSettings
+from dynfocus.world.build_rows import stage2_rows
 from dynfocus.world.questions import caption
-from dynfocus.world.rows import stage2_rows
 from dynfocus.world.towers import LanguageSettings
-from dynfocus.world.towers.rows import RowMaker
 from dynfocus.world.towers.scenes import OVERLAP, QUIET, SymbolicEye
-from dynfocus.world.towers.training import CORPUS_SEED
-from dynfocus.world.towers.wording import train_tokenizer
+from dynfocus.world.towers.symbolic_rows import RowMaker
+from dynfocus.world.towers.tokenizer import train_tokenizer
+from dynfocus.world.towers.train import CORPUS_SEED
 from dynfocus.world.videos import CELLS, sample_image, sample_video
 
 WORLD = ConnectorSettings(
@@ -103,7 +103,7 @@ def test_symbols_say_what_the_frame_shows(tokenizer) -> None:
         video, rng = sample_video(11, index), np.random.default_rng(index)
         for frame in range(video.length):
             scene = video.scene_at(frame)
-            tokens = eye.frame(video, frame, kept=True, rng=rng)
+            tokens = eye.frame(video, frame, is_kept=True, rng=rng)
             if frame in video.glitches:
                 assert not tokens[:, :-1].any()
                 assert (tokens[:, -1] == 1).all()

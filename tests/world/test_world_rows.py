@@ -10,9 +10,9 @@ import pytest
 
 from dynfocus.records.rows import Question
 from dynfocus.world import dataset
+from dynfocus.world.build_rows import SPLIT_SEEDS, split_rows, split_seed, stage1_rows, stage2_rows
 from dynfocus.world.dataset import write_world
-from dynfocus.world.questions import NUMBERS, about_thing, about_time, caption
-from dynfocus.world.rows import SPLIT_SEEDS, split_rows, split_seed, stage1_rows, stage2_rows
+from dynfocus.world.questions import NUMBERS, ask_about_thing, ask_about_time, caption
 from dynfocus.world.videos import WorldVideo, generator, sample_image, sample_video
 
 SIZES = {"videos": 12, "val": 2, "test": 3, "workers": 0, "progress": False}
@@ -146,9 +146,9 @@ def test_no_answer_is_right_too_often():
         video = sample_video(9, index)
         for scene in video.eventful:
             for type, n in zip(("color", "shape", "position", "place"), rng.permutation(4), strict=True):
-                said.setdefault(type, Counter())[about_thing(type, scene.event.things[n], scene).word] += 1
+                said.setdefault(type, Counter())[ask_about_thing(type, scene.event.things[n], scene).word] += 1
         for type in ("first", "last", "after", "count"):
-            said.setdefault(type, Counter())[about_time(type, video, rng).word] += 1
+            said.setdefault(type, Counter())[ask_about_time(type, video, rng).word] += 1
     rates = {type: max(words.values()) / words.total() for type, words in said.items()}
     assert all(rate <= (0.55 if type == "count" else 0.2) for type, rate in rates.items()), rates
     assert {type: len(words) for type, words in said.items()} == {

@@ -19,8 +19,8 @@ from transformers import (
 from dynfocus.errors import CheckpointError, ConfigError, DataError
 from dynfocus.models.prompts import IMAGE
 from dynfocus.models.towers import load_instruction, load_instruction_tokenizer, open_vision
+from dynfocus.world.build_rows import SPLITS, split_seed
 from dynfocus.world.dataset import write_world
-from dynfocus.world.rows import SPLITS, split_seed
 from dynfocus.world.towers import (
     LanguageSettings,
     TowerSettings,
@@ -31,10 +31,10 @@ from dynfocus.world.towers import (
 )
 from dynfocus.world.towers.folders import write_folder
 from dynfocus.world.towers.frames import read_labelled
-from dynfocus.world.towers.language import TRAINING_SEED
-from dynfocus.world.towers.reading import HELD_OUT_SEED
-from dynfocus.world.towers.training import CORPUS_SEED
-from dynfocus.world.towers.wording import train_tokenizer
+from dynfocus.world.towers.reading_quality import HELD_OUT_SEED
+from dynfocus.world.towers.tokenizer import train_tokenizer
+from dynfocus.world.towers.train import CORPUS_SEED
+from dynfocus.world.towers.train_language import TRAINING_SEED
 from dynfocus.world.videos import sample_video
 
 SMALL = TowerSettings(

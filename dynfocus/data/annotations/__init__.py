@@ -1,1 +1,1 @@
-"""Annotation files of data sets -> rows."""
+"""Read annotation files of data sets into rows."""

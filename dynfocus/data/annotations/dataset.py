@@ -1,4 +1,4 @@
-"""The rows of a data set, read one by one from files of any size."""
+"""Read the rows of a data set one by one, from annotation files of any size."""
 
 import operator
 import os
@@ -8,28 +8,28 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from dynfocus.data.annotations.find_media import MediaFinder
 from dynfocus.data.annotations.formats import FORMATS
-from dynfocus.data.annotations.index import Index, beside, indexed, media_keys
-from dynfocus.data.annotations.media import Media
-from dynfocus.data.annotations.parse import Reading, piece, row_or_error
-from dynfocus.data.annotations.scan import decode, unreadable
+from dynfocus.data.annotations.index import Index, companion_file, media_keys, open_index
+from dynfocus.data.annotations.parse import ParseContext, make_row, name_row_errors
+from dynfocus.data.annotations.scan import decode, unreadable_error
 from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError
 from dynfocus.records.rows import Row, VideoSegment
 
-OPEN = 64  # files kept open; further ones are opened for each row
+MAX_OPEN_FILES = 64  # files kept open; further ones are opened for each row
 
 
 class Annotations:
-    """A sequence of rows that holds no row: where they stand in their files is known, and each is read when asked for.
+    """A sequence of rows that keeps in memory only where they stand in their files; each is read when asked for.
 
-    The files are gone through once; what is found is remembered in ``index``, and made anew when a file changes. A
-    copy in another process opens the files itself.
+    The files are scanned once for an index in the folder ``index``, and again when a file changes. A copy in another
+    process opens the files itself.
 
     Args:
         source: the data set.
         root: the data root.
-        index: folder for what is remembered of annotation files.
+        index: folder for indices of annotation files.
         links: whether links that lead out of a media folder are followed.
 
     Raises:
@@ -44,20 +44,20 @@ class Annotations:
     def _open(self) -> None:
         self.files = self.source.files(self.root)
         self.format = FORMATS[self.source.format]
-        self.media = Media(self.source, self.root, self.links)
-        reading = Reading(self.source)
-        near = beside(reading, self.files)
-        if near is not None and self.format.learn is not None:
-            reading = Reading(self.source, self.format.learn(self.source, near))
-        self.reading, self.opened = reading, Opened()
-        self.index: Index = indexed(reading, self.root, self.files, self.folder)
-        self.groups = [None, *media_keys(reading)]
+        self.media = MediaFinder(self.source, self.root, self.links)
+        context = ParseContext(self.source)
+        companion = companion_file(context, self.files)
+        if companion is not None and self.format.read_companion is not None:
+            context = ParseContext(self.source, self.format.read_companion(self.source, companion))
+        self.context, self.open_files = context, OpenFiles()
+        self.index: Index = open_index(context, self.root, self.files, self.folder)
+        self.groups = [None, *media_keys(context)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"given": (self.source, self.root, self.folder, self.links), "stamp": self.stamp}
+        return {"arguments": (self.source, self.root, self.folder, self.links), "stamp": self.stamp}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.source, self.root, self.folder, self.links = state["given"]
+        self.source, self.root, self.folder, self.links = state["arguments"]
         self._open()
         if self.stamp != state["stamp"]:
             raise DataError(
@@ -71,26 +71,26 @@ class Annotations:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, at: SupportsIndex) -> Row:
-        """Row ``at``; raises DataError if it does not fit its format, and IndexError if there is none."""
+        """Read row ``at``; raises DataError if it does not fit its format, and IndexError if there is none."""
         index = operator.index(at)
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         index %= len(self)
         place = f"{self.files[self.index.files[index]]}, byte {self.index.offsets[index]}"
-        return row_or_error(lambda: self._read(index), index, place, self.format.needs)
+        return name_row_errors(lambda: self._read(index), index, place, self.format.needs)
 
     def _read(self, index: int) -> Row:
-        found = self.index
-        file = int(found.files[index])
-        data = self.opened.read(self.files[file], int(found.lengths[index]), int(found.offsets[index]))
-        entry = self.format.parse(decode(self.format.layout, data, found.columns[file]), self.reading)
+        places = self.index
+        file = int(places.files[index])
+        data = self.open_files.read(self.files[file], int(places.lengths[index]), int(places.offsets[index]))
+        entry = self.format.parse(decode(self.format.layout, data, places.columns[file]), self.context)
         if entry is None:
             raise ValueError("a row of another split")
-        return piece(entry, index, self.source, int(found.firsts[index]))
+        return make_row(entry, index, self.source, int(places.firsts[index]))
 
     @property
     def kinds(self) -> np.ndarray:
-        """What each row shows, uint8: 0 nothing, 1 an image, 2 a video; 0 where the row does not fit."""
+        """The kind of what each row shows, uint8: 0 nothing, 1 an image, 2 a video; 0 where the row does not fit."""
         return self.index.kinds
 
     @property
@@ -105,11 +105,11 @@ class Annotations:
 
     @property
     def stamp(self) -> str:
-        """Changes when an annotation file does, or the way in which it is read."""
+        """A digest that changes when an annotation file does, or the way in which it is read."""
         return self.index.stamp
 
     def find(self, row: Row) -> Path | VideoSegment | None:
-        """The file that the row shows, or the stretch of it.
+        """Find the file that the row shows, or the segment of it.
 
         Raises:
             VideoError: if there is none.
@@ -117,42 +117,42 @@ class Annotations:
         """
         if row.media is None:
             return None
-        path = self.media.find(row.media, *self._shown(row))
+        path = self.media.find(row.media, *self._kind_and_group(row))
         return path if row.span is None else VideoSegment(path, *row.span)
 
     def address(self, row: Row) -> str | None:
-        """What the row shows, by its name under the data root, with ``#start-end`` where it is a stretch of it.
+        """Return the name under the data root of what the row shows, with ``#start-end`` where it is a segment.
 
         Raises:
             DataError: if the name leads out of its folder.
         """
         if row.media is None:
             return None
-        name = self.media.address(row.media, *self._shown(row))
+        name = self.media.address(row.media, *self._kind_and_group(row))
         return name if row.span is None else f"{name}#{row.span[0]}-{row.span[1]}"
 
-    def _shown(self, row: Row) -> tuple[int, str | None]:
+    def _kind_and_group(self, row: Row) -> tuple[int, str | None]:
         return int(self.index.kinds[row.index]), self.groups[self.index.groups[row.index]]
 
 
-class Opened:
-    """Files that are open for reading at any place; no place is kept, so a forked process may read on."""
+class OpenFiles:
+    """Files that are open for reading at any byte; there is no shared position, so a forked process may read on."""
 
     def __init__(self) -> None:
         self.files: dict[Path, int] = {}
 
     def read(self, path: Path, length: int, offset: int) -> bytes:
-        """``length`` bytes of a file from ``offset`` on; raises DataError if the file is gone or cannot be read."""
+        """Read ``length`` bytes of a file from ``offset``; raises DataError if the file is gone or cannot be read."""
         try:
             return self._read(path, length, offset)
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable_error(path, error) from error
 
     def _read(self, path: Path, length: int, offset: int) -> bytes:
         if path in self.files:
             return os.pread(self.files[path], length, offset)
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        if len(self.files) < OPEN:
+        if len(self.files) < MAX_OPEN_FILES:
             self.files[path] = number
             return os.pread(number, length, offset)
         try:

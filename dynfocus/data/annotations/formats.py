@@ -1,12 +1,12 @@
-"""Every format: how its files are laid out, and what makes an entry of an element."""
+"""List every annotation format: how its files are laid out, and which function parses an element."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynfocus.data.annotations import conversations, nextqa, scienceqa, videochat2, videochatgpt, webvid
-from dynfocus.data.annotations.parse import Entry, Reading
+from dynfocus.data.annotations import llava, nextqa, scienceqa, videochat2, videochatgpt, webvid
+from dynfocus.data.annotations.parse import Entry, ParseContext
 from dynfocus.data.annotations.scan import Layout
 from dynfocus.data.annotations.sources import FormatName, Source
 
@@ -16,28 +16,32 @@ class Format:
     """How a kind of annotation file is read.
 
     Attributes:
-        layout: what its elements are parts of.
-        parse: an element -> its entry, or None if it is left out; raises what `entries.WRONG` holds.
+        layout: how the file holds its elements.
+        parse: an element -> its entry, or None if it is left out; raises one of `PARSE_ERRORS`.
         needs: what a row must have, in words.
         columns: those a table must have.
-        beside: the name of a small file in the same folder.
-        learn: what to know from that file.
+        companion_name: the name of a small file in the same folder that parsing needs.
+        read_companion: reads that file.
     """
 
     layout: Layout
-    parse: Callable[[Any, Reading], Entry | None]
+    parse: Callable[[Any, ParseContext], Entry | None]
     needs: str
     columns: tuple[str, ...] = ()
-    beside: str | None = None
-    learn: Callable[[Source, Path], Any] | None = None
+    companion_name: str | None = None
+    read_companion: Callable[[Source, Path], Any] | None = None
 
 
 FORMATS: dict[FormatName, Format] = {
-    "conversations": Format("list", conversations.conversation, conversations.NEEDS),
-    "jsonl": Format("lines", conversations.conversation, conversations.NEEDS),
-    "webvid": Format("table", webvid.webvid, webvid.NEEDS, webvid.COLUMNS),
-    "videochatgpt": Format("list", videochatgpt.videochatgpt, videochatgpt.NEEDS),
-    "scienceqa": Format("object", scienceqa.scienceqa, scienceqa.NEEDS, (), scienceqa.SPLITS, scienceqa.numbers),
-    "videochat2": Format("list", videochat2.videochat2, videochat2.NEEDS),
-    "nextqa": Format("table", nextqa.nextqa, nextqa.NEEDS, nextqa.COLUMNS, nextqa.FOLDERS, nextqa.folders),
+    "conversations": Format("list", llava.parse_conversation, llava.NEEDS),
+    "jsonl": Format("lines", llava.parse_conversation, llava.NEEDS),
+    "webvid": Format("table", webvid.parse_webvid, webvid.NEEDS, webvid.COLUMNS),
+    "videochatgpt": Format("list", videochatgpt.parse_videochatgpt, videochatgpt.NEEDS),
+    "scienceqa": Format(
+        "object", scienceqa.parse_scienceqa, scienceqa.NEEDS, (), scienceqa.SPLITS, scienceqa.read_split_numbers
+    ),
+    "videochat2": Format("list", videochat2.parse_videochat2, videochat2.NEEDS),
+    "nextqa": Format(
+        "table", nextqa.parse_nextqa, nextqa.NEEDS, nextqa.COLUMNS, nextqa.FOLDERS, nextqa.read_video_folders
+    ),
 }

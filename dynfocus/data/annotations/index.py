@@ -1,4 +1,4 @@
-"""Where each row stands in its files, found once and remembered."""
+"""Index where each row stands in its files; the index is built once and kept on disk."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from dynfocus.data.annotations.formats import FORMATS
-from dynfocus.data.annotations.parse import WRONG, Reading
-from dynfocus.data.annotations.scan import header, scan
+from dynfocus.data.annotations.parse import PARSE_ERRORS, ParseContext
+from dynfocus.data.annotations.scan import read_header, scan
 from dynfocus.errors import DataError
 from dynfocus.records.atomic import atomic_write, settled
 
-VERSION = 2  # of what is remembered; another is made anew
-MOST = 2**16 - 1  # turns that are told of a row; none of any published set has a hundredth of them
-# Names and types of what is remembered of each row.
+VERSION = 2  # of index files; those of another version are built again
+MAX_TURNS = 2**16 - 1  # turns of a row that the index can count; no published set has a hundredth of them
+# Names and types of the numbers that the index holds of each row.
 ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "turns": "H"}
 ARRAYS |= {"kinds": "B", "sizes": "I", "groups": "H"}
 
@@ -54,26 +54,26 @@ class Index:
     groups: np.ndarray
 
 
-def indexed(reading: Reading, root: Path, files: Sequence[Path], folder: Path) -> Index:
-    """The index of these files: as remembered in ``folder``, or found and remembered.
+def open_index(context: ParseContext, root: Path, files: Sequence[Path], folder: Path) -> Index:
+    """Open the index of these files: the one on disk in ``folder``, or a new one that is then written there.
 
     Args:
         reading: how they are read.
         root: the data root.
         files: the source's annotation files.
-        folder: where indices are kept; one is known by the files' name and the way in which they are read.
+        folder: where indices are kept; each is named by its files and the way in which they are read.
 
     Raises:
         DataError: if a file cannot be read, or changes meanwhile.
         DiskError: if the index cannot be written.
     """
-    known = _known_by(reading, root)
-    place = folder / f"{_digest(known)}.npz"
-    stamp, changed = _stamp(known, reading, files)
-    if (found := _read(place, stamp)) is not None:
-        return found
-    index = _find(reading, files, stamp)
-    if _stamp(known, reading, files)[0] != stamp:
+    key = _index_key(context, root)
+    place = folder / f"{_digest(key)}.npz"
+    stamp, changed = _stamp(key, context, files)
+    if (remembered := _read_index(place, stamp)) is not None:
+        return remembered
+    index = _build_index(context, files, stamp)
+    if _stamp(key, context, files)[0] != stamp:
         raise DataError(
             f"{files[0]}, which changed while it was read", "annotations that stay", "Wait until they are complete."
         )
@@ -84,87 +84,87 @@ def indexed(reading: Reading, root: Path, files: Sequence[Path], folder: Path) -
     return index
 
 
-def media_keys(reading: Reading) -> list[str]:
-    """The keys of the source's media folders, in their order; a row's group is its place here, counted from 1."""
-    return sorted(reading.source.media) if isinstance(reading.source.media, dict) else []
+def media_keys(context: ParseContext) -> list[str]:
+    """List the keys of the source's media folders in order; a row's group is its place here, counted from 1."""
+    return sorted(context.source.media) if isinstance(context.source.media, dict) else []
 
 
-def _find(reading: Reading, files: Sequence[Path], stamp: str) -> Index:
-    form, source = FORMATS[reading.source.format], reading.source
-    groups = {key: number for number, key in enumerate(media_keys(reading), 1)}
-    columns, found = [], {name: array(kind) for name, kind in ARRAYS.items()}
+def _build_index(context: ParseContext, files: Sequence[Path], stamp: str) -> Index:
+    form, source = FORMATS[context.source.format], context.source
+    groups = {key: number for number, key in enumerate(media_keys(context), 1)}
+    columns, values = [], {name: array(kind) for name, kind in ARRAYS.items()}
     total = sum(file.stat().st_size for file in files)
     with tqdm(total=total, desc=f"indexing {source.name}", unit="B", unit_scale=True, delay=1, leave=False) as bar:
         for number, file in enumerate(files):
-            columns.append(_columns(file, form.columns))
+            columns.append(_read_columns(file, form.columns))
             for offset, length, value in scan(form.layout, file):
                 bar.update(length)
-                # What does not fit is told when the row is read; here it only takes its place.
+                # A row that does not fit raises when it is read; here it only takes its place.
                 rows = [(0, 0, 0, 0, 0)]
                 try:
                     if isinstance(value, ValueError):
                         raise value
-                    if (entry := form.parse(value, reading)) is None:
+                    if (entry := form.parse(value, context)) is None:
                         continue
                     group = groups.get(entry.group or "", 0)
                     sizes = [len(turn.question.encode()) + len((turn.answer or "").encode()) for turn in entry.turns]
                     step = source.rounds or len(sizes)
                     cut = [(first, sizes[first : first + step]) for first in range(0, len(sizes), step)]
-                    rows = [(first, min(len(part), MOST), entry.kind, sum(part), group) for first, part in cut]
-                except WRONG:
+                    rows = [(first, min(len(part), MAX_TURNS), entry.kind, sum(part), group) for first, part in cut]
+                except PARSE_ERRORS:
                     pass
                 for row in rows:
                     for name, one in zip(ARRAYS, (offset, length, number, *row), strict=True):
-                        found[name].append(one)
-    arrays = {name: np.frombuffer(numbers, numbers.typecode).copy() for name, numbers in found.items() if numbers}
+                        values[name].append(one)
+    arrays = {name: np.frombuffer(numbers, numbers.typecode).copy() for name, numbers in values.items() if numbers}
     return Index(stamp, columns, **{name: arrays.get(name, np.zeros(0, kind)) for name, kind in ARRAYS.items()})
 
 
-def _columns(file: Path, needed: tuple[str, ...]) -> list[str]:
-    columns = header(file) if needed else []
-    if missing := [name for name in needed if name not in columns]:
+def _read_columns(file: Path, required: tuple[str, ...]) -> list[str]:
+    columns = read_header(file) if required else []
+    if missing := [name for name in required if name not in columns]:
         raise DataError(
             f"{file}, a table with the columns {columns}",
-            f"the columns {', '.join(needed)}; {', '.join(missing)} missing",
+            f"the columns {', '.join(required)}; {', '.join(missing)} missing",
             "Check the file and its format.",
         )
     return columns
 
 
-def beside(reading: Reading, files: Sequence[Path]) -> Path | None:
-    """The small file beside the annotations, in formats that have one; it need not be there."""
-    name = FORMATS[reading.source.format].beside
+def companion_file(context: ParseContext, files: Sequence[Path]) -> Path | None:
+    """Return the path of the small file beside the annotations, in formats that have one; it need not exist."""
+    name = FORMATS[context.source.format].companion_name
     return None if name is None else files[0].parent / name
 
 
-def _known_by(reading: Reading, root: Path) -> list:
-    source = reading.source
+def _index_key(context: ParseContext, root: Path) -> list:
+    source = context.source
     place = os.path.realpath(root / source.folder / source.file)
-    ways = [source.format, source.rounds, source.split, source.instructions, source.lectures, media_keys(reading)]
+    ways = [source.format, source.rounds, source.split, source.instructions, source.lectures, media_keys(context)]
     return [place, *ways]
 
 
-def _stamp(known: list, reading: Reading, files: Sequence[Path]) -> tuple[str, int]:
-    """What changes with the files and the way in which they are read; and when one last changed, in ns."""
-    near = beside(reading, files)
-    found = [os.stat(file) for file in [*files, *([near] if near and near.exists() else [])]]
+def _stamp(key: list, context: ParseContext, files: Sequence[Path]) -> tuple[str, int]:
+    """Compute a stamp of the files and of the way in which they are read; and when one last changed, in ns."""
+    companion = companion_file(context, files)
+    statuses = [os.stat(file) for file in [*files, *([companion] if companion and companion.exists() else [])]]
     names = [os.path.realpath(file) for file in files]
-    stamps = [(one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found]
-    return _digest([VERSION, known, names, stamps]), max(one.st_ctime_ns for one in found)
+    stamps = [(status.st_size, status.st_mtime_ns, status.st_ctime_ns) for status in statuses]
+    return _digest([VERSION, key, names, stamps]), max(status.st_ctime_ns for status in statuses)
 
 
-def _digest(known: list) -> str:
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+def _digest(value: list) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
 
 
-def _read(place: Path, stamp: str) -> Index | None:
-    """What is remembered, if it is whole and of these files."""
+def _read_index(place: Path, stamp: str) -> Index | None:
+    """Read an index from disk; None if it is absent, damaged, or of other files."""
     try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            known, columns = json.loads(str(held["about"]))
-            if known != stamp:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            stored_stamp, columns = json.loads(str(archive["about"]))
+            if stored_stamp != stamp:
                 return None
-            arrays = {name: held[name] for name in ARRAYS}
+            arrays = {name: archive[name] for name in ARRAYS}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return Index(stamp, columns, **arrays)

@@ -1,4 +1,4 @@
-"""What one element of an annotation file says, in the words that every format comes to."""
+"""Check and parse the fields of one element of an annotation file into an entry, the same for every format."""
 
 import math
 import re
@@ -11,23 +11,18 @@ from dynfocus.errors import DataError, NoTargetError
 from dynfocus.records.rows import Question, Row, Turn
 
 TEXT, IMAGE, VIDEO = 0, 1, 2
-WRONG = (
-    KeyError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    RecursionError,
-)  # what a row that does not fit raises while it is read
-ABSENT = {"", "nan", "none", "null", "<na>"}
+# What a row that does not fit raises while it is parsed.
+PARSE_ERRORS = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+MISSING_VALUES = {"", "nan", "none", "null", "<na>"}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How elements become rows: the data set, and what stands in the small file beside its annotations, if any."""
+class ParseContext:
+    """What parsing needs besides the element: the data set, and the content of its companion file, if it has one."""
 
     source: Source
-    beside: Any = None
+    companion: Any = None
 
 
 @dataclass(frozen=True)
@@ -49,8 +44,8 @@ class Entry:
     group: str | None = None
 
 
-def piece(entry: Entry, index: int, source: Source, first: int) -> Row:
-    """The row of an entry's turns from number ``first`` on, as many as the source allows.
+def make_row(entry: Entry, index: int, source: Source, first: int) -> Row:
+    """Make a row of an entry's turns from number ``first`` on, as many as the source allows.
 
     Raises:
         NoTargetError: if none of its answers holds a word.
@@ -58,102 +53,102 @@ def piece(entry: Entry, index: int, source: Source, first: int) -> Row:
     stop = len(entry.turns) if source.rounds is None else first + source.rounds
     turns = entry.turns[first:stop]
     if not any(turn.answer and turn.answer.strip() for turn in turns):
-        given = f"row {index} of {source.name}, none of whose answers holds a word"
-        raise NoTargetError(given, "an answer to learn from", "Fill it in, or delete the row.")
+        problem = f"row {index} of {source.name}, none of whose answers holds a word"
+        raise NoTargetError(problem, "an answer to learn from", "Fill it in, or delete the row.")
     questions = entry.questions
     if len(turns) < len(entry.turns):
         questions = questions[first:stop] if len(questions) == len(entry.turns) else ()
     return Row(entry.id, index, entry.media, turns, questions, entry.span, source.name)
 
 
-def row_or_error(read: Callable[[], Row], index: int, place: str, needs: str) -> Row:
-    """What ``read`` gives; raises DataError that names row ``index``, its place and what is wrong with it."""
+def name_row_errors(read: Callable[[], Row], index: int, place: str, needs: str) -> Row:
+    """Return what ``read`` returns; raises DataError that names row ``index``, its place and what is wrong with it."""
     try:
         return read()
-    except WRONG as error:
+    except PARSE_ERRORS as error:
         cause = f"no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"row {index} of {place} ({cause})", needs, "Mend or delete the row.") from error
 
 
-def mapping(value: Any) -> dict:
-    """``value``, which is a JSON object; raises TypeError."""
+def require_object(value: Any) -> dict:
+    """Return ``value`` if it is a JSON object; raises TypeError."""
     if not isinstance(value, dict):
         raise TypeError(f"a {type(value).__name__} in place of an object")
     return value
 
 
-def listing(value: Any, what: str) -> list:
-    """``value``, which is a list; raises TypeError."""
+def require_list(value: Any, what: str) -> list:
+    """Return ``value`` if it is a list; raises TypeError."""
     if not isinstance(value, list | tuple):
         raise TypeError(f"{what} that is a {type(value).__name__} in place of a list")
     return list(value)
 
 
-def text(value: Any, what: str) -> str:
-    """``value``, which is text that can be written as UTF-8; raises TypeError or ValueError."""
+def require_text(value: Any, what: str) -> str:
+    """Return ``value`` if it is text that can be written as UTF-8; raises TypeError or ValueError."""
     if not isinstance(value, str):
         raise TypeError(f"{what} that is no text: {value!r:.80}")
     value.encode()
     return value
 
 
-def words(value: Any, what: str) -> str:
-    """``value`` without blanks around it, which is text of at least one sign; raises TypeError or ValueError."""
-    if not (found := text(value, what).strip()):
+def require_words(value: Any, what: str) -> str:
+    """Return ``value`` without blanks around it if it is text that is not empty; raises TypeError or ValueError."""
+    if not (stripped := require_text(value, what).strip()):
         raise ValueError(f"{what} that is empty")
-    return found
+    return stripped
 
 
-def name(value: Any, what: str) -> str:
-    """A name that is text or a whole number; raises TypeError or ValueError."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value, what)
+def require_name(value: Any, what: str) -> str:
+    """Return a name, given as text or as a whole number; raises TypeError or ValueError."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else require_text(value, what)
 
 
-def number_name(value: Any, what: str) -> str:
-    """A name from a table; ``1066682446.0`` is a number that some program took for a float; raises ValueError."""
-    found = text(value, what).strip()
-    if found.lower() in ABSENT:
+def require_number_name(value: Any, what: str) -> str:
+    """Return a name from a table, without the ``.0`` that programs add to whole numbers; raises ValueError."""
+    stripped = require_text(value, what).strip()
+    if stripped.lower() in MISSING_VALUES:
         raise ValueError(f"{what} that is absent: {value!r}")
-    if re.fullmatch(r"[0-9.]+e[+-]?[0-9]+", found, flags=re.I):
+    if re.fullmatch(r"[0-9.]+e[+-]?[0-9]+", stripped, flags=re.I):
         raise ValueError(f"{what} that lost digits: {value!r}")
-    return re.sub(r"^([0-9]+)\.0+$", r"\1", found)
+    return re.sub(r"^([0-9]+)\.0+$", r"\1", stripped)
 
 
-def span(row: dict) -> tuple[float, float] | None:
-    """The start and end that a row names, in seconds; raises TypeError or ValueError."""
+def parse_span(row: dict) -> tuple[float, float] | None:
+    """Parse the start and end that a row names, in seconds; raises TypeError or ValueError."""
     start, end = row.get("start"), row.get("end")
     if start is None and end is None:
         return None
     if not _is_number(start) or not _is_number(end):
         raise TypeError(f"start {start!r} and end {end!r} that are not both numbers of seconds")
-    found = float(start), float(end)
-    if not 0 <= found[0] < found[1] < math.inf:
-        raise ValueError(f"start {start} and end {end}, which are no stretch of a video")
-    return found
+    span = float(start), float(end)
+    if not 0 <= span[0] < span[1] < math.inf:
+        raise ValueError(f"start {start} and end {end}, which are no segment of a video")
+    return span
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def medium(row: dict) -> tuple[str | None, int, tuple[float, float] | None]:
-    """What a row shows, of which kind, and which stretch of it; raises TypeError or ValueError.
+def parse_media(row: dict) -> tuple[str | None, int, tuple[float, float] | None]:
+    """Parse what a row shows, its kind, and which segment of it; raises TypeError or ValueError.
 
     A name that ends in ``.pkl``, of features, stands for the video they were made from.
     """
-    shown = [(key, row[key]) for key in ("image", "video") if row.get(key)]
-    if len(shown) > 1:
-        raise ValueError(f"more than one picture: {shown}")
-    found = span(row)
-    if not shown or shown[0][0] == "image":
-        if found is not None:
+    present = [(key, row[key]) for key in ("image", "video") if row.get(key)]
+    if len(present) > 1:
+        raise ValueError(f"more than one picture: {present}")
+    span = parse_span(row)
+    if not present or present[0][0] == "image":
+        if span is not None:
             raise ValueError("start and end without a video")
-        return (text(shown[0][1], "image"), IMAGE, None) if shown else (None, TEXT, None)
-    return re.sub(r"\.pkl$", ".mp4", text(shown[0][1], "video")), VIDEO, found
+        return (require_text(present[0][1], "image"), IMAGE, None) if present else (None, TEXT, None)
+    return re.sub(r"\.pkl$", ".mp4", require_text(present[0][1], "video")), VIDEO, span
 
 
-def options(choices: Sequence[str]) -> str:
-    """``(A) first (B) second``; raises ValueError for none, or more than there are letters."""
+def format_options(choices: Sequence[str]) -> str:
+    """Format choices as ``(A) first (B) second``; raises ValueError for none, or more than there are letters."""
     if not 0 < len(choices) <= len(LETTERS):
         raise ValueError(f"{len(choices)} choices")
     return " ".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))

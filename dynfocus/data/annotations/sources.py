@@ -1,4 +1,4 @@
-"""Where the rows of a data set stand on disk, and every published set under the layout it is used with."""
+"""Describe where a data set lies on disk, and list every published set in the layout it is usually unpacked in."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Source:
     """One data set: its annotation file or files, their format, and the folders of what its rows show.
 
     Attributes:
-        name: what its rows are called by, in messages and in lists of what was skipped.
+        name: stands for the data set in messages and in lists of skipped rows.
         file: the annotation file, relative to ``folder``; may be a pattern such as ``parts/*.csv``.
         format: how the file is written; ``jsonl`` is a user's own: a row of ``conversations`` on each line.
         folder: relative to the data root, or absolute.
@@ -45,7 +45,7 @@ class Source:
             raise DataError(f"rounds = {self.rounds} of {self.name}", "at least 1 turn in a row", "Raise it, or null.")
 
     def files(self, root: Path) -> list[Path]:
-        """The annotation files that are there, numbered parts in the order of their numbers.
+        """List the annotation files that exist, numbered parts in the order of their numbers.
 
         Raises:
             DataError: if there is none.
@@ -53,9 +53,9 @@ class Source:
         folder = Path(root) / self.folder
         if (folder / self.file).is_file():
             return [folder / self.file]
-        # An absolute pattern is none that a folder can search; a name without signs is none at all.
-        found = [] if Path(self.file).is_absolute() or not set("*?[") & set(self.file) else folder.glob(self.file)
-        if files := sorted((path for path in found if path.is_file()), key=_by_number):
+        # glob takes no absolute pattern, and a name without wildcards is no pattern.
+        matches = [] if Path(self.file).is_absolute() or not set("*?[") & set(self.file) else folder.glob(self.file)
+        if files := sorted((path for path in matches if path.is_file()), key=_by_number):
             return files
         raise DataError(
             f"no annotation file at {folder / self.file}",
@@ -72,7 +72,7 @@ def _sets(*sources: Source) -> dict[str, Source]:
     return {source.name: source for source in sources}
 
 
-# Every published set by name. Where a set is usually unpacked elsewhere, its folders can be given anew in the config.
+# Every published set by name. Where a set lies elsewhere, the config can give its folders.
 SETS = _sets(
     Source("cc3m", "chat.json", folder="LLaVA-CC3M-Pretrain-595K", media="images"),
     Source("lcs558k", "blip_laion_cc_sbu_558k.json", folder="LLaVA-Pretrain", media="images"),

@@ -1,20 +1,20 @@
-"""VideoChatGPT-100K as published: a question and an answer about a video of ActivityNet."""
+"""Parse VideoChatGPT-100K as published: a question and an answer about a video of ActivityNet."""
 
 from pathlib import PurePosixPath
 from typing import Any
 
-from dynfocus.data.annotations.conversations import without_slot
-from dynfocus.data.annotations.media import VIDEOS
-from dynfocus.data.annotations.parse import VIDEO, Entry, Reading, mapping, text, words
+from dynfocus.data.annotations.find_media import VIDEOS
+from dynfocus.data.annotations.llava import strip_slots
+from dynfocus.data.annotations.parse import VIDEO, Entry, ParseContext, require_object, require_text, require_words
 from dynfocus.records.rows import Turn
 
 NEEDS = "q, a and video_id, all of them text"
 
 
-def videochatgpt(value: Any, reading: Reading) -> Entry:
-    """``{"q": ..., "a": ..., "video_id": "v_..."}``; the video may be of any kind that `VIDEOS` names."""
-    row = mapping(value)
-    video = words(row["video_id"], "video_id")
-    known = PurePosixPath(video).suffix.lower() in VIDEOS
-    turn = Turn(without_slot(text(row["q"], "q").strip()), text(row["a"], "a"))
-    return Entry(video, video if known else f"{video}.mp4", VIDEO, (turn,))
+def parse_videochatgpt(value: Any, context: ParseContext) -> Entry:
+    """Parse ``{"q": ..., "a": ..., "video_id": "v_..."}``; the video may be of any kind that `VIDEOS` names."""
+    row = require_object(value)
+    video = require_words(row["video_id"], "video_id")
+    has_suffix = PurePosixPath(video).suffix.lower() in VIDEOS
+    turn = Turn(strip_slots(require_text(row["q"], "q").strip()), require_text(row["a"], "a"))
+    return Entry(video, video if has_suffix else f"{video}.mp4", VIDEO, (turn,))

@@ -1,9 +1,16 @@
-"""WebVid's CSV: a caption and where the video was put, as rows that ask for a description."""
+"""Parse WebVid's CSV, a caption and the place of its video, into rows that ask for a description."""
 
 from typing import Any
 from zlib import crc32
 
-from dynfocus.data.annotations.parse import VIDEO, Entry, Reading, mapping, number_name, words
+from dynfocus.data.annotations.parse import (
+    VIDEO,
+    Entry,
+    ParseContext,
+    require_number_name,
+    require_object,
+    require_words,
+)
 from dynfocus.records.rows import Turn
 
 NEEDS = "videoid, page_dir and a caption under name"
@@ -22,13 +29,13 @@ REQUESTS = (
 )
 
 
-def webvid(value: Any, reading: Reading) -> Entry:
-    """A record with ``videoid``, ``page_dir`` and ``name``; the video is ``<page_dir>/<videoid>.mp4``.
+def parse_webvid(value: Any, context: ParseContext) -> Entry:
+    """Parse a record with ``videoid``, ``page_dir`` and ``name``; the video is ``<page_dir>/<videoid>.mp4``.
 
     The request is one of `REQUESTS`, chosen by the video's name: parts in another order ask the same.
     Departs: requests of our own wording, not LLaMA-VID's.
     """
-    row = mapping(value)
-    video, page = number_name(row["videoid"], "videoid"), number_name(row["page_dir"], "page_dir")
+    row = require_object(value)
+    video, page = require_number_name(row["videoid"], "videoid"), require_number_name(row["page_dir"], "page_dir")
     request = REQUESTS[crc32(video.encode()) % len(REQUESTS)]
-    return Entry(video, f"{page}/{video}.mp4", VIDEO, (Turn(request, words(row["name"], "name")),))
+    return Entry(video, f"{page}/{video}.mp4", VIDEO, (Turn(request, require_words(row["name"], "name")),))

@@ -1,1 +1,1 @@
-"""Looking at every row before training: what is wrong with it, and what it costs."""
+"""Check every row before training: what is wrong with it, and what it costs."""

@@ -1,4 +1,4 @@
-"""What the doctor found of whole data sets, in numbers and as a table (no torch here)."""
+"""Summarize what the doctor found of whole data sets, in numbers and as a table (no torch here)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynfocus.data.doctor.store import Checkup, costs, over_long
+from dynfocus.data.doctor.store import Checkup, count_tokens, find_over_long
 from dynfocus.errors import DataError
 from dynfocus.records.skipped import FAULTS
 from dynfocus.settings import ConnectorSettings
@@ -18,7 +18,7 @@ Spread = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found of one data set.
+    """The findings on one data set.
 
     Attributes:
         source: its name.
@@ -42,61 +42,64 @@ class Findings:
         return sum(self.faults.values())
 
 
-def findings(source: str, checkup: Checkup, settings: ConnectorSettings, context: int, quarantine: Path) -> Findings:
-    """Count what a finished checkup holds, under the connector's settings and a language model's context."""
-    long = over_long(checkup, settings, context)
+def summarize_checkup(
+    source: str, checkup: Checkup, settings: ConnectorSettings, context: int, quarantine: Path
+) -> Findings:
+    """Count the findings of a finished checkup, under the connector's settings and a language model's context."""
+    long = find_over_long(checkup, settings, context)
     counts = Counter(one.fault for one in checkup.bad.values()) + Counter({"too long": len(long)})
     good = checkup.frames >= 0
     good[long] = False
-    shown = checkup.frames[good]
+    frames = checkup.frames[good]
     return Findings(
         source=source,
         rows=len(checkup),
         faults={name: counts[name] for name in FAULTS},
-        frames=_spread(shown[shown > 0]),
-        tokens=_spread(costs(checkup, settings)[good]),
+        frames=_spread(frames[frames > 0]),
+        tokens=_spread(count_tokens(checkup, settings)[good]),
         quarantine=quarantine,
     )
 
 
-def table(found: Sequence[Findings]) -> str:
-    """The findings as lines of text: a data set each, and all of them together where there are several."""
+def format_table(all_findings: Sequence[Findings]) -> str:
+    """Format the findings as lines of text, one a data set, and one for all of them where there are several."""
     names = ["data set", "rows", "good", *FAULTS, "share", "frames: median", "95 %", "max"]
     lines = [[*names, "tokens: median", "95 %", "max"]]
     lines += [
-        [*_counts(one.source, [one]), *map(str, one.frames or "---"), *map(str, one.tokens or "---")] for one in found
+        [*_counts(one.source, [one]), *map(str, one.frames or "---"), *map(str, one.tokens or "---")]
+        for one in all_findings
     ]
-    if len(found) > 1:
-        lines.append([*_counts("together", found), *[""] * 6])
+    if len(all_findings) > 1:
+        lines.append([*_counts("together", all_findings), *[""] * 6])
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
-    drawn = [
+    rows = [
         "  ".join(cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(pairs)).rstrip()
         for pairs in ([*zip(line, widths, strict=True)] for line in lines)
     ]
-    files = [f"the bad rows of {one.source}: {one.quarantine}" for one in found if one.bad]
-    return "\n".join([drawn[0], "-" * max(map(len, drawn)), *drawn[1:], *files])
+    files = [f"the bad rows of {one.source}: {one.quarantine}" for one in all_findings if one.bad]
+    return "\n".join([rows[0], "-" * max(map(len, rows)), *rows[1:], *files])
 
 
-def refuse(found: Sequence[Findings], limit: float) -> None:
+def refuse(all_findings: Sequence[Findings], limit: float) -> None:
     """Raise DataError where a larger share of a data set's rows than the ``limit`` cannot be learned from."""
-    worse = [one for one in found if one.bad > limit * one.rows]
+    worse = [one for one in all_findings if one.bad > limit * one.rows]
     if worse:
-        said = "; ".join(
+        details = "; ".join(
             f"{one.source}: {one.bad} of {one.rows} rows ("
             + ", ".join(f"{count} {name}" for name, count in one.faults.items() if count)
             + f"), listed in {one.quarantine}"
             for one in worse
         )
         raise DataError(
-            f"more bad rows than the limit of {limit:.1%} - {said}",
+            f"more bad rows than the limit of {limit:.1%} - {details}",
             "data sets that are nearly whole",
             "Mend the data and check again with --again, correct the root, or raise --limit.",
         )
 
 
-def _counts(name: str, found: Sequence[Findings]) -> list[str]:
-    rows, bad = sum(one.rows for one in found), sum(one.bad for one in found)
-    faults = [str(sum(one.faults[fault] for one in found)) for fault in FAULTS]
+def _counts(name: str, all_findings: Sequence[Findings]) -> list[str]:
+    rows, bad = sum(one.rows for one in all_findings), sum(one.bad for one in all_findings)
+    faults = [str(sum(one.faults[fault] for one in all_findings)) for fault in FAULTS]
     return [name, str(rows), str(rows - bad), *faults, f"{bad / max(rows, 1):.2%}"]
 
 

@@ -1,4 +1,4 @@
-"""What `dynfocus doctor` found of each row of a data set, kept on disk for training to read (no torch here)."""
+"""Store what `dynfocus doctor` finds of each row of a data set, on disk for training to read (no torch here)."""
 
 import hashlib
 import json
@@ -19,16 +19,16 @@ from dynfocus.records.skipped import QUARANTINE, Skipped, append_notes, read_not
 from dynfocus.settings import ConnectorSettings
 
 KEY, NUMBERS = "key.json", "rows.npy"
-FORMAT = 2  # a higher number leaves all older checkups unread
-# One record a row, of a size that divides a page's: a row is on disk whole or not at all, whatever ends the machine.
+FORMAT = 2  # checkups of a lower number are not read
+# One record a row. Its size divides a memory page's: a row is on disk whole or not at all, even after a crash.
 RECORD = np.dtype(
     [("frames", "<i4"), ("text", "<i4"), ("slots", "<i4"), ("targets", "<i4"), ("medium", "<u8"), ("spare", "<u8")]
 )
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a row's prompt costs besides its frames, and the number of what it shows, as in `Checkup`."""
+class RowCost:
+    """The cost of a row's prompt besides its frames, and the number of its medium, as in `Checkup`."""
 
     text: int
     slots: int
@@ -37,10 +37,10 @@ class Measured:
 
 
 class Checkup:
-    """What was found of every row of one data set, read in one way.
+    """The findings on every row of one data set, read in one way.
 
-    It lies in ``INDEX/checkups/NAME-HASH``. What is written stays, however the doctor ends, and what was not looked at
-    is known. A row is good if its ``frames`` are known, bad if it is in ``bad``, else not looked at yet.
+    It lies in ``INDEX/checkups/NAME-HASH`` and is written row by row, so that an interrupted doctor goes on. A row is
+    good if its ``frames`` are known, bad if it is in ``bad``, else not checked yet.
 
     Attributes:
         folder: where it lies.
@@ -49,8 +49,8 @@ class Checkup:
         slots: int32 ``[rows]``, how often its prompt shows the video; -1 where not known.
         targets: int32 ``[rows]``, tokens that are learned; -1 where not known.
         media: uint64 ``[rows]``, a number that rows share which show the same; 0 for a text-only row.
-        bad: the rows that cannot be learned from, by their numbers; without those that are merely too long, which
-            hang on the connector's settings: see `over_long`.
+        bad: the rows that cannot be learned from, by their numbers; without those that are only too long, which depends
+            on the connector's settings: see `find_over_long`.
     """
 
     def __init__(self, folder: Path, rows: int, write: bool = False) -> None:
@@ -58,32 +58,32 @@ class Checkup:
         try:
             self.records = np.load(self.folder / NUMBERS, mmap_mode="r+" if write else "r")
         except (OSError, EOFError, ValueError) as error:
-            raise _damaged(self.folder / NUMBERS, error) from error
+            raise _damaged_error(self.folder / NUMBERS, error) from error
         if self.records.dtype != RECORD or self.records.shape != (rows,):
-            raise _damaged(self.folder / NUMBERS, f"{self.records.shape} records for {rows} rows")
+            raise _damaged_error(self.folder / NUMBERS, f"{self.records.shape} records for {rows} rows")
         self.frames, self.text = self.records["frames"], self.records["text"]
         self.slots, self.targets, self.media = (self.records[name] for name in ("slots", "targets", "medium"))
         try:
-            noted = read_notes(self.folder / QUARANTINE, mend=write)
+            notes = read_notes(self.folder / QUARANTINE, mend=write)
         except DataError as error:
-            raise _damaged(self.folder / QUARANTINE, error.__cause__) from error
-        self.bad = {one.index: one for one in noted if self.frames[one.index] < 0}
+            raise _damaged_error(self.folder / QUARANTINE, error.__cause__) from error
+        self.bad = {one.index: one for one in notes if self.frames[one.index] < 0}
 
     @classmethod
     def open(cls, index: Path, key: dict[str, Any], rows: int) -> "Checkup":
-        """The checkup under ``key`` for the doctor to write into; a new one where there is none.
+        """Open the checkup under ``key`` for the doctor to write into; a new one where there is none.
 
         Args:
             index: folder of index files.
-            key: all that the numbers hang on, as JSON; ``source`` in it is the data set's name, and all but
-                ``tokenizer`` and ``prompt`` is what frames hang on.
+            key: all that the numbers depend on, as JSON; ``source`` in it is the data set's name. Frames depend on all
+                but ``tokenizer`` and ``prompt``.
             rows: rows of the data set.
 
         Raises:
             DataError: if it is damaged.
             DiskError: if it cannot be written.
         """
-        folder = _place(index, key)
+        folder = _checkup_folder(index, key)
         if not (folder / KEY).exists():
             records = np.zeros(rows, RECORD)
             for name in ("frames", "text", "slots", "targets"):
@@ -96,45 +96,45 @@ class Checkup:
 
     @classmethod
     def load(cls, index: Path, key: dict[str, Any], rows: int) -> "Checkup | None":
-        """The checkup under ``key`` for training to read; None where the doctor has not looked at every row.
+        """Load the checkup under ``key`` for training; None where the doctor has not checked every row.
 
         Raises:
             DataError: if it is damaged.
         """
-        found = cls.find(index, key, rows)
-        return found if found is not None and found.finished else None
+        checkup = cls.find(index, key, rows)
+        return checkup if checkup is not None and checkup.is_finished else None
 
     @classmethod
     def find(cls, index: Path, key: dict[str, Any], rows: int) -> "Checkup | None":
-        """The checkup under ``key``, finished or not; None where there is none. Raises DataError."""
-        folder = _place(index, key)
+        """Find the checkup under ``key``, finished or not; None where there is none. Raises DataError."""
+        folder = _checkup_folder(index, key)
         return cls(folder, rows) if (folder / KEY).exists() else None
 
     def __reduce__(self) -> tuple[Callable[..., "Checkup"], tuple[Path, int]]:
-        return Checkup, (self.folder, len(self))  # to a loader's process the place alone, not the numbers
+        return Checkup, (self.folder, len(self))  # a loader process opens the files itself
 
     def __len__(self) -> int:
         return len(self.records)
 
     @property
-    def looked(self) -> NDArray[np.bool_]:
-        """Which rows were looked at: bool ``[rows]``."""
-        looked = self.frames >= 0
-        looked[list(self.bad)] = True
-        return looked
+    def is_checked(self) -> NDArray[np.bool_]:
+        """The rows that were checked: bool ``[rows]``."""
+        mask = self.frames >= 0
+        mask[list(self.bad)] = True
+        return mask
 
     @property
-    def unread(self) -> NDArray[np.bool_]:
-        """Of which rows not even the prompt is known: bool ``[rows]``."""
+    def needs_prompt(self) -> NDArray[np.bool_]:
+        """The rows whose prompt is not known either: bool ``[rows]``."""
         return (self.frames < 0) & ((self.text < 0) | (self.media == 0))
 
     @property
-    def finished(self) -> bool:
-        """Whether every row was looked at."""
+    def is_finished(self) -> bool:
+        """Whether every row was checked."""
         return int((self.frames >= 0).sum()) + len(self.bad) == len(self)
 
-    def note(self, bad: Iterable[Skipped], medium: bool = False) -> None:
-        """Remember rows that cannot be learned from, for what they show or else for themselves; raises DiskError."""
+    def add_bad(self, bad: Iterable[Skipped], medium: bool = False) -> None:
+        """Add rows that cannot be learned from, because of their ``medium`` or of themselves; raises DiskError."""
         bad = list(bad)
         append_notes(self.folder / QUARANTINE, bad)
         self.bad |= {one.index: one for one in bad}
@@ -143,34 +143,34 @@ class Checkup:
         if not medium:
             self.records["medium"][rows] = 0
 
-    def measure(self, measured: dict[int, Measured]) -> None:
-        """Remember what rows cost besides frames; those that show nothing are good by that."""
-        for row, one in measured.items():
-            self.records[row] = (-1, one.text, one.slots, one.targets, one.medium, 0)
-            if not one.medium:
-                self.settle([row], 0)
+    def add_costs(self, costs: dict[int, RowCost]) -> None:
+        """Add what rows cost besides frames; those that show nothing are then good."""
+        for row, cost in costs.items():
+            self.records[row] = (-1, cost.text, cost.slots, cost.targets, cost.medium, 0)
+            if not cost.medium:
+                self.set_frames([row], 0)
 
-    def settle(self, rows: Sequence[int], frames: int) -> None:
-        """Remember how many frames the medium of some good rows has."""
+    def set_frames(self, rows: Sequence[int], frames: int) -> None:
+        """Set how many frames the medium of some good rows has."""
         self.records["frames"][rows] = frames
         for row in rows:
             self.bad.pop(row, None)
 
-    def take(self, other: "Checkup", rows: NDArray[np.int64]) -> None:
-        """Settle those of the ``rows`` that show what some good row of another checkup shows."""
-        known = np.flatnonzero((other.frames > 0) & (other.media != 0))
-        media, first = np.unique(other.media[known], return_index=True)
-        shown = self.media[rows]
-        rows, shown = rows[np.isin(shown, media)], shown[np.isin(shown, media)]
-        self.records["frames"][rows] = other.frames[known[first[np.searchsorted(media, shown)]]]
+    def copy_frames(self, other: "Checkup", rows: NDArray[np.int64]) -> None:
+        """Copy the frames of those ``rows`` that show what some good row of another checkup shows."""
+        usable = np.flatnonzero((other.frames > 0) & (other.media != 0))
+        media, first = np.unique(other.media[usable], return_index=True)
+        own_media = self.media[rows]
+        rows, own_media = rows[np.isin(own_media, media)], own_media[np.isin(own_media, media)]
+        self.records["frames"][rows] = other.frames[usable[first[np.searchsorted(media, own_media)]]]
         for row in self.bad.keys() & set(rows.tolist()):
             self.bad.pop(row)
 
     @property
     def causes(self) -> dict[int, str]:
-        """What is wrong with the media that could not be read, by their numbers."""
-        noted = ((int(self.media[row]), one) for row, one in self.bad.items())
-        return {medium: one.cause for medium, one in noted if medium and one.fault == "unreadable"}
+        """The causes of media that could not be read, by their numbers."""
+        notes = ((int(self.media[row]), one) for row, one in self.bad.items())
+        return {medium: one.cause for medium, one in notes if medium and one.fault == "unreadable"}
 
     def close(self, too_long: Iterable[Skipped]) -> Path:
         """Write the quarantine whole and in the rows' order; returns its path.
@@ -179,57 +179,57 @@ class Checkup:
             DiskError: if it cannot be written.
         """
         self.records.flush()
-        listed = {one.index: one for one in too_long} | self.bad
-        write_jsonl(self.folder / QUARANTINE, [listed[row] for row in sorted(listed)])
+        bad = {one.index: one for one in too_long} | self.bad
+        write_jsonl(self.folder / QUARANTINE, [bad[row] for row in sorted(bad)])
         return self.folder / QUARANTINE
 
 
-def costs(checkup: Checkup, settings: ConnectorSettings) -> NDArray[np.int64]:
-    """Tokens of each row's prompt, the visual ones among them: int64 ``[rows]``, -1 where not known."""
-    tokens = checkup.text.astype(np.int64) + checkup.slots * visual(checkup.frames, settings)
+def count_tokens(checkup: Checkup, settings: ConnectorSettings) -> NDArray[np.int64]:
+    """Count the tokens of each row's prompt, with the visual ones: int64 ``[rows]``, -1 where not known."""
+    tokens = checkup.text.astype(np.int64) + checkup.slots * count_visual_tokens(checkup.frames, settings)
     return np.where(checkup.frames < 0, -1, tokens)
 
 
-def visual(frames: NDArray, settings: ConnectorSettings) -> NDArray[np.int64]:
-    """Visual tokens of videos of so many ``frames``, each time they are shown: int64, 0 where there are none."""
+def count_visual_tokens(frames: NDArray, settings: ConnectorSettings) -> NDArray[np.int64]:
+    """Count the visual tokens of videos of so many ``frames``, each time they are shown: int64, 0 for no frame."""
     lengths, which = np.unique(frames, return_inverse=True)
     each = [budget(int(length), settings).visual_tokens if length > 0 else 0 for length in lengths]
     return np.array(each, np.int64)[which]
 
 
-def over_long(checkup: Checkup, settings: ConnectorSettings, context: int) -> NDArray[np.int64]:
-    """Numbers of the good rows whose prompt is longer than the ``context``, in ascending order."""
-    return np.flatnonzero(costs(checkup, settings) > context)
+def find_over_long(checkup: Checkup, settings: ConnectorSettings, context: int) -> NDArray[np.int64]:
+    """Find the numbers of the good rows whose prompt is longer than the ``context``, in ascending order."""
+    return np.flatnonzero(count_tokens(checkup, settings) > context)
 
 
-def others(index: Path, key: dict[str, Any]) -> dict[Path, dict[str, Any]]:
-    """Other checkups of data sets of this name: where each lies, and its key.
+def find_other_checkups(index: Path, key: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+    """Find other checkups of data sets of this name: where each lies, and its key.
 
     Raises:
         DataError: if a key is damaged.
     """
-    found, own = {}, _place(index, key)
-    for path in sorted(own.parent.glob(f"{_name(key)}-*/{KEY}")):
+    keys, own = {}, _checkup_folder(index, key)
+    for path in sorted(own.parent.glob(f"{_file_name(key)}-*/{KEY}")):
         try:
-            held = json.loads(path.read_text())
-            same = held.pop("format", 1) == FORMAT and held["source"] == key["source"]
+            other = json.loads(path.read_text())
+            same = other.pop("format", 1) == FORMAT and other["source"] == key["source"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(path, error) from error
+            raise _damaged_error(path, error) from error
         if same and path.parent != own:
-            found[path.parent] = held
-    return found
+            keys[path.parent] = other
+    return keys
 
 
-def _place(index: Path, key: dict[str, Any]) -> Path:
+def _checkup_folder(index: Path, key: dict[str, Any]) -> Path:
     digest = hashlib.sha256(json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()).hexdigest()
-    return Path(index) / "checkups" / f"{_name(key)}-{digest[:16]}"
+    return Path(index) / "checkups" / f"{_file_name(key)}-{digest[:16]}"
 
 
-def _name(key: dict[str, Any]) -> str:
+def _file_name(key: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", str(key["source"]))
 
 
-def _damaged(path: Path, cause: object) -> DataError:
+def _damaged_error(path: Path, cause: object) -> DataError:
     return DataError(
         f"{path}, which is damaged ({cause})",
         "what dynfocus doctor has written there",

@@ -1,1 +1,1 @@
-"""Each video's sketch, computed once and kept on disk."""
+"""Compute each video's sketch once and keep it on disk."""

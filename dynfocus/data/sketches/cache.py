@@ -1,4 +1,4 @@
-"""Each video's sketch, computed once by the frozen encoder and kept on disk."""
+"""Keep each video's sketch on disk, computed once by the frozen encoder."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,22 +11,30 @@ import torch
 from tqdm import tqdm
 
 from dynfocus.data.sketches.digests import Digests
-from dynfocus.data.sketches.encoders import EncoderFolder
-from dynfocus.data.sketches.entries import Damaged, entry_shape, glance, read_entry, read_packed, write_entry
-from dynfocus.data.sketches.media import Clips, Media, Shown, ahead, named
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
+from dynfocus.data.sketches.entries import (
+    DamagedEntryError,
+    has_entry,
+    read_entry,
+    read_entry_bytes,
+    read_entry_shape,
+    write_entry,
+)
+from dynfocus.data.sketches.media import Clips, SketchItem, describe_media, load_ahead
 from dynfocus.data.sketches.shards import SketchShards
-from dynfocus.data.sketches.sketcher import ONE, Sketched, Sketcher, cause, from_tensors, to_tensors
+from dynfocus.data.sketches.sketcher import ITEM_ERRORS, Sketcher, TimedSketch, cause, from_tensors, to_tensors
 from dynfocus.errors import DynFocusError, FeatureError
 from dynfocus.models.towers import VisionTower
 from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.video import Clip
+from dynfocus.video.media import Media
 
 log = getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What filling a cache found: sketches that were there, were computed, or were damaged and computed again.
+class FillReport:
+    """Counts of a fill: sketches that were there, were computed, or were damaged and computed again.
 
     Attributes:
         there, computed, mended: how many.
@@ -77,18 +85,18 @@ class SketchCache(Sketcher):
         super().__init__(source, settings, rule, device, tower, Digests(self.folder / "digests"))
 
     @cached_property
-    def stored(self) -> SketchShards | None:
-        """The shards, which are looked at the first time; raises ConfigError if they were made otherwise."""
+    def matching_shards(self) -> SketchShards | None:
+        """The shards, checked the first time; raises ConfigError if they were made with other settings."""
         if self.shards is not None:
-            self.shards.check(self.made)
+            self.shards.check(self.provenance)
         return self.shards
 
     def path(self, media: Media) -> Path:
-        """Where the sketch of a video or image lies."""
+        """Return where the sketch of a video or image lies."""
         return self._path(self.key(media))
 
-    def read(self, media: Media, address: str | None = None) -> Sketched:
-        """The sketch of one video or image: from shards that hold its address, else from the folder.
+    def read(self, media: Media, address: str | None = None) -> TimedSketch:
+        """Read the sketch of one video or image: from shards that hold its address, else from the folder.
 
         It is computed where there is none or it is damaged.
 
@@ -96,126 +104,136 @@ class SketchCache(Sketcher):
             VideoError: if the file cannot be read, or could not be when shards were written.
             FeatureError: if its features are not finite, or were not then.
             DiskError: if there is no room, or a shard is damaged.
-            ConfigError: if the shards were made otherwise.
+            ConfigError: if the shards were made with other settings.
         """
-        stored = None if address is None or self.stored is None else self.stored.get(address)
-        if stored is not None:
-            return stored
+        sketch = None if address is None or self.matching_shards is None else self.matching_shards.get(address)
+        if sketch is not None:
+            return sketch
         key = self.key(media)
         try:
-            found = read_entry(self._path(key), key)
-        except Damaged as error:
-            self._report(self._path(key), media, error)
-            found = None
-        return self._compute(media) if found is None else from_tensors(found)
+            tensors = read_entry(self._path(key), key)
+        except DamagedEntryError as error:
+            self._warn_damaged(self._path(key), media, error)
+            tensors = None
+        return self._compute(media) if tensors is None else from_tensors(tensors)
+
+    def shards_hold(self, address: str | None) -> bool:
+        """Return whether shards hold a sketch at an address, so that no file is needed.
+
+        Raises:
+            VideoError, FeatureError: if no sketch could be made of it when the shards were written.
+        """
+        return address is not None and self.matching_shards is not None and self.matching_shards.holds(address)
 
     def frames(self, media: Media, address: str | None = None) -> int | None:
-        """T of a video or image whose sketch is there, without reading it; None where there is none."""
-        stored = None if address is None or self.stored is None else self.stored.frames(address)
-        if stored is not None:
-            return stored
+        """Return T of a video or image whose sketch is there, without reading it; None where there is none."""
+        count = None if address is None or self.matching_shards is None else self.matching_shards.frames(address)
+        if count is not None:
+            return count
         try:
             key = self.key(media)
-            shape = entry_shape(self._path(key), key, "seconds")
-        except (*ONE, Damaged):
+            shape = read_entry_shape(self._path(key), key, "seconds")
+        except (*ITEM_ERRORS, DamagedEntryError):
             return None
         return None if shape is None else shape[0]
 
-    def kept(self, media: Media) -> bytes | None:
+    def load_entry(self, media: Media) -> bytes | None:
         key = self.key(media)
         try:
-            return read_packed(self._path(key), key)
-        except Damaged as error:
-            self._report(self._path(key), media, error)
+            return read_entry_bytes(self._path(key), key)
+        except DamagedEntryError as error:
+            self._warn_damaged(self._path(key), media, error)
             return None
 
-    def fill(self, media: Iterable[Media | Shown], workers: int = 2, share: tuple[int, int] = (0, 1)) -> Filled:
+    def fill(
+        self, media: Iterable[Media | SketchItem], workers: int = 2, share: tuple[int, int] = (0, 1)
+    ) -> FillReport:
         """Compute the sketches that are missing or damaged, with progress; shards that hold an address suffice.
 
         What cannot be read is counted, and written to the log with its cause; the others go on.
 
         Args:
-            media: what is sketched, with the addresses of those that shards may hold, in any number of copies.
+            media: videos and images, with the addresses of those that shards may hold; the same one may come often.
             workers: processes that decode.
-            share: which part is this process's own, of how many.
+            share: which share is this process's own, of how many.
 
         Raises:
             DiskError: if there is no room; nothing half-written is left.
             FeatureError: if the encoder makes no finite features of anything.
-            ConfigError: if the shards were made otherwise.
+            ConfigError: if the shards were made with other settings.
         """
-        shown = [medium if isinstance(medium, Shown) else Shown(medium) for medium in media]
-        mine = [one for one in dict.fromkeys(shown) if one.dealt(share)]
+        items = [medium if isinstance(medium, SketchItem) else SketchItem(medium) for medium in media]
+        own_items = [item for item in dict.fromkeys(items) if item.is_own_share(share)]
         missing: dict[str, Media] = {}
         damaged, failed = set(), 0
-        for one in tqdm(mine, desc="looking for sketches", unit="video", delay=3, leave=False):
+        for item in tqdm(own_items, desc="looking for sketches", unit="video", delay=3, leave=False):
             try:
-                if one.address is not None and self.stored is not None and self.stored.holds(one.address):
+                if self.shards_hold(item.address):
                     continue
-                key = self.key(one.media)
-                if not glance(self._path(key), key):
-                    missing[key] = one.media
-            except Damaged as error:
-                self._report(self._path(key), one.media, error)
-                missing[key] = one.media
+                key = self.key(item.media)
+                if not has_entry(self._path(key), key):
+                    missing[key] = item.media
+            except DamagedEntryError as error:
+                self._warn_damaged(self._path(key), item.media, error)
+                missing[key] = item.media
                 damaged.add(key)
-            except ONE as error:
+            except ITEM_ERRORS as error:
                 failed += 1
-                self._leave_out(error)
-        own = self.tower
+                self._skip_or_raise(error)
+        tower = self.tower
         try:
             bar = "sketches" if share[1] == 1 else f"sketches, part {share[0] + 1} of {share[1]}"
-            computed, unread = self._fill(missing, workers, bar)
+            computed, unreadable = self._fill(missing, workers, bar)
         finally:
-            self.tower = own
-        there = len(mine) - len(computed) - unread - failed
-        return Filled(there, len(computed - damaged), len(computed & damaged), self.folder, unread + failed)
+            self.tower = tower
+        there = len(own_items) - len(computed) - unreadable - failed
+        return FillReport(there, len(computed - damaged), len(computed & damaged), self.folder, unreadable + failed)
 
     def _fill(self, missing: dict[str, Media], workers: int, bar: str) -> tuple[set[str], int]:
         """Compute those that no other process has computed in the meantime; returns their keys, and how many failed."""
         computed, failed = set(), 0
         if missing:
             clips = Clips([(self._path(key), key, medium) for key, medium in missing.items()], self.rule)
-            found = zip(missing.items(), ahead(clips, workers), strict=True)
-            for (key, medium), clip in tqdm(found, total=len(missing), desc=bar, unit="video"):
+            pairs = zip(missing.items(), load_ahead(clips, workers), strict=True)
+            for (key, medium), clip in tqdm(pairs, total=len(missing), desc=bar, unit="video"):
                 if clip is None:
                     continue
-                error = clip if isinstance(clip, DynFocusError) else self._keep(key, medium, clip)
+                error = clip if isinstance(clip, DynFocusError) else self._sketch_and_write(key, medium, clip)
                 if error is None:
                     computed.add(key)
                 else:
                     failed += 1
-                    self._leave_out(error)
+                    self._skip_or_raise(error)
         return computed, failed
 
-    def _keep(self, key: str, medium: Media, clip: Clip) -> DynFocusError | None:
+    def _sketch_and_write(self, key: str, medium: Media, clip: Clip) -> DynFocusError | None:
         try:
             if self.key(medium) != key:  # the file has changed since its key was made
-                key, clip = self.opened(medium)
-        except ONE as error:
+                key, clip = self.read_with_key(medium)
+        except ITEM_ERRORS as error:
             return error
-        made = self.tried(medium, clip)
-        if isinstance(made, FeatureError):
-            return made
-        self._write(key, made)
+        sketch = self.try_sketch(medium, clip)
+        if isinstance(sketch, FeatureError):
+            return sketch
+        self._write(key, sketch)
         return None
 
-    def _leave_out(self, error: DynFocusError) -> None:
-        if not isinstance(error, ONE):
+    def _skip_or_raise(self, error: DynFocusError) -> None:
+        if not isinstance(error, ITEM_ERRORS):
             raise error
         log.warning("left out: %s", cause(error))
 
-    def _compute(self, media: Media) -> Sketched:
-        key, clip = self.opened(media)
+    def _compute(self, media: Media) -> TimedSketch:
+        key, clip = self.read_with_key(media)
         return self._write(key, self.sketch(media, clip))
 
-    def _write(self, key: str, sketched: Sketched) -> Sketched:
-        write_entry(self._path(key), to_tensors(sketched), key)
-        return sketched
+    def _write(self, key: str, timed: TimedSketch) -> TimedSketch:
+        write_entry(self._path(key), to_tensors(timed), key)
+        return timed
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
-    def _report(self, path: Path, media: Media, error: Damaged) -> None:
-        log.warning("the sketch of %s in %s is damaged (%s) and is computed again", named(media), path, error)
+    def _warn_damaged(self, path: Path, media: Media, error: DamagedEntryError) -> None:
+        log.warning("the sketch of %s in %s is damaged (%s) and is computed again", describe_media(media), path, error)

@@ -1,4 +1,4 @@
-"""What files hold, as a digest that is computed once and remembered with the files' sizes and times."""
+"""Compute digests of files' content once, and remember them with the files' sizes and times."""
 
 import hashlib
 import json
@@ -14,24 +14,24 @@ from dynfocus.records.atomic import atomic_write, settled
 Stamp = tuple[str, int, int, int]
 
 
-def stamp(file: Path) -> Stamp:
-    """The file's resolved path, size and times of change: while they stay, so does what it holds."""
+def file_stamp(file: Path) -> Stamp:
+    """Return the file's resolved path, size and times of change: while they stay, so does its content."""
     file = Path(file).resolve()
-    found = os.stat(file)
-    return str(file), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = os.stat(file)
+    return str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def hash_file(file: Path) -> str:
-    """The sha256 of what the file holds."""
+    """Compute the sha256 of a file's content."""
     digest = hashlib.sha256()
-    with open(file, "rb") as opened:
-        while block := opened.read(1 << 20):
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
-def raw(tensor: Tensor) -> memoryview:
-    """The tensor's bytes, in any precision."""
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the tensor's bytes, in any precision."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
@@ -44,39 +44,39 @@ class Digests:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.known: dict[Path, dict] = {}
+        self.cache: dict[Path, dict] = {}
 
-    def of(self, files: Sequence[Path], compute: Callable[[], str], what: str = "sha256") -> str:
-        """What ``compute`` says of the files, or said of them as they are now.
+    def get(self, files: Sequence[Path], compute: Callable[[], str], what: str = "sha256") -> str:
+        """Return the digest of the files: from memory while they are unchanged, else what ``compute`` returns.
 
         Raises:
             OSError: if a file is absent.
             DiskError: if the digest cannot be remembered.
         """
-        found = _stamps(files)
-        name = hashlib.sha256(json.dumps([what, *(path for path, *_ in found)]).encode()).hexdigest()
+        stamps = _file_stamps(files)
+        name = hashlib.sha256(json.dumps([what, *(path for path, *_ in stamps)]).encode()).hexdigest()
         place = self.folder / name[:2] / f"{name}.json"
-        known = self.known.get(place) or _read(place)
-        if known is not None and known["files"] == found:
-            self.known[place] = known
-            return known["digest"]
+        record = self.cache.get(place) or _read(place)
+        if record is not None and record["files"] == stamps:
+            self.cache[place] = record
+            return record["digest"]
         digest = compute()
-        while (now := _stamps(files)) != found:
-            found, digest = now, compute()
-        if all(settled(changed) for *_, changed in found):
-            self.known[place] = {"files": found, "digest": digest}
+        while (now := _file_stamps(files)) != stamps:
+            stamps, digest = now, compute()
+        if all(settled(changed) for *_, changed in stamps):
+            self.cache[place] = {"files": stamps, "digest": digest}
             with atomic_write(place) as part:
-                part.write_text(json.dumps(self.known[place]))
+                part.write_text(json.dumps(self.cache[place]))
         return digest
 
 
-def _stamps(files: Sequence[Path]) -> list[Stamp]:
-    return [stamp(file) for file in files]
+def _file_stamps(files: Sequence[Path]) -> list[Stamp]:
+    return [file_stamp(file) for file in files]
 
 
 def _read(place: Path) -> dict | None:
     try:
-        known = json.loads(place.read_text())
-        return {"files": [tuple(file) for file in known["files"]], "digest": str(known["digest"])}
+        record = json.loads(place.read_text())
+        return {"files": [tuple(file) for file in record["files"]], "digest": str(record["digest"])}
     except (OSError, ValueError, TypeError, KeyError):
         return None

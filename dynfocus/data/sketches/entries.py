@@ -1,4 +1,4 @@
-"""One sketch as one file: written whole, checked when read."""
+"""Write one sketch as one file, whole or not at all, and check it when it is read."""
 
 import hashlib
 import json
@@ -8,128 +8,128 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
-from dynfocus.data.sketches.digests import raw
+from dynfocus.data.sketches.digests import tensor_bytes
 from dynfocus.records.atomic import atomic_write
 
 
-class Damaged(Exception):
-    """An entry that is there, but not as it was written."""
+class DamagedEntryError(Exception):
+    """Raised for an entry that is there, but not as it was written."""
 
 
 def write_entry(path: Path, tensors: dict[str, Tensor], key: str) -> None:
     """Write tensors under a key, with their checksum; raises DiskError, and leaves nothing half-written."""
-    tensors, said = _signed(tensors, key)
+    tensors, metadata = _add_checksum(tensors, key)
     with atomic_write(path) as part:
-        save_file(tensors, part, said)
+        save_file(tensors, part, metadata)
 
 
-def packed(tensors: dict[str, Tensor], key: str) -> bytes:
-    """What `write_entry` writes."""
-    return save(*_signed(tensors, key))
+def pack_entry(tensors: dict[str, Tensor], key: str) -> bytes:
+    """Return the bytes that `write_entry` writes."""
+    return save(*_add_checksum(tensors, key))
 
 
-def unpacked(content: bytes) -> tuple[dict[str, Tensor], str]:
-    """The tensors of an entry and its key.
+def unpack_entry(content: bytes) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of an entry and its key.
 
     Raises:
         Damaged: if a bit of it is not as it was written.
     """
     try:
         tensors = load(content)
-        said = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
     except (SafetensorError, ValueError) as error:
-        raise Damaged(str(error)) from error
-    key, claimed = _claims(said)
-    if claimed != checksum(tensors):
-        raise Damaged("its checksum does not fit")
+        raise DamagedEntryError(str(error)) from error
+    key, stored_sum = _read_claims(metadata)
+    if stored_sum != checksum(tensors):
+        raise DamagedEntryError("its checksum does not fit")
     return tensors, key
 
 
-def glance(path: Path, key: str) -> bool:
-    """Whether there is an entry, judged by its header and size alone: what it holds is not read.
+def has_entry(path: Path, key: str) -> bool:
+    """Return whether there is an entry, judged by its header and size alone: its tensors are not read.
 
     Raises:
         Damaged: if it is cut off, or not of this key.
     """
-    return _header(path, key) is not None
+    return _read_header(path, key) is not None
 
 
-def entry_shape(path: Path, key: str, name: str) -> list[int] | None:
-    """The shape of one of an entry's tensors, from its header alone; None where there is no entry.
+def read_entry_shape(path: Path, key: str, name: str) -> list[int] | None:
+    """Read the shape of one of an entry's tensors from its header alone; None where there is no entry.
 
     Raises:
         Damaged: if it is cut off, or not of this key.
     """
-    shapes = _header(path, key)
+    shapes = _read_header(path, key)
     return None if shapes is None else shapes[name]
 
 
 def read_entry(path: Path, key: str) -> dict[str, Tensor] | None:
-    """The tensors of an entry, or None where there is none.
+    """Read the tensors of an entry; None where there is none.
 
     Raises:
         Damaged: if a bit of it is not as it was written.
     """
-    found = _checked(path, key)
-    return None if found is None else found[1]
+    entry = _read_and_check(path, key)
+    return None if entry is None else entry[1]
 
 
-def read_packed(path: Path, key: str) -> bytes | None:
-    """An entry as it lies on the disk, or None where there is none.
+def read_entry_bytes(path: Path, key: str) -> bytes | None:
+    """Read the bytes of an entry; None where there is none.
 
     Raises:
         Damaged: if a bit of it is not as it was written.
     """
-    found = _checked(path, key)
-    return None if found is None else found[0]
+    entry = _read_and_check(path, key)
+    return None if entry is None else entry[0]
 
 
-def _checked(path: Path, key: str) -> tuple[bytes, dict[str, Tensor]] | None:
+def _read_and_check(path: Path, key: str) -> tuple[bytes, dict[str, Tensor]] | None:
     if not path.exists():
         return None
     try:
-        content = path.read_bytes()  # no map of the file, in which later damage would show
+        content = path.read_bytes()  # not mapped into memory, where a later change of the file would show
     except OSError as error:
-        raise Damaged(str(error)) from error
-    tensors, claimed = unpacked(content)
-    _fits(claimed, key)
+        raise DamagedEntryError(str(error)) from error
+    tensors, stored_key = unpack_entry(content)
+    _check_key(stored_key, key)
     return content, tensors
 
 
-def _header(path: Path, key: str) -> dict[str, list[int]] | None:
+def _read_header(path: Path, key: str) -> dict[str, list[int]] | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as opened:
-            _fits(_claims(opened.metadata())[0], key)
-            return {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 (no dict)
+        with safe_open(path, "pt") as file:
+            _check_key(_read_claims(file.metadata())[0], key)
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError) as error:
-        raise Damaged(str(error)) from error
+        raise DamagedEntryError(str(error)) from error
 
 
-def _signed(tensors: dict[str, Tensor], key: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _add_checksum(tensors: dict[str, Tensor], key: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     return tensors, {"entry": json.dumps([key, checksum(tensors)])}
 
 
-def _claims(said: dict[str, str] | None) -> tuple[str, str]:
-    """The key and the checksum that an entry claims."""
+def _read_claims(metadata: dict[str, str] | None) -> tuple[str, str]:
+    """Return the key and the checksum that an entry's metadata hold."""
     try:
-        key, given = json.loads((said or {})["entry"])
+        key, stored_sum = json.loads((metadata or {})["entry"])
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged("it does not say what it is") from error
-    return str(key), str(given)
+        raise DamagedEntryError("it does not say what it is") from error
+    return str(key), str(stored_sum)
 
 
-def _fits(claimed: str, key: str) -> None:
-    if claimed != key:
-        raise Damaged("it is the entry of something else")
+def _check_key(stored_key: str, key: str) -> None:
+    if stored_key != key:
+        raise DamagedEntryError("it is the entry of something else")
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
-    """The sha256 of names, precisions, shapes and bytes."""
+    """Compute the sha256 of names, precisions, shapes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(json.dumps([name, str(tensors[name].dtype), list(tensors[name].shape)]).encode())
-        digest.update(raw(tensors[name]))
+        digest.update(tensor_bytes(tensors[name]))
     return digest.hexdigest()

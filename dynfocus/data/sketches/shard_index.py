@@ -1,4 +1,4 @@
-"""What lies where in shards: the index of a part, and of all parts of a share."""
+"""Define the index of shards: where each sketch lies, in one part or in all parts of a share."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynfocus.data.sketches.entries import Damaged, packed, unpacked
+from dynfocus.data.sketches.entries import DamagedEntryError, pack_entry, unpack_entry
 from dynfocus.data.sketches.stores import Store
 from dynfocus.errors import ConfigError
 
@@ -21,7 +21,7 @@ Failure = tuple[str, str, str, str]  # the error's class and its three parts
 
 
 def share_name(share: int, shares: int) -> str:
-    """What the files of a share begin with.
+    """Return the name that the files of a share begin with.
 
     >>> share_name(1, 8)
     '00001-of-00008'
@@ -29,27 +29,27 @@ def share_name(share: int, shares: int) -> str:
     return f"{share:05}-of-{shares:05}"
 
 
-def digest(content: bytes) -> bytes:
-    """The first half of the sha256."""
+def short_digest(content: bytes) -> bytes:
+    """Compute the first half of the sha256."""
     return hashlib.sha256(content).digest()[:16]
 
 
 def address_digest(address: str) -> bytes:
-    """What stands for an address in an index, and says which share it belongs to."""
-    return digest(address.encode(errors="surrogateescape"))
+    """Compute the digest that stands for an address in an index; its share follows from it."""
+    return short_digest(address.encode(errors="surrogateescape"))
 
 
-def owner(address: bytes, shares: int) -> int:
-    """Which of so many shares the digest of an address belongs to."""
+def share_of(address: bytes, shares: int) -> int:
+    """Return the share, of so many, that the digest of an address belongs to."""
     return int.from_bytes(address, "big") % shares
 
 
 @dataclass(frozen=True)
-class Index:
+class ShardIndex:
     """Where the entries of a part or of a whole share lie.
 
     Attributes:
-        made: what the sketches were made with.
+        provenance: what the sketches were made with.
         share: which of how many.
         parts: name and size in bytes of each part.
         addresses: digests of addresses, ``[M, 16]``.
@@ -58,7 +58,7 @@ class Index:
         failed: what could not be sketched, by address.
     """
 
-    made: dict[str, Any]
+    provenance: dict[str, Any]
     share: tuple[int, int]
     parts: tuple[tuple[str, int], ...]
     addresses: NDArray[np.uint8]
@@ -66,47 +66,58 @@ class Index:
     places: NDArray[np.int64]
     failed: dict[str, Failure] = field(default_factory=dict)
 
-    def packed(self) -> bytes:
-        """As a file."""
-        said = {"index": FORMAT, "made": self.made, "share": self.share, "parts": self.parts, "failed": self.failed}
-        text = np.frombuffer(bytearray(json.dumps(said).encode()), np.uint8)  # as numbers, which the checksum covers
+    def pack(self) -> bytes:
+        """Return the index as the bytes of a file."""
+        header = {
+            "index": FORMAT,
+            "made": self.provenance,
+            "share": self.share,
+            "parts": self.parts,
+            "failed": self.failed,
+        }
+        text = np.frombuffer(bytearray(json.dumps(header).encode()), np.uint8)  # as numbers, which the checksum covers
         arrays = {"addresses": self.addresses, "contents": self.contents, "places": self.places, "said": text}
-        return packed({name: torch.from_numpy(array) for name, array in arrays.items()}, KEY)
+        return pack_entry({name: torch.from_numpy(array) for name, array in arrays.items()}, KEY)
 
 
-def unpacked_index(content: bytes) -> Index:
-    """The index in a file; raises Damaged if it is not as it was written."""
-    tensors, key = unpacked(content)
+def unpack_index(content: bytes) -> ShardIndex:
+    """Read the index in a file's bytes; raises DamagedEntryError if it is not as it was written."""
+    tensors, key = unpack_entry(content)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
-        said = json.loads(arrays.pop("said").tobytes() if key == KEY else "null")
-        if said["index"] != FORMAT:
-            raise Damaged(f"it is of format {said['index']}, where {FORMAT} is read")
-        parts = tuple((str(name), int(size)) for name, size in said["parts"])
-        failed = {address: tuple(failure) for address, failure in said["failed"].items()}
-        return Index(said["made"], tuple(said["share"]), parts, **arrays, failed=failed)
+        header = json.loads(arrays.pop("said").tobytes() if key == KEY else "null")
+        if header["index"] != FORMAT:
+            raise DamagedEntryError(f"it is of format {header['index']}, where {FORMAT} is read")
+        parts = tuple((str(name), int(size)) for name, size in header["parts"])
+        failed = {address: tuple(failure) for address, failure in header["failed"].items()}
+        return ShardIndex(header["made"], tuple(header["share"]), parts, **arrays, failed=failed)
     except (ValueError, TypeError, KeyError) as error:
-        raise Damaged("it is no index of sketches") from error
+        raise DamagedEntryError("it is no index of sketches") from error
 
 
-def rows_index(made: dict[str, Any], share: tuple[int, int], part: tuple[str, int], rows: Sequence[Any]) -> Index:
-    """The index of one part, of rows of (digest of the address, digest of the entry, first byte, bytes, frames)."""
+def make_part_index(
+    provenance: dict[str, Any], share: tuple[int, int], part: tuple[str, int], rows: Sequence[Any]
+) -> ShardIndex:
+    """Index one part, from rows of (digest of the address, digest of the entry, first byte, bytes, frames)."""
     addresses, contents = ([row[n] for row in rows] for n in (0, 1))
     places = np.array([(0, *row[2:]) for row in rows], np.int64)
-    return Index(made, share, (part,), _bytes(addresses), _bytes(contents), places)
+    return ShardIndex(provenance, share, (part,), _stack_digests(addresses), _stack_digests(contents), places)
 
 
-def merged(
-    made: dict[str, Any], share: tuple[int, int], indices: Sequence[Index], failed: dict[str, Failure] | None = None
-) -> Index:
-    """One index of several; parts are numbered anew."""
+def merge_indices(
+    provenance: dict[str, Any],
+    share: tuple[int, int],
+    indices: Sequence[ShardIndex],
+    failed: dict[str, Failure] | None = None,
+) -> ShardIndex:
+    """Merge several indices into one; parts are numbered anew."""
     places, count = [np.empty((0, 4), np.int64)], 0
     for index in indices:
         places.append(index.places + np.array([count, 0, 0, 0]))
         count += len(index.parts)
     none = np.empty((0, 16), np.uint8)
-    return Index(
-        made,
+    return ShardIndex(
+        provenance,
         share,
         tuple(part for index in indices for part in index.parts),
         np.concatenate([none, *(index.addresses for index in indices)]),
@@ -117,36 +128,36 @@ def merged(
 
 
 def read_about(store: Store) -> dict[str, Any] | None:
-    """What the shards in a place are; None where there are none.
+    """Read how many shares a place has and how they were made; None where there are no shards.
 
     Raises:
         ConfigError: if they are of another format.
     """
     try:
         about = json.loads(store.read(ABOUT))
-        given, shares = about["format"], int(about["shares"])
+        format_, shares = about["format"], int(about["shares"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        given, shares = error, 0
-    if given != FORMAT or shares < 1:
-        raise ConfigError(f"{store.url}/{ABOUT} of format {given}", f"format {FORMAT}", "Write the shards again.")
+        format_, shares = error, 0
+    if format_ != FORMAT or shares < 1:
+        raise ConfigError(f"{store.url}/{ABOUT} of format {format_}", f"format {FORMAT}", "Write the shards again.")
     return about
 
 
-def differing(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """What two sets of settings do not agree in, in words; empty where they agree."""
-    one, other = _flat(there), _flat(here)
+def describe_differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Describe in words where two sets of settings differ; empty where they agree."""
+    one, other = _flatten(there), _flatten(here)
     names = [name for name in sorted(one | other) if one.get(name) != other.get(name)]
     return "; ".join(f"{name} is {one.get(name)} in place of {other.get(name)}" for name in names)
 
 
-def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(values: dict[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+        flat |= _flatten(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
     return flat
 
 
-def _bytes(digests: Sequence[bytes]) -> NDArray[np.uint8]:
+def _stack_digests(digests: Sequence[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16).copy()

@@ -1,4 +1,4 @@
-"""Sketches in shards: a few large files in place of millions of small ones, read by byte ranges wherever they lie.
+"""Read sketches from shards: a few large files in place of millions of small ones, read by byte ranges.
 
 A part is a tar in the layout of WebDataset, which reads it from end to end as it stands; an index beside it says at
 which bytes each sketch lies. Training draws rows in one random order of the whole set and goes on at any step of it, so
@@ -18,31 +18,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynfocus.data.sketches.entries import Damaged, unpacked
+from dynfocus.data.sketches.entries import DamagedEntryError, unpack_entry
 from dynfocus.data.sketches.shard_index import (
     ABOUT,
-    Index,
+    ShardIndex,
     address_digest,
-    differing,
-    digest,
-    merged,
+    describe_differences,
+    merge_indices,
     read_about,
     share_name,
-    unpacked_index,
+    short_digest,
+    unpack_index,
 )
-from dynfocus.data.sketches.sketcher import ONE, Sketched, from_tensors
+from dynfocus.data.sketches.sketcher import ITEM_ERRORS, TimedSketch, from_tensors
 from dynfocus.data.sketches.stores import Store
 from dynfocus.errors import ConfigError, DiskError, DynFocusError, VideoError
 
 log = getLogger(__name__)
 
 
-def _kinds(kinds: Iterable[type[DynFocusError]]) -> dict[str, type[DynFocusError]]:
-    """Errors and all that are kinds of them, by name."""
-    return {name: kind for one in kinds for name, kind in ({one.__name__: one} | _kinds(one.__subclasses__())).items()}
+def _by_name(kinds: Iterable[type[DynFocusError]]) -> dict[str, type[DynFocusError]]:
+    """Return error classes and their subclasses by name."""
+    return {
+        name: kind for one in kinds for name, kind in ({one.__name__: one} | _by_name(one.__subclasses__())).items()
+    }
 
 
-KINDS = _kinds(ONE)
+ERROR_TYPES = _by_name(ITEM_ERRORS)
 
 
 class SketchShards:
@@ -64,7 +66,7 @@ class SketchShards:
         return len(self.index.addresses)
 
     @cached_property
-    def index(self) -> Index:
+    def index(self) -> ShardIndex:
         """Where each sketch lies.
 
         Raises:
@@ -78,22 +80,25 @@ class SketchShards:
             )
         shares = about["shares"]
         with ThreadPoolExecutor(min(shares, 16)) as pool:
-            found = list(pool.map(self._share, range(shares), [shares] * shares))
-        indices = [index for index in found if index is not None]
+            by_share = list(pool.map(self._read_share_index, range(shares), [shares] * shares))
+        indices = [index for index in by_share if index is not None]
         if len(indices) < shares:
-            missing = [f"{n}/{shares}" for n, index in enumerate(found) if index is None]
+            missing = [f"{n}/{shares}" for n, index in enumerate(by_share) if index is None]
             raise ConfigError(
-                f"shards in {self.url} of which {len(missing)} of {shares} shares are not finished ({_few(missing)})",
+                f"shards in {self.url} of which {len(missing)} of {shares} shares are not finished "
+                f"({_first_names(missing)})",
                 "every share",
                 f"Run dynfocus sketch --shard {missing[0]} with the same settings; it goes on where it stopped.",
             )
         for n, index in enumerate(indices):
-            if index.made != about["made"]:
-                given = f"share {n}/{shares} in {self.url}, where {differing(index.made, about['made'])}"
-                raise ConfigError(given, "shares that were made alike", "Delete it and write it again.")
-        whole = merged(about["made"], (0, 1), indices)
-        self._look(whole)
-        return whole
+            if index.provenance != about["made"]:
+                problem = (
+                    f"share {n}/{shares} in {self.url}, where {describe_differences(index.provenance, about['made'])}"
+                )
+                raise ConfigError(problem, "shares that were made alike", "Delete it and write it again.")
+        index_of_all = merge_indices(about["made"], (0, 1), indices)
+        self._check_parts(index_of_all)
+        return index_of_all
 
     @cached_property
     def order(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
@@ -103,36 +108,36 @@ class SketchShards:
         first, second = (halves[order, n].astype(np.uint64) for n in (0, 1))
         return first, second, order
 
-    def check(self, made: dict[str, Any]) -> None:
-        """Refuse shards that were made otherwise.
+    def check(self, provenance: dict[str, Any]) -> None:
+        """Refuse shards that were made with other settings.
 
         Raises:
-            ConfigError: naming what differs from ``made``, such as `dynfocus.data.sketches.sketcher.Sketcher.made`.
+            ConfigError: it names what differs from ``provenance``, which `Sketcher.provenance` gives.
         """
-        if said := differing(self.index.made, json.loads(json.dumps(made))):
+        if difference := describe_differences(self.index.provenance, json.loads(json.dumps(provenance))):
             raise ConfigError(
-                f"shards of sketches in {self.url} where {said}",
+                f"shards of sketches in {self.url} where {difference}",
                 "shards that were made with the run's own encoder, frame rule and settings",
                 "Correct the settings, or write shards with these by dynfocus sketch --shard.",
             )
 
     def holds(self, address: str) -> bool:
-        """Whether there is a sketch; raises as `get` does where none could be made."""
-        return self._row(address) is not None
+        """Return whether there is a sketch at an address; raises as `get` does where none could be made."""
+        return self._find_row(address) is not None
 
     def frames(self, address: str) -> int | None:
-        """T of what lies at an address; None where nothing does."""
-        row = None if address in self.index.failed else self._row(address)
+        """Return T of the sketch at an address; None where there is none."""
+        row = None if address in self.index.failed else self._find_row(address)
         return None if row is None else int(self.index.places[row, 3])
 
-    def get(self, address: str) -> Sketched | None:
-        """The sketch of what lies at an address; None where nothing does.
+    def get(self, address: str) -> TimedSketch | None:
+        """Read the sketch at an address; None where there is none.
 
         Raises:
             VideoError, FeatureError, DataError: if it could not be made when the shards were written.
             DiskError: if its part cannot be read, or a bit of it is not as it was written.
         """
-        row = self._row(address)
+        row = self._find_row(address)
         if row is None:
             return None
         part, start, size, _ = (int(number) for number in self.index.places[row])
@@ -140,14 +145,14 @@ class SketchShards:
         try:
             content = self.store.read(name, start, start + size)
         except FileNotFoundError as error:
-            raise self._damaged(name, "it is missing") from error
-        if digest(content) != self.index.contents[row].tobytes():
-            raise self._damaged(name, f"{address} in it is not as it was written")
-        return from_tensors(unpacked(content)[0])
+            raise self._damaged_error(name, "it is missing") from error
+        if short_digest(content) != self.index.contents[row].tobytes():
+            raise self._damaged_error(name, f"{address} in it is not as it was written")
+        return from_tensors(unpack_entry(content)[0])
 
-    def _row(self, address: str) -> int | None:
+    def _find_row(self, address: str) -> int | None:
         if failure := self.index.failed.get(address):
-            raise KINDS.get(failure[0], VideoError)(*failure[1:])  # a later version may know more kinds
+            raise ERROR_TYPES.get(failure[0], VideoError)(*failure[1:])  # a later version may know more kinds
         first, second, rows = self.order
         high, low = np.frombuffer(address_digest(address), ">u8").astype(np.uint64)
         place = int(np.searchsorted(first, high))
@@ -157,39 +162,39 @@ class SketchShards:
             place += 1
         return None
 
-    def _share(self, share: int, shares: int) -> Index | None:
+    def _read_share_index(self, share: int, shares: int) -> ShardIndex | None:
         name = f"{share_name(share, shares)}.index"
         try:
-            return unpacked_index(self.store.read(name))
+            return unpack_index(self.store.read(name))
         except FileNotFoundError:
             return None
-        except Damaged as error:
-            raise self._damaged(name, str(error)) from error
+        except DamagedEntryError as error:
+            raise self._damaged_error(name, str(error)) from error
 
-    def _look(self, index: Index) -> None:
-        """Whether all parts are there, where that can be asked for at once."""
-        found = self.store.sizes()
-        if found is None:
+    def _check_parts(self, index: ShardIndex) -> None:
+        """Check that all parts are there, where the place can list its files."""
+        sizes = self.store.sizes()
+        if sizes is None:
             return
         for name, size in index.parts:
-            if name not in found:
-                raise self._damaged(name, "it is missing")
-            if found[name] != size:
-                raise self._damaged(name, f"it has {found[name]} of {size} bytes")
+            if name not in sizes:
+                raise self._damaged_error(name, "it is missing")
+            if sizes[name] != size:
+                raise self._damaged_error(name, f"it has {sizes[name]} of {size} bytes")
 
-    def _damaged(self, name: str, what: str) -> DiskError:
+    def _damaged_error(self, name: str, what: str) -> DiskError:
         return DiskError(
             f"{self.url}/{name}, which is damaged: {what}",
             "shards as they were written",
-            f"Delete it and run dynfocus sketch --shard {_plain(name)} again: it makes what is missing.",
+            f"Delete it and run dynfocus sketch --shard {_share_argument(name)} again: it makes what is missing.",
         )
 
 
-def _few(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
 
 
-def _plain(name: str) -> str:
-    """The share that a file belongs to, as the command line takes it."""
+def _share_argument(name: str) -> str:
+    """Return the share that a file belongs to, as the command line takes it."""
     share, shares = name.split(".")[0].split("-of-")
     return f"{int(share)}/{int(shares)}"

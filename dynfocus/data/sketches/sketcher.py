@@ -1,4 +1,4 @@
-"""How sketches are made: the frozen encoder, what shapes a sketch, and the key that says all this."""
+"""Make sketches with the frozen encoder, and the keys that say what each was made with."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from dynfocus.data.sketches.digests import Digests, hash_file
-from dynfocus.data.sketches.encoders import EncoderFolder
-from dynfocus.data.sketches.media import Media, media_stamp, named, read_or_blank
+from dynfocus.data.sketches.encoder_folder import EncoderFolder
+from dynfocus.data.sketches.media import describe_media, media_stamp
 from dynfocus.errors import DataError, DynFocusError, FeatureError, VideoError
 from dynfocus.method.sketch import sketch_frames
 from dynfocus.models.towers import VisionTower
@@ -20,14 +20,15 @@ from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
 from dynfocus.types import FrameSketch
 from dynfocus.video import IMAGES, Clip
+from dynfocus.video.media import Media, read_or_blank
 
-FORMAT = 2  # of entries; a higher number leaves all older ones unread
+FORMAT = 2  # of entries; entries of a lower number are not read
 LIMITS = {"max_pixels"}  # of a frame rule: they refuse files, and change no frame
-ONE = (VideoError, FeatureError, DataError)  # what is wrong with one file or row, and stops no other
+ITEM_ERRORS = (VideoError, FeatureError, DataError)  # what is wrong with one file or row, and stops no other
 
 
 @dataclass(frozen=True)
-class Sketched:
+class TimedSketch:
     """The sketch of one video (B = 1), on the CPU, and the time stamps of its frames."""
 
     sketch: FrameSketch
@@ -43,7 +44,7 @@ class Sketcher:
         rule: how frames are taken from a video.
         device: where sketches are computed; by default a GPU, where there is one.
         tower: the encoder of ``source``, where it is loaded already.
-        digests: what is remembered of files, where anything is.
+        digests: remembered digests of files; without them files are hashed each time.
     """
 
     def __init__(
@@ -64,28 +65,30 @@ class Sketcher:
         """The encoder's identity."""
         if self.digests is None:
             return self.source.identity()
-        return self.digests.of(self.source.files, self.source.identity, f"encoder {self.source.dtype}")
+        return self.digests.get(self.source.files, self.source.identity, f"encoder {self.source.dtype}")
 
     @property
-    def made(self) -> dict[str, Any]:
-        """All that any sketch hangs on beside what is sketched."""
+    def provenance(self) -> dict[str, Any]:
+        """All that every sketch depends on besides its medium."""
         rule = {name: value for name, value in asdict(self.rule).items() if name not in LIMITS}
         return {"format": FORMAT, "rule": rule, "encoder": self.encoder, "sketch": sketch_settings(self.settings)}
 
     def key(self, media: Media) -> str:
-        """All that the sketch of a video or image hangs on; None is the blank frame of text-only rows.
+        """Return all that the sketch of a video or image depends on; None is the blank frame of text-only rows.
 
         Raises:
             VideoError: if there is no such file, or it cannot be read.
         """
-        return json.dumps({**self.made, "media": "blank" if media is None else self._content(media)}, sort_keys=True)
+        return json.dumps(
+            {**self.provenance, "media": "blank" if media is None else self._content(media)}, sort_keys=True
+        )
 
-    def kept(self, media: Media) -> bytes | None:
-        """The entry of a sketch that was made earlier, where it was kept; raises VideoError as `key` does."""
+    def load_entry(self, media: Media) -> bytes | None:
+        """Load the entry of a sketch that was made earlier; None here. Raises VideoError as `key` does."""
         return None
 
-    def opened(self, media: Media) -> tuple[str, Clip]:
-        """The frames of a video or image and the key that is theirs, should the file change meanwhile.
+    def read_with_key(self, media: Media) -> tuple[str, Clip]:
+        """Read the frames of a video or image, and the key that fits them even if the file changes meanwhile.
 
         Raises:
             VideoError: if the file cannot be read.
@@ -96,8 +99,8 @@ class Sketcher:
             key, clip = now, read_or_blank(media, self.rule)
         return key, clip
 
-    def sketch(self, media: Media, clip: Clip) -> Sketched:
-        """The sketch of the frames of a video or image; raises FeatureError, naming it, if they are not finite."""
+    def sketch(self, media: Media, clip: Clip) -> TimedSketch:
+        """Sketch the frames of a video or image; raises FeatureError that names it if its features are not finite."""
         # A loader's process cannot use a GPU that its parent has begun to use.
         device = self.device if get_worker_info() is None else torch.device("cpu")
         self.tower = (self.tower or self.source.tower()).to(device)
@@ -105,11 +108,11 @@ class Sketcher:
             with torch.autocast(device.type, enabled=False):
                 sketch = sketch_frames(clip.frames.to(device), self.tower, self.settings)
         except FeatureError as error:
-            raise FeatureError(f"{named(media)} with {error.given}", error.needed, error.do) from error
-        return Sketched(sketch.to("cpu"), clip.seconds)
+            raise FeatureError(f"{describe_media(media)} with {error.given}", error.needed, error.do) from error
+        return TimedSketch(sketch.to("cpu"), clip.seconds)
 
-    def tried(self, media: Media, clip: Clip) -> Sketched | FeatureError:
-        """The sketch, or what is wrong with this one video or image.
+    def try_sketch(self, media: Media, clip: Clip) -> TimedSketch | FeatureError:
+        """Sketch, or return the error that this one video or image gives.
 
         Raises:
             FeatureError: if the blank frame cannot be sketched either: then it is the encoder or the settings.
@@ -124,7 +127,7 @@ class Sketcher:
         file = media.path if isinstance(media, VideoSegment) else media
         media_stamp(file)
         try:
-            digest = hash_file(file) if self.digests is None else self.digests.of([file], lambda: hash_file(file))
+            digest = hash_file(file) if self.digests is None else self.digests.get([file], lambda: hash_file(file))
         except OSError as error:
             raise VideoError(
                 f"{file} cannot be read ({error})", "a file that can be opened", "Check its permissions and the disk."
@@ -134,18 +137,18 @@ class Sketcher:
 
 
 def cause(error: DynFocusError) -> str:
-    """What is wrong, in one line."""
+    """Return what is wrong, in one line."""
     return " ".join(error.given.split())
 
 
-def to_tensors(sketched: Sketched) -> dict[str, Tensor]:
-    """A sketch as an entry holds it, without the axis of videos."""
-    found = {field.name: getattr(sketched.sketch, field.name) for field in fields(FrameSketch)}
-    kept = {name: value[0] for name, value in found.items() if value is not None}
-    return kept | {"seconds": sketched.seconds}
+def to_tensors(timed: TimedSketch) -> dict[str, Tensor]:
+    """Return a sketch as an entry holds it, without the axis of videos."""
+    batched = {field.name: getattr(timed.sketch, field.name) for field in fields(FrameSketch)}
+    tensors = {name: value[0] for name, value in batched.items() if value is not None}
+    return tensors | {"seconds": timed.seconds}
 
 
-def from_tensors(tensors: dict[str, Tensor]) -> Sketched:
-    """The sketch that an entry holds."""
-    found = {name: value[None] for name, value in tensors.items() if name != "seconds"}
-    return Sketched(FrameSketch(**found), tensors["seconds"])
+def from_tensors(tensors: dict[str, Tensor]) -> TimedSketch:
+    """Return the sketch that an entry holds."""
+    batched = {name: value[None] for name, value in tensors.items() if name != "seconds"}
+    return TimedSketch(FrameSketch(**batched), tensors["seconds"])

@@ -1,4 +1,4 @@
-"""Sketches computed once by many processes, each its own share, into shards."""
+"""Write sketches into shards, computed once by many processes, each its own share."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -9,23 +9,24 @@ from typing import Any
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dynfocus.data.sketches.entries import packed, unpacked
+from dynfocus.data.sketches.entries import pack_entry, unpack_entry
 from dynfocus.data.sketches.locks import alone
-from dynfocus.data.sketches.media import Media, ahead
-from dynfocus.data.sketches.shard_files import Part, claim, finish, finished
-from dynfocus.data.sketches.shard_index import Failure, address_digest, merged, owner, share_name
-from dynfocus.data.sketches.sketcher import ONE, Sketcher, cause, to_tensors
+from dynfocus.data.sketches.media import load_ahead
+from dynfocus.data.sketches.shard_files import Part, claim, finish_share, read_finished_parts
+from dynfocus.data.sketches.shard_index import Failure, address_digest, merge_indices, share_name, share_of
+from dynfocus.data.sketches.sketcher import ITEM_ERRORS, Sketcher, cause, to_tensors
 from dynfocus.data.sketches.stores import Store
 from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.video import Clip
+from dynfocus.video.media import Media
 
 PART = 256 * 2**20  # bytes
 log = getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Written:
-    """What writing a share has done.
+class ShareReport:
+    """Counts of a written share.
 
     Attributes:
         share: which of how many.
@@ -44,10 +45,10 @@ class Written:
     url: str
 
     def __str__(self) -> str:
-        listed = f" (listed in {share_name(*self.share)}.failed.jsonl)" if self.failed else ""
+        note = f" (listed in {share_name(*self.share)}.failed.jsonl)" if self.failed else ""
         return (
             f"share {self.share[0]}/{self.share[1]}: {self.there} sketches were there, {self.computed} written, "
-            f"{self.failed} left out as they cannot be read{listed}; {self.parts} parts of {self.size / 1e6:.1f} MB "
+            f"{self.failed} left out as they cannot be read{note}; {self.parts} parts of {self.size / 1e6:.1f} MB "
             f"altogether in {self.url}"
         )
 
@@ -59,14 +60,14 @@ def write_shards(
     share: tuple[int, int] = (0, 1),
     workers: int = 2,
     part: int = PART,
-) -> Written:
+) -> ShareReport:
     """Write one share of the sketches of ``items``, with progress; other processes write the others.
 
-    What was finished when an earlier run stopped is not computed again, and in the end the files are the same, bit for
-    bit, as those of a run that never stopped. What could not be read then is tried again.
+    Parts that an earlier run has finished are not computed again, and in the end the files are the same, bit for bit,
+    as those of a run that never stopped. What could not be read then is tried again.
 
     Args:
-        items: addresses and what lies there, in any order and number of copies.
+        items: addresses and what lies there, in any order; the same one may come often.
         sketcher: what makes sketches; a `dynfocus.data.sketches.cache.SketchCache` gives those that it keeps.
         out: a folder, or a URL that fsspec writes to.
         share: which of how many is written; the address alone decides what belongs to it.
@@ -74,74 +75,74 @@ def write_shards(
         part: bytes of a file, unless a single sketch has more.
 
     Raises:
-        ConfigError: if there is no such share, another process is writing it, or ``out`` holds shards made otherwise
-            or in another number.
+        ConfigError: if there is no such share, another process is writing it, or ``out`` holds shards made with
+            other settings or in another number.
         FeatureError: if the encoder makes no finite features of anything.
         DiskError: if there is no room, or something was deleted meanwhile; finished parts stay.
     """
     if not 0 <= share[0] < share[1]:
         raise ConfigError(f"share {share[0]}/{share[1]}", "i/n with i from 0 to n - 1", "Correct it, such as 0/1.")
     store = Store(out)
-    made = json.loads(json.dumps(sketcher.made))
-    claim(store, made, share[1])
-    mine: dict[bytes, tuple[str, Media]] = {}
+    provenance = json.loads(json.dumps(sketcher.provenance))
+    claim(store, provenance, share[1])
+    own_items: dict[bytes, tuple[str, Media]] = {}
     for address, medium in items:
         name = address_digest(address)
-        if owner(name, share[1]) == share[0]:
-            mine[name] = address, medium
+        if share_of(name, share[1]) == share[0]:
+            own_items[name] = address, medium
     with alone(store, share_name(*share)) as at_work:
-        return _write(mine, sketcher, store, made, share, workers, part, at_work)
+        return _write(own_items, sketcher, store, provenance, share, workers, part, at_work)
 
 
 def _write(
-    mine: dict[bytes, tuple[str, Media]],
+    items: dict[bytes, tuple[str, Media]],
     sketcher: Sketcher,
     store: Store,
-    made: dict[str, Any],
+    provenance: dict[str, Any],
     share: tuple[int, int],
     workers: int,
     part: int,
     at_work: Callable[[], None],
-) -> Written:
-    found = finished(store, share)
-    there = {name.tobytes() for index in found.values() for name in index.addresses}
-    todo = [mine[name] for name in sorted(mine.keys() - there)]
+) -> ShareReport:
+    indices = read_finished_parts(store, share)
+    there = {name.tobytes() for index in indices.values() for name in index.addresses}
+    todo = [items[name] for name in sorted(items.keys() - there)]
     failed: dict[str, Failure] = {}
-    growing = Part()
+    open_part = Part()
 
     def publish() -> None:
-        nonlocal growing
-        number = next(n for n in range(len(found) + 1) if n not in found)
-        found[number] = growing.publish(store, made, share, number)
-        growing = Part()
+        nonlocal open_part
+        number = next(n for n in range(len(indices) + 1) if n not in indices)
+        indices[number] = open_part.publish(store, provenance, share, number)
+        open_part = Part()
 
     own = sketcher.tower
-    bar = tqdm(total=len(mine), initial=len(mine) - len(todo), desc=f"share {share[0]}/{share[1]}", unit="video")
+    bar = tqdm(total=len(items), initial=len(items) - len(todo), desc=f"share {share[0]}/{share[1]}", unit="video")
     try:
-        for (address, _), (content, frames) in zip(todo, _contents(todo, sketcher, workers), strict=True):
+        for (address, _), (content, frames) in zip(todo, _make_entries(todo, sketcher, workers), strict=True):
             bar.update()
             at_work()
             if isinstance(content, DynFocusError):
                 failed[address] = (type(content).__name__, content.given, content.needed, content.do)
                 log.warning("left out: %s", cause(content))
                 continue
-            if growing.rows and growing.size + len(content) > part:
+            if open_part.rows and open_part.size + len(content) > part:
                 publish()
-            growing.add(address, content, frames)
-        if growing.rows:
+            open_part.add(address, content, frames)
+        if open_part.rows:
             publish()
     finally:
         sketcher.tower = own
         bar.close()
-        growing.file.close()
-    index = merged(made, share, [found[number] for number in sorted(found)], failed)
-    finish(store, index)
+        open_part.file.close()
+    index = merge_indices(provenance, share, [indices[number] for number in sorted(indices)], failed)
+    finish_share(store, index)
     size = sum(size for _, size in index.parts)
-    return Written(share, len(there), len(todo) - len(failed), len(failed), len(index.parts), size, store.url)
+    return ShareReport(share, len(there), len(todo) - len(failed), len(failed), len(index.parts), size, store.url)
 
 
-class _Found(Dataset):
-    """What is kept of each medium, or else its frames, or what is wrong with it."""
+class _EntryOrClip(Dataset):
+    """For each medium, in loader processes: its stored entry, else its frames, or the error that it gives."""
 
     def __init__(self, media: list[Media], sketcher: Sketcher) -> None:
         self.media, self.sketcher = media, sketcher
@@ -152,25 +153,25 @@ class _Found(Dataset):
     def __getitem__(self, index: int) -> bytes | tuple[str, Clip] | DynFocusError:
         medium = self.media[index]
         try:
-            kept = self.sketcher.kept(medium)
-            return self.sketcher.opened(medium) if kept is None else kept
-        except DynFocusError as error:  # it would not cross a process's border if raised
+            entry = self.sketcher.load_entry(medium)
+            return self.sketcher.read_with_key(medium) if entry is None else entry
+        except DynFocusError as error:  # returned: raised, it would lose its parts on the way to the main process
             return error
 
 
-def _contents(
+def _make_entries(
     todo: list[tuple[str, Media]], sketcher: Sketcher, workers: int
 ) -> Iterator[tuple[bytes | DynFocusError, int]]:
-    """The entry of each, or what is wrong with this one, and T."""
-    found = _Found([medium for _, medium in todo], sketcher)
-    for (_, medium), made in zip(todo, ahead(found, workers) if todo else (), strict=True):
-        if isinstance(made, bytes):
-            yield made, len(unpacked(made)[0]["seconds"])
+    """Yield the entry of each medium, or the error that it gives, and T."""
+    dataset = _EntryOrClip([medium for _, medium in todo], sketcher)
+    for (_, medium), entry in zip(todo, load_ahead(dataset, workers) if todo else (), strict=True):
+        if isinstance(entry, bytes):
+            yield entry, len(unpack_entry(entry)[0]["seconds"])
             continue
-        sketched = made if isinstance(made, DynFocusError) else sketcher.tried(medium, made[1])
-        if isinstance(sketched, DynFocusError):
-            if not isinstance(sketched, ONE):
-                raise sketched
-            yield sketched, 0
+        sketch = entry if isinstance(entry, DynFocusError) else sketcher.try_sketch(medium, entry[1])
+        if isinstance(sketch, DynFocusError):
+            if not isinstance(sketch, ITEM_ERRORS):
+                raise sketch
+            yield sketch, 0
         else:
-            yield packed(to_tensors(sketched), made[0]), len(sketched.seconds)
+            yield pack_entry(to_tensors(sketch), entry[0]), len(sketch.seconds)

@@ -1,4 +1,4 @@
-"""Tower folders: written whole or not at all, each with the record of what it was made with."""
+"""Write tower folders whole or not at all, each with the record of what it was made with."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from transformers import InstructBlipConfig, LlamaForCausalLM, PreTrainedTokeniz
 from dynfocus.errors import ConfigError
 from dynfocus.records.atomic import atomic_write
 from dynfocus.world.towers.frames import SIZE
-from dynfocus.world.towers.vision import SharedSpace
+from dynfocus.world.towers.train_vision import SharedSpace
 
 RECORD = "tower.json"
 WORDS_FOLDER = "qformer_tokenizer"

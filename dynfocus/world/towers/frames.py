@@ -1,4 +1,4 @@
-"""Decoded frames of the embedded world with what each of their patches shows."""
+"""Decode frames of the embedded world, and label what each of their patches shows."""
 
 import json
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class LabelledFrames:
 
 
 def patch_labels(video: WorldVideo, frame: int) -> NDArray[np.int64]:
-    """What each patch of a frame shows: ``[36, 4]`` indices into the words of `CATEGORIES`."""
+    """Label what each patch of a frame shows: ``[36, 4]`` indices into the words of `CATEGORIES`."""
     scene, labels = video.scene_at(frame), np.empty((SIDE, SIDE, 4), np.int64)
     labels[..., :3] = [len(COLORS), len(SHAPES), len(CELLS)]
     labels[..., 3] = UNKNOWN if frame in video.glitches else PLACES.index(scene.place)
@@ -79,10 +79,8 @@ def read_labelled(
     rule = FrameRule(size=SIZE, interpolation="box")
     frames, labels = [], []
     for kind, most in (("video", videos), ("image", images)):
-        chosen = sorted(name for name in media if media[name][0] == kind)[:most]
-        for name in tqdm(
-            chosen, desc=f"frames of {rows} {kind}s", leave=False, disable=not progress, position=position
-        ):
+        names = sorted(name for name in media if media[name][0] == kind)[:most]
+        for name in tqdm(names, desc=f"frames of {rows} {kind}s", leave=False, disable=not progress, position=position):
             _, seed, index = media[name]
             video = (sample_video if kind == "video" else sample_image)(seed, index)
             clip = read_media(Path(data) / name, rule).frames
@@ -90,7 +88,7 @@ def read_labelled(
                 raise DataError(
                     f"{name} of {len(clip)} frames", f"{video.length}, as it was written", "Write it again."
                 )
-            for frame in _picked(video, plain):
+            for frame in _pick_frames(video, plain):
                 frames.append(clip[frame])
                 labels.append(torch.from_numpy(patch_labels(video, frame)))
     if not frames:
@@ -98,7 +96,7 @@ def read_labelled(
     return LabelledFrames(torch.stack(frames), torch.stack(labels))
 
 
-def _picked(video: WorldVideo, plain: int) -> list[int]:
+def _pick_frames(video: WorldVideo, plain: int) -> list[int]:
     eventful = {frame for scene in video.eventful for frame in scene.event.frames}  # type: ignore[union-attr]
     rest = [frame for frame in range(video.length) if frame not in eventful]
     some = generator(video.seed, video.index, 9).permutation(rest)[:plain]

@@ -1,4 +1,4 @@
-"""Muon: momentum whose every update is made an (almost) orthogonal matrix, in single precision.
+"""Optimize with Muon: momentum whose every update is made an (almost) orthogonal matrix, in single precision.
 
 `torch.optim.Muon` does the same in bfloat16, one matrix at a time: on a CPU without bfloat16 units its step took 226 ms
 for the language tower's 28 matrices and this one 20 ms (one thread of 2 shared cores, both in one run), and a training
@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonal(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly, of a batch [B,m,n], by Newton-Schulz iteration."""
+def orthogonalize(matrices: Tensor, rounds: int = 5) -> Tensor:
+    """Compute roughly the nearest semi-orthogonal matrices of a batch [B,m,n], by Newton-Schulz iteration."""
     a, b, c = QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -51,7 +51,7 @@ class Muon(Optimizer):
                         self.state[p]["momentum"] = torch.zeros_like(p)
                     self.state[p]["momentum"].lerp_(p.grad, 1 - group["momentum"])
                 ahead = [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in params]
-                updates = orthogonal(torch.stack(ahead))
+                updates = orthogonalize(torch.stack(ahead))
                 for p, update in zip(params, updates, strict=True):
                     p.add_(update, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
         return loss

@@ -1,4 +1,4 @@
-"""What the trained towers can do, and the gate before anything is built on them."""
+"""Read how good the trained towers are, and refuse to build on bad ones."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ LEAST_DETAIL = 0.9
 
 
 def read_quality(out: Path) -> dict[str, Any]:
-    """The record beside the towers: for ``vision`` and ``language`` the settings, seed, seconds, losses and quality.
+    """Read the record beside the towers: for ``vision`` and ``language`` settings, seed, seconds, losses and quality.
 
     Raises:
         CheckpointError: if the towers are not there, or not all of them.
@@ -27,7 +27,7 @@ def read_quality(out: Path) -> dict[str, Any]:
 
 
 def check_towers(out: Path) -> None:
-    """Refuse towers to build on if their language model does not even read things it is told in symbols.
+    """Refuse towers to build on if their language model cannot read things that are given in symbols.
 
     Raises:
         CheckpointError: if the accuracy on detail over symbolic scenes is under 0.9, or no towers are there.

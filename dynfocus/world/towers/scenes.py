@@ -1,4 +1,4 @@
-"""Symbolic streams: what the visual tokens of a video say, as weights over words, without a single pixel."""
+"""Make symbolic streams: what the visual tokens of a video mean, as weights over words, without pixels."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ QUIET = 0.1
 
 
 def _overlap() -> Weights:
-    """Share of each quarter of a frame that each cell of the 3 x 3 grid covers: ``[4, 9]``."""
+    """Compute the share of each quarter of a frame that each cell of the 3 x 3 grid covers: ``[4, 9]``."""
     row, column = np.divmod(np.arange(36), 6)
     out = np.zeros((POOLED, len(CELLS)), np.float32)
     np.add.at(out, ((row // 3) * 2 + column // 3, (row // 2) * 3 + column // 2), 1 / 9)
@@ -44,20 +44,20 @@ class SymbolicEye:
         self.vocabulary = vocabulary
 
     def film(self, video: WorldVideo, rng: np.random.Generator) -> Weights:
-        """The whole stream of a video or image in time order, ``[S, V + 1]``: 85 tokens for 20 frames, 17 for one."""
-        kept = _kept(video, rng)
-        return np.concatenate([self.frame(video, frame, frame in kept, rng) for frame in range(video.length)])
+        """Make the stream of a video or image in time order, ``[S, V + 1]``: 85 tokens for 20 frames, 17 for one."""
+        kept_frames = _pick_kept_frames(video, rng)
+        return np.concatenate([self.frame(video, frame, frame in kept_frames, rng) for frame in range(video.length)])
 
     def glimpse(self, video: WorldVideo, rng: np.random.Generator) -> Weights:
-        """The rods alone, of one to three frames of each scene: the order of places in little."""
+        """Make the rods alone, of one to three frames of each scene, to learn the order of places from."""
         frames = [t for scene in video.scenes for t in range(scene.start, scene.start + int(rng.integers(1, 4)))]
         return np.concatenate([self.frame(video, frame, False, rng) for frame in frames])
 
-    def frame(self, video: WorldVideo, frame: int, kept: bool, rng: np.random.Generator) -> Weights:
-        """The tokens of one frame: 15 cones if it is kept, and 2 rods."""
+    def frame(self, video: WorldVideo, frame: int, is_kept: bool, rng: np.random.Generator) -> Weights:
+        """Make the tokens of one frame: 15 cones if it is kept, and 2 rods."""
         scene = video.scene_at(frame)
         event = scene.event if scene.event and frame in scene.event.frames else None
-        cones = POOLED + sum(PROTOTYPES) if kept else 0
+        cones = POOLED + sum(PROTOTYPES) if is_kept else 0
         out = np.zeros((cones + RODS, len(self.vocabulary) + 1), np.float32)
         if frame in video.glitches:
             out[:, -1] = 1
@@ -68,7 +68,7 @@ class SymbolicEye:
         if event:
             for thing in event.things:
                 out[cones:, self._words(thing)] += rng.uniform(0.02, 0.15, (RODS, 1))
-            if kept:
+            if is_kept:
                 self._mix(out[:cones], event, rng)
         return out
 
@@ -93,10 +93,10 @@ class SymbolicEye:
         cones[POOLED:] += np.concatenate([mix, np.stack(coarse)]) @ pure
 
 
-def _kept(video: WorldVideo, rng: np.random.Generator) -> set[int]:
-    """One frame of each event and another one, often a glitch."""
-    kept = {int(rng.choice(scene.event.frames)) for scene in video.eventful if scene.event}
-    rest = [frame for frame in range(video.length) if frame not in kept]
-    if rest and len(kept) < KEPT:
-        kept.add(int(rng.choice(video.glitches if video.glitches and rng.random() < 0.4 else rest)))
-    return kept
+def _pick_kept_frames(video: WorldVideo, rng: np.random.Generator) -> set[int]:
+    """Pick one frame of each event and another one, often a glitch."""
+    frames = {int(rng.choice(scene.event.frames)) for scene in video.eventful if scene.event}
+    rest = [frame for frame in range(video.length) if frame not in frames]
+    if rest and len(frames) < KEPT:
+        frames.add(int(rng.choice(video.glitches if video.glitches and rng.random() < 0.4 else rest)))
+    return frames

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, a small real language model that a Python package ships, as a plain checkpoint folder."""
+"""Write SmolLM2-135M-Instruct, a small real language model from a Python package, as a plain checkpoint folder."""
 
 import json
 from hashlib import sha256
@@ -30,7 +30,7 @@ def write_smol(folder: Path) -> Path:
         DiskError: if there is no room.
     """
     folder = Path(folder)
-    if intact(folder):
+    if is_intact(folder):
         return folder
     model, tokenizer = read_gguf(package_file(), torch.bfloat16)
     with atomic_write(folder) as part:
@@ -41,8 +41,8 @@ def write_smol(folder: Path) -> Path:
     return folder
 
 
-def intact(folder: Path) -> bool:
-    """Whether the folder holds the model, every byte of it; raises ConfigError if it holds anything else."""
+def is_intact(folder: Path) -> bool:
+    """Return whether the folder holds the model, every byte of it; raises ConfigError if it holds anything else."""
     if not folder.exists():
         return False
     try:
@@ -59,13 +59,13 @@ def intact(folder: Path) -> bool:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file but the record."""
+    """Compute the SHA-256 of each file but the record."""
     files = sorted(path for path in folder.iterdir() if path.name != RECORD)
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def package_file() -> Path:
-    """Where the package keeps its file; the package is not imported, as it wants a runtime of its own."""
+    """Find the package's file without importing the package, which needs a runtime of its own."""
     absent = [name for name in (PACKAGE, READER) if find_spec(name) is None]
     if absent:
         raise CheckpointError(
@@ -84,15 +84,15 @@ def package_file() -> Path:
 
 
 def read_gguf(file: Path, dtype: torch.dtype) -> tuple[LlamaForCausalLM, Any]:
-    """The model and its tokenizer, from a GGUF file.
+    """Read the model and its tokenizer from a GGUF file.
 
     It is built anew from its config and its weights: what transformers reads from GGUF it refuses to save.
     """
-    given: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-    read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
+    options: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    read = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
     config = read.config.to_dict()
     for name in ("quantization_config", "_name_or_path", "_model_name_or_path"):
         config.pop(name, None)
     model: Any = LlamaForCausalLM(LlamaConfig(**config))
     model.load_state_dict(read.state_dict())
-    return model.to(dtype), AutoTokenizer.from_pretrained(file.parent, **given)
+    return model.to(dtype), AutoTokenizer.from_pretrained(file.parent, **options)

@@ -1,4 +1,4 @@
-"""The table at the end of a run."""
+"""Format the table at the end of a run."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ def read_metrics(run: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def table(metrics: dict[str, Any]) -> str:
-    """Accuracy in percent of each arm by kind of question, with 95 % intervals, hit rate and tokens."""
+def format_results(metrics: dict[str, Any]) -> str:
+    """Format the accuracy of each arm by kind of question, with 95 % intervals, hit rate and tokens."""
     lines = [["kept frames", "balanced", *COLUMNS, "hit rate", "tokens"]]
     for name, arm in metrics["arms"].items():
         cells = [_cell(arm, kind) for kind in COLUMNS]

@@ -1,4 +1,4 @@
-"""What is set before the towers of the embedded world are trained."""
+"""Define the settings of the embedded world's towers."""
 
 from dataclasses import dataclass, field
 
@@ -76,7 +76,7 @@ class LanguageSettings:
 
 @dataclass(frozen=True)
 class TowerSettings:
-    """Everything `train_towers` can be told about what it makes; the defaults take minutes on a laptop."""
+    """All settings of `train_towers`; the defaults take minutes on a laptop."""
 
     vision: VisionSettings = field(default_factory=VisionSettings)
     language: LanguageSettings = field(default_factory=LanguageSettings)

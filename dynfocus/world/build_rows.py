@@ -1,4 +1,4 @@
-"""The annotation rows of the embedded world, in the conversation JSON of the real data sets."""
+"""Build the annotation rows of the embedded world, in the conversation JSON of the real data sets."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -11,10 +11,10 @@ from dynfocus.records.rows import Question
 from dynfocus.world.questions import (
     IMAGE_REQUESTS,
     VIDEO_REQUESTS,
-    about_thing,
-    about_time,
+    ask_about_thing,
+    ask_about_time,
     caption,
-    described,
+    describe_scene,
     image_questions,
     video_questions,
 )
@@ -32,7 +32,7 @@ _ROWS = {"stage1": 6, "stage2": 7, "val": 8, "test": 9}
 
 
 def split_seed(seed: int, split: Split) -> int:
-    """The seed of a split's videos: ``10 * seed`` and 1 (train), 2 (val), 3 (test), 4 (image) or 5 (text)."""
+    """Return the seed of a split's videos: ``10 * seed`` and 1 (train), 2 (val), 3 (test), 4 (image) or 5 (text)."""
     return 10 * seed + SPLIT_SEEDS[split]
 
 
@@ -41,15 +41,15 @@ def _generator(seed: int, rows: str) -> np.random.Generator:
 
 
 def stage1_rows(seed: int, videos: int, images: int, count: int) -> list[Row]:
-    """``count`` captions in random order, half of images and half of videos, each used equally often."""
+    """Build ``count`` captions in random order, half of images and half of videos, each used equally often."""
     rng = _generator(seed, "stage1")
     rows = [_caption(_image(seed, index), IMAGE_REQUESTS, rng) for index in _passes(images, count // 2, rng)]
     rows += [_caption(_video(seed, "train", i), VIDEO_REQUESTS, rng) for i in _passes(videos, count - count // 2, rng)]
-    return _numbered("stage1", rows, rng)
+    return _number_rows("stage1", rows, rng)
 
 
 def stage2_rows(seed: int, videos: int, images: int, count: int) -> list[Row]:
-    """``count`` conversations in random order: 12 % about images, 8 % text only, the others about videos."""
+    """Build ``count`` conversations in random order: 12 % about images, 8 % text only, the others about videos."""
     rng = _generator(seed, "stage2")
     of_images, of_text = round(IMAGE_SHARE * count), round(TEXT_SHARE * count)
     rows = []
@@ -61,21 +61,21 @@ def stage2_rows(seed: int, videos: int, images: int, count: int) -> list[Row]:
         medium = _image(seed, index)
         rows.append(_conversation(medium, image_questions(medium[1], rng), before=bool(rng.integers(2))))
     rows += [_text(seed, index, rng) for index in range(of_text)]
-    return _numbered("stage2", rows, rng)
+    return _number_rows("stage2", rows, rng)
 
 
 def split_rows(seed: int, split: Literal["val", "test"], videos: int) -> list[Row]:
-    """Eight rows of one question for each video: color, shape, position and place of four things, and all of time."""
+    """Build eight rows of one question for each video: four about things, four about the order of places."""
     rng = _generator(seed, split)
     rows = []
     for index in range(videos):
         medium = _video(seed, split, index)
         video = medium[1]
         things = [(thing, scene) for scene in video.eventful for thing in (scene.event.things if scene.event else ())]
-        chosen = [things[i] for i in rng.permutation(len(things))[:4]]
+        pairs = [things[i] for i in rng.permutation(len(things))[:4]]
         types = ("color", "shape", "position", "place")
-        questions = [about_thing(type, *one) for type, one in zip(types, chosen, strict=True)]
-        questions += [about_time(type, video, rng) for type in ("first", "last", "after", "count")]
+        questions = [ask_about_thing(type, *one) for type, one in zip(types, pairs, strict=True)]
+        questions += [ask_about_time(type, video, rng) for type in ("first", "last", "after", "count")]
         for question in questions:
             name = f"{split}_{index:06d}_{question.type}"
             rows.append({"id": name, **_conversation(medium, [question], before=True)})
@@ -84,22 +84,22 @@ def split_rows(seed: int, split: Literal["val", "test"], videos: int) -> list[Ro
 
 _Medium = tuple[Row, WorldVideo]
 # A stage's rows come back to the same videos, and sampling one is most of the time a row takes.
-_sampled_video = lru_cache(4096)(sample_video)
-_sampled_image = lru_cache(4096)(sample_image)
+_cached_video = lru_cache(4096)(sample_video)
+_cached_image = lru_cache(4096)(sample_image)
 
 
 def _video(seed: int, split: Split, index: int) -> _Medium:
     own = split_seed(seed, split)
-    return {"video": f"videos/{split}_{index:06d}.mp4", "seed": own, "index": index}, _sampled_video(own, index)
+    return {"video": f"videos/{split}_{index:06d}.mp4", "seed": own, "index": index}, _cached_video(own, index)
 
 
 def _image(seed: int, index: int) -> _Medium:
     own = split_seed(seed, "image")
-    return {"image": f"images/train_{index:06d}.png", "seed": own, "index": index}, _sampled_image(own, index)
+    return {"image": f"images/train_{index:06d}.png", "seed": own, "index": index}, _cached_image(own, index)
 
 
 def _passes(length: int, count: int, rng: np.random.Generator) -> Iterator[int]:
-    """``count`` indices under ``length``: pass after pass over all of them, each in another order."""
+    """Yield ``count`` indices under ``length``: pass after pass over all of them, each in another order."""
     for n in range(count):
         if n % length == 0:
             order = rng.permutation(length)
@@ -113,31 +113,31 @@ def _caption(medium: _Medium, requests: tuple[str, ...], rng: np.random.Generato
 
 
 def _conversation(medium: _Medium, questions: list[Question], before: bool) -> Row:
-    asked = [(question.text, question.answer) for question in questions]
-    asked[0] = (_with_slot(asked[0][0], before), asked[0][1])
-    return {**medium[0], "conversations": _turns(asked), "questions": [asdict(question) for question in questions]}
+    pairs = [(question.text, question.answer) for question in questions]
+    pairs[0] = (_with_slot(pairs[0][0], before), pairs[0][1])
+    return {**medium[0], "conversations": _turns(pairs), "questions": [asdict(question) for question in questions]}
 
 
 def _text(seed: int, index: int, rng: np.random.Generator) -> Row:
     own = split_seed(seed, "text")
     image = sample_image(own, index)
     questions = image_questions(image, rng)
-    asked = [(question.text, question.answer) for question in questions]
-    asked[0] = (described(image, questions[0]), asked[0][1])
-    return {"seed": own, "index": index, "conversations": _turns(asked), "questions": [asdict(q) for q in questions]}
+    pairs = [(question.text, question.answer) for question in questions]
+    pairs[0] = (describe_scene(image, questions[0]), pairs[0][1])
+    return {"seed": own, "index": index, "conversations": _turns(pairs), "questions": [asdict(q) for q in questions]}
 
 
 def _with_slot(request: str, before: bool) -> str:
     return f"{SLOT}\n{request}" if before else f"{request}\n{SLOT}"
 
 
-def _turns(asked: list[tuple[str, str]]) -> list[Mapping[str, str]]:
+def _turns(pairs: list[tuple[str, str]]) -> list[Mapping[str, str]]:
     return [
         {"from": speaker, "value": value}
-        for question, answer in asked
+        for question, answer in pairs
         for speaker, value in (("human", question), ("gpt", answer))
     ]
 
 
-def _numbered(name: str, rows: list[Row], rng: np.random.Generator) -> list[Row]:
+def _number_rows(name: str, rows: list[Row], rng: np.random.Generator) -> list[Row]:
     return [{"id": f"{name}_{n:06d}", **rows[i]} for n, i in enumerate(rng.permutation(len(rows)))]

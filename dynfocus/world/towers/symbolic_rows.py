@@ -1,4 +1,4 @@
-"""Rows that the language model learns to read from: conversations, captions and texts over symbolic streams."""
+"""Make the rows that the language model learns to read from: conversations, captions and texts on symbolic streams."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from dynfocus.records.rows import Question, Turn
 from dynfocus.world.questions import (
     IMAGE_REQUESTS,
     VIDEO_REQUESTS,
-    about_time,
+    ask_about_time,
     caption,
-    described,
+    describe_scene,
     image_questions,
     video_questions,
 )
 from dynfocus.world.towers.scenes import SymbolicEye, Weights
-from dynfocus.world.towers.settings import LanguageSettings
+from dynfocus.world.towers.tower_settings import LanguageSettings
 from dynfocus.world.videos import WorldVideo, generator, sample_image, sample_video
 
 TALK = "vicuna_v1_short"
@@ -50,7 +50,7 @@ class RowMaker:
         }
 
     def video(self, seed: int, index: int) -> SymbolicRow:
-        """A conversation about a whole video: its things, and as many different questions about its places as asked."""
+        """Make a conversation about a whole video: its things, and different questions about its places."""
         rng, video = generator(seed, index, 3), sample_video(seed, index)
         questions = video_questions(video, rng, self.settings.things, min(4, self.settings.times))
         questions += _about_time(video, rng, self.settings.times - 4, {question.text for question in questions})
@@ -58,7 +58,7 @@ class RowMaker:
         return self.talk(_turns(questions), self.eye.film(video, rng), rng)
 
     def image(self, seed: int, index: int) -> SymbolicRow:
-        """A conversation about an image, or its caption."""
+        """Make a conversation about an image, or its caption."""
         rng, image = generator(seed, index, 2), sample_image(seed, index)
         weights = self.eye.film(image, rng)
         if rng.random() < 0.2:
@@ -66,39 +66,39 @@ class RowMaker:
         return self.talk(_turns(image_questions(image, rng)), weights, rng)
 
     def caption(self, seed: int, index: int) -> SymbolicRow:
-        """The caption of a whole video, asked for or in the plain template."""
+        """Make the caption of a whole video, on request or in the plain template."""
         rng, video = generator(seed, index, 4), sample_video(seed, index)
         return self._caption(caption(video), VIDEO_REQUESTS, self.eye.film(video, rng), rng)
 
     def text(self, seed: int, index: int) -> SymbolicRow:
-        """A conversation about a scene told in words."""
+        """Make a conversation about a scene in words."""
         rng, image = generator(seed, index, 5), sample_image(seed, index)
         first, *others = image_questions(image, rng)
-        return self.talk([Turn(described(image, first), first.answer), *_turns(others)], None, rng)
+        return self.talk([Turn(describe_scene(image, first), first.answer), *_turns(others)], None, rng)
 
     def order(self, seed: int, index: int) -> SymbolicRow:
-        """The order of places in little: told in words, or as rods alone, then asked about or told again."""
+        """Make a row about the order of places: in words or as rods alone, with questions or a caption."""
         rng, video = generator(seed, index, 6), sample_video(seed, index)
-        told = " then ".join(video.places)
+        places = " then ".join(video.places)
         questions = _about_time(video, rng, self.settings.times, set())
         if rng.random() < 0.3:
             first, *others = questions
-            return self.talk([Turn(f"{told} . {first.text}", first.answer), *_turns(others)], None, rng)
+            return self.talk([Turn(f"{places} . {first.text}", first.answer), *_turns(others)], None, rng)
         weights = self.eye.glimpse(video, rng)
         if rng.random() < 0.25:
-            return self._caption(told, VIDEO_REQUESTS, weights, rng)
+            return self._caption(places, VIDEO_REQUESTS, weights, rng)
         return self.talk(_turns(questions), weights, rng)
 
-    def _caption(self, told: str, requests: Sequence[str], weights: Weights, rng: np.random.Generator) -> SymbolicRow:
+    def _caption(self, text: str, requests: Sequence[str], weights: Weights, rng: np.random.Generator) -> SymbolicRow:
         if rng.random() < 0.5:
-            return self.row([Turn("", told)], "plain", weights, before=True)
-        return self.talk([Turn(str(rng.choice(requests)), told)], weights, rng)
+            return self.row([Turn("", text)], "plain", weights, before=True)
+        return self.talk([Turn(str(rng.choice(requests)), text)], weights, rng)
 
     def talk(self, turns: list[Turn], weights: Weights | None, rng: np.random.Generator) -> SymbolicRow:
         return self.row(turns, TALK, weights, before=bool(rng.random() < 0.6))
 
     def row(self, turns: list[Turn], template: str, weights: Weights | None, before: bool) -> SymbolicRow:
-        """A prompt exactly as the stages write it, one place for each visual token."""
+        """Make a prompt exactly as the stages write it, one place for each visual token."""
         visual = weights is not None
         coded = encode(self.tokenizer, turns, TEMPLATES[template], visual, "before" if before else "after")
         if weights is None:
@@ -111,11 +111,11 @@ def _turns(questions: list[Question]) -> list[Turn]:
     return [Turn(question.text, question.answer) for question in questions]
 
 
-def _about_time(video: WorldVideo, rng: np.random.Generator, count: int, asked: set[str]) -> list[Question]:
-    """Up to ``count`` questions about the order of places, none of them in ``asked`` and no two the same."""
-    found: dict[str, Question] = {}
+def _about_time(video: WorldVideo, rng: np.random.Generator, count: int, known_texts: set[str]) -> list[Question]:
+    """Ask up to ``count`` different questions about the order of places, none of them in ``known_texts``."""
+    by_text: dict[str, Question] = {}
     for _ in range(count):
-        question = about_time(str(rng.choice(("first", "last", "after", "after", "count", "count"))), video, rng)
-        if question.text not in asked:
-            found[question.text] = question
-    return list(found.values())
+        question = ask_about_time(str(rng.choice(("first", "last", "after", "after", "count", "count"))), video, rng)
+        if question.text not in known_texts:
+            by_text[question.text] = question
+    return list(by_text.values())

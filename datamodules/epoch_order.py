@@ -1,4 +1,4 @@
-"""What an epoch of several data sets holds, in which order: known from a seed and the epoch's number alone."""
+"""Order the rows of several data sets in each epoch, from a seed and the epoch's number alone."""
 
 from bisect import bisect
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from dynfocus.errors import ConfigError, DataError
 Numbers = Integer[np.ndarray, " _"]
 
 
-class Mix:
+class EpochOrder:
     """The rows of several data sets, numbered one after the other, each set as often in an epoch as its weight says.
 
-    Of every set an epoch holds ``round(weight * rows)``. They are the next ones of an endless stream of passes over
-    the set, each pass in an order of its own, so that no row is read twice more often than another: with weight 0.5,
-    two epochs read every row once. The order over all sets is one permutation. Nothing is computed row by row.
+    An epoch holds ``round(weight * rows)`` of every set. They are the next ones of an endless stream of passes over the
+    set, each pass in an order of its own, so that all rows are read equally often up to one: with weight 0.5, two
+    epochs read every row once. The order over all sets is one permutation. Nothing is computed row by row.
 
     Args:
         sizes: rows of each data set, by its name; their order numbers the rows.
@@ -46,8 +46,8 @@ class Mix:
         left_out: Mapping[str, Numbers] | None = None,
     ) -> None:
         self.seed, weights, left_out = seed, weights or {}, left_out or {}
-        for given, what in ((weights, "a weight"), (left_out, "a quarantine")):
-            if unknown := sorted(given.keys() - sizes.keys()):
+        for values, what in ((weights, "a weight"), (left_out, "a quarantine")):
+            if unknown := sorted(values.keys() - sizes.keys()):
                 raise ConfigError(
                     f"{what} of the data set {unknown[0]!r}",
                     f"one of {', '.join(sizes)}",
@@ -56,70 +56,71 @@ class Mix:
         ends = np.cumsum([0, *sizes.values()]).tolist()
         self.starts = dict(zip(sizes, ends[:-1], strict=True))
         self.size = ends[-1]
-        self.kept: dict[str, Numbers] = {}
+        self.rows_of_set: dict[str, Numbers] = {}
         self.counts: dict[str, int] = {}
         for name, size in sizes.items():
             weight = weights.get(name, 1.0)
-            rows = _left(name, size, left_out.get(name, np.empty(0, np.int64)))
+            rows = _remaining_rows(name, size, left_out.get(name, np.empty(0, np.int64)))
             self.counts[name] = _count(name, len(rows), weight)
             if self.counts[name]:
-                self.kept[name] = rows + self.starts[name]
-        self._held = lru_cache(maxsize=2)(self._ordered)  # a step may lie across two epochs' borders on going on
+                self.rows_of_set[name] = rows + self.starts[name]
+        # Two epochs: after a resume, the steps of both may be needed.
+        self._cached_shuffle = lru_cache(maxsize=2)(self._shuffle)
 
     def __len__(self) -> int:
         """Rows of an epoch."""
         return sum(self.counts.values())
 
     @property
-    def drawn(self) -> Numbers:
+    def used_rows(self) -> Numbers:
         """The numbers of all rows that some epoch reads."""
-        return np.concatenate([np.empty(0, np.int64), *self.kept.values()])
+        return np.concatenate([np.empty(0, np.int64), *self.rows_of_set.values()])
 
     @property
     def stamp(self) -> str:
-        """Changes when any epoch holds other rows, or in another order."""
-        told = [self.seed, list(self.counts.items()), sha256(self.drawn.astype(np.int64).tobytes()).hexdigest()]
-        return sha256(repr(told).encode()).hexdigest()
+        """A digest that changes when any epoch holds other rows, or in another order."""
+        fields = [self.seed, list(self.counts.items()), sha256(self.used_rows.astype(np.int64).tobytes()).hexdigest()]
+        return sha256(repr(fields).encode()).hexdigest()
 
     def find(self, row: int) -> tuple[str, int]:
-        """The data set that a row is of, and its number there."""
+        """Find the data set of a row, and its number there."""
         name = list(self.starts)[bisect(list(self.starts.values()), row) - 1]
         return name, row - self.starts[name]
 
     def rows(self, epoch: int) -> Numbers:
-        """The numbers of an epoch's rows, in its order; not to be written to."""
-        return self._held(epoch)
+        """Return the numbers of an epoch's rows, in its order; not to be written to."""
+        return self._cached_shuffle(epoch)
 
-    def _ordered(self, epoch: int) -> Numbers:
-        rows = np.concatenate([np.empty(0, np.int64), *(self._part(name, epoch) for name in self.kept)])
+    def _shuffle(self, epoch: int) -> Numbers:
+        rows = np.concatenate([np.empty(0, np.int64), *(self._take_part(name, epoch) for name in self.rows_of_set)])
         key = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return rows[torch.randperm(len(rows), generator=key).numpy()]
 
-    def _part(self, name: str, epoch: int) -> Numbers:
-        """The stretch of a set's endless stream that is this epoch's."""
-        rows, count = self.kept[name], self.counts[name]
+    def _take_part(self, name: str, epoch: int) -> Numbers:
+        """Take this epoch's part of a set's endless stream."""
+        rows, count = self.rows_of_set[name], self.counts[name]
         first, last, parts = epoch * count, (epoch + 1) * count, []
         while first < last:
-            turn, begin = divmod(first, len(rows))
-            end = min(len(rows), begin + last - first)
-            if end - begin == len(rows):
+            pass_, start = divmod(first, len(rows))
+            end = min(len(rows), start + last - first)
+            if end - start == len(rows):
                 parts.append(rows)  # a whole pass needs no order: the epoch's own follows
             else:
-                key = np.random.default_rng((self.seed, crc32(name.encode()), turn))
-                parts.append(rows[key.permutation(len(rows))[begin:end]])
-            first += end - begin
+                key = np.random.default_rng((self.seed, crc32(name.encode()), pass_))
+                parts.append(rows[key.permutation(len(rows))[start:end]])
+            first += end - start
         return np.concatenate(parts)
 
 
-def _left(name: str, size: int, out: Numbers) -> Numbers:
-    if len(out) and not 0 <= out.min() <= out.max() < size:
-        wrong = out.max() if out.min() >= 0 else out.min()
+def _remaining_rows(name: str, size: int, left_out: Numbers) -> Numbers:
+    if len(left_out) and not 0 <= left_out.min() <= left_out.max() < size:
+        number = left_out.max() if left_out.min() >= 0 else left_out.min()
         raise DataError(
-            f"row {wrong} of the data set {name!r} in a quarantine, where the set has {size} rows",
+            f"row {number} of the data set {name!r} in a quarantine, where the set has {size} rows",
             "a quarantine of the files as they are now",
             "Check the set anew with `dynfocus doctor`, or delete its quarantine.",
         )
-    return np.delete(np.arange(size), out)
+    return np.delete(np.arange(size), left_out)
 
 
 def _count(name: str, rows: int, weight: float) -> int:

@@ -1,4 +1,4 @@
-"""The frozen vision encoder in a folder, and what tells it from every other."""
+"""Open the frozen vision encoder in a folder, and compute the identity that tells it from every other."""
 
 import hashlib
 import json
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from dynfocus.data.sketches.digests import raw
+from dynfocus.data.sketches.digests import tensor_bytes
 from dynfocus.models.towers import VisionConfig, VisionTower, open_vision
 
-# Of the config, what the encoder computes with; the rest says how it was initialised or saved.
+# The parts of the config that the encoder computes with; the others say how it was initialised or saved.
 SHAPING = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size", "hidden_act", "layer_norm_eps", "qkv_bias"),
@@ -29,24 +29,24 @@ class EncoderFolder:
 
     def __init__(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         self.folder = Path(folder)
-        self.opened = open_vision(self.folder)
-        self.dtype: torch.dtype = self.opened.dtype if dtype is None else dtype
+        self.vision_files = open_vision(self.folder)
+        self.dtype: torch.dtype = self.vision_files.dtype if dtype is None else dtype
 
     @property
     def vision(self) -> VisionConfig:
-        return self.opened.config
+        return self.vision_files.config
 
     @property
     def files(self) -> list[Path]:
-        """All that the identity hangs on."""
-        return self.opened.files
+        """The files that the identity depends on."""
+        return self.vision_files.files
 
     def tower(self) -> VisionTower:
-        """The encoder, ready to run on the CPU; raises CheckpointError if its weights are not all there."""
-        return self.opened.tower(self.dtype)
+        """Load the encoder, ready to run on the CPU; raises CheckpointError if its weights are not all there."""
+        return self.vision_files.tower(self.dtype)
 
     def identity(self) -> str:
-        """A digest of the encoder's family, sizes and pixel normalisation, and its weights as it computes with them.
+        """Digest the encoder's family, sizes and pixel normalisation, and its weights as it computes with them.
 
         Names are transformers' own, so every folder with the same encoder gives the same digest.
 
@@ -54,9 +54,9 @@ class EncoderFolder:
             CheckpointError: if a file of weights cannot be read.
         """
         shape = {name: getattr(self.vision, name, None) for name in SHAPING}
-        pixels = [list(self.opened.image_mean), list(self.opened.image_std)]
+        pixels = [list(self.vision_files.image_mean), list(self.vision_files.image_std)]
         digest = hashlib.sha256(json.dumps([shape, pixels, str(self.dtype)], sort_keys=True).encode())
-        for name, tensor in self.opened.tensors():
+        for name, tensor in self.vision_files.tensors():
             digest.update(json.dumps([name, list(tensor.shape)]).encode())
-            digest.update(raw(tensor.to(self.dtype)))
+            digest.update(tensor_bytes(tensor.to(self.dtype)))
         return digest.hexdigest()

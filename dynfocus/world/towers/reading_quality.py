@@ -1,4 +1,4 @@
-"""How well the language model reads symbolic scenes it has not seen."""
+"""Measure how well the language model reads symbolic scenes that are new to it."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,9 +9,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from dynfocus.records.rows import Question, Turn
 from dynfocus.world.questions import KINDS, video_questions
-from dynfocus.world.towers.language import embed
-from dynfocus.world.towers.rows import TALK, RowMaker, SymbolicRow
-from dynfocus.world.towers.settings import LanguageSettings
+from dynfocus.world.towers.symbolic_rows import TALK, RowMaker, SymbolicRow
+from dynfocus.world.towers.tower_settings import LanguageSettings
+from dynfocus.world.towers.train_language import embed
 from dynfocus.world.videos import generator, sample_video
 
 HELD_OUT_SEED = 900_000
@@ -23,7 +23,7 @@ CHUNK = 40
 def reading_quality(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, settings: LanguageSettings
 ) -> dict[str, float]:
-    """Greedy accuracy of each type of question, asked alone, and of each kind as the mean over its types.
+    """Measure the greedy accuracy of each type of question, asked alone, and of each kind as the mean over its types.
 
     An answer is right if it holds the word that decides. Every held-out video is asked color, shape, position and
     place of four things, and all four questions about the order of its places.
@@ -36,13 +36,13 @@ def reading_quality(
             rows.append(maker.row([Turn(question.text, None)], TALK, maker.eye.film(video, rng), before=True))
             questions.append(question)
     parts = [rows[n : n + CHUNK] for n in range(0, len(rows), CHUNK)]
-    said = [text for part in parts for text in _answers(model, tokenizer, maker.image_id, part)]
-    return _scores(questions, said)
+    answers = [text for part in parts for text in _answers(model, tokenizer, maker.image_id, part)]
+    return _scores(questions, answers)
 
 
-def _scores(questions: list[Question], said: list[str]) -> dict[str, float]:
+def _scores(questions: list[Question], answers: list[str]) -> dict[str, float]:
     right = defaultdict(list)
-    for question, answer in zip(questions, said, strict=True):
+    for question, answer in zip(questions, answers, strict=True):
         right[question.type].append(question.word in answer.split())
     types = {type: float(np.mean(hits)) for type, hits in right.items()}
     kinds = {kind: [types[type] for type in types if KINDS[type] == kind] for kind in dict.fromkeys(KINDS.values())}
@@ -60,5 +60,7 @@ def _answers(model: Any, tokenizer: PreTrainedTokenizerBase, image_id: int, rows
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HELD_OUT_SEED)
         inputs = embed(model.model.embed_tokens.weight, ids, image_id, weights, jitter=False)
-    written = model.generate(inputs_embeds=inputs, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False)
-    return tokenizer.batch_decode(written, skip_special_tokens=True)
+    generated = model.generate(
+        inputs_embeds=inputs, attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False
+    )
+    return tokenizer.batch_decode(generated, skip_special_tokens=True)

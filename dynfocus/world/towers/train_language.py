@@ -1,6 +1,6 @@
-"""The language model of the embedded world, pretrained on symbolic scenes.
+"""Train the language model of the embedded world on symbolic scenes.
 
-It is a fixture: it stands for a language model that can already read, and is no ordinary text pretraining.
+It stands for a language model that can already read, and its training is no ordinary text pretraining.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from dynfocus.models.prompts import IGNORED
 from dynfocus.world.towers.muon import optimizers, step_all
-from dynfocus.world.towers.rows import RowMaker, SymbolicRow
-from dynfocus.world.towers.settings import LanguageSettings
+from dynfocus.world.towers.symbolic_rows import RowMaker, SymbolicRow
+from dynfocus.world.towers.tower_settings import LanguageSettings
 
 TRAINING_SEED = 1_000_000  # far from the seeds of the data set's splits
 OFFSETS = (1, 2)
@@ -23,7 +23,7 @@ LOUD = 1.5  # the noise of a glitch, in standard deviations of the word embeddin
 
 
 def language_config(settings: LanguageSettings, tokenizer: PreTrainedTokenizerBase) -> LlamaConfig:
-    """The Llama class, with biases in its attention, which `look_back` needs."""
+    """Configure the Llama class, with biases in its attention, which `look_back` needs."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -44,8 +44,8 @@ def language_config(settings: LanguageSettings, tokenizer: PreTrainedTokenizerBa
 def look_back(model: LlamaForCausalLM) -> None:
     """Let the first heads of the first layer begin by looking at the tokens just before, through their biases alone.
 
-    Rotary attention scores a distance n by the sum over frequencies f of strength^2 cos((n - offset) f). Which token
-    stood before is what order is read from, and a model this small finds it late or never by itself.
+    Rotary attention scores a distance n by the sum over frequencies f of strength^2 cos((n - offset) f). Order is read
+    from the token before, and a model this small learns to look there late or never.
     """
     attention = model.model.layers[0].self_attn
     half = attention.head_dim // 2
@@ -58,7 +58,7 @@ def look_back(model: LlamaForCausalLM) -> None:
 
 
 def collate(rows: list[SymbolicRow], pad: int) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"], Float[Tensor, "M W"]]:
-    """Rows -> ids and labels, padded at the end, and all visual tokens' weights, one after another."""
+    """Collate rows into ids and labels, padded at the end, and all visual tokens' weights, one after another."""
     longest = max(len(row.ids) for row in rows)
     ids, labels = np.full((len(rows), longest), pad), np.full((len(rows), longest), IGNORED)
     for n, row in enumerate(rows):
@@ -70,7 +70,7 @@ def collate(rows: list[SymbolicRow], pad: int) -> tuple[Int[Tensor, "B S"], Int[
 def embed(
     table: Float[Tensor, "V D"], ids: Int[Tensor, "B S"], image_id: int, weights: Float[Tensor, "M W"], jitter: bool
 ) -> Float[Tensor, "B S D"]:
-    """Word embeddings, with the visual tokens at the ``<image>`` ids: sums of word embeddings, and noise.
+    """Embed words, with the visual tokens at the ``<image>`` ids: sums of word embeddings, and noise.
 
     With ``jitter`` their strength varies by up to 30 %, and one in fifty is lost.
     """
@@ -82,31 +82,31 @@ def embed(
 
 
 def answer_loss(model: LlamaForCausalLM, inputs: Float[Tensor, "B S D"], labels: Int[Tensor, "B S"]) -> Tensor:
-    """Cross-entropy of the answers' tokens; rows are padded at the end, where a causal model needs no mask."""
+    """Compute the cross-entropy of the answers' tokens; padding is at the end, where a causal model needs no mask."""
     hidden = model.model(inputs_embeds=inputs, use_cache=False).last_hidden_state[:, :-1]
     learned = labels[:, 1:] != IGNORED
     return F.cross_entropy(model.lm_head(hidden[learned]), labels[:, 1:][learned])
 
 
 def shares(settings: LanguageSettings) -> tuple[dict[str, float], dict[str, float]]:
-    """The kinds of rows and their shares: in the easy steps, and after them."""
+    """Return the kinds of rows and their shares: in the easy steps, and after them."""
     easy = {"images": 0.9 - settings.easy_orders, "texts": 0.1, "orders": settings.easy_orders}
     later = {kind: float(getattr(settings, kind)) for kind in ("images", "texts", "captions", "orders")}
     return easy, later | {"videos": 1 - sum(later.values())}
 
 
 def make_pool(maker: RowMaker, seed: int, progress: bool, position: int) -> dict[str, list[SymbolicRow]]:
-    """The rows to draw from, as many of each kind as its share asks for."""
+    """Make the rows to draw from, as many of each kind as its share needs."""
     easy, later = shares(maker.settings)
-    wanted = {
+    counts = {
         kind: max(1, round(maker.settings.pool * max(share, easy.get(kind, 0.0) * maker.settings.easy)))
         for kind, share in later.items()
     }
     with trange(
-        sum(wanted.values()), desc="symbolic rows", disable=not progress, position=position, leave=False
+        sum(counts.values()), desc="symbolic rows", disable=not progress, position=position, leave=False
     ) as bar:
         pool: dict[str, list[SymbolicRow]] = {}
-        for kind, count in wanted.items():
+        for kind, count in counts.items():
             pool[kind] = []
             for index in range(count):
                 pool[kind].append(maker.kinds[kind](TRAINING_SEED + seed, index))
@@ -136,8 +136,8 @@ def train_language(
             mix = easy if step < settings.easy * settings.steps else later
             kind = str(rng.choice(list(mix), p=np.array(list(mix.values())) / sum(mix.values())))
             count = settings.batch * (1 if kind in ("videos", "captions") else 2)
-            chosen = [pool[kind][i] for i in rng.integers(len(pool[kind]), size=count)]
-            ids, labels, weights = collate(chosen, int(tokenizer.pad_token_id))
+            rows = [pool[kind][i] for i in rng.integers(len(pool[kind]), size=count)]
+            ids, labels, weights = collate(rows, int(tokenizer.pad_token_id))
             inputs = embed(model.model.embed_tokens.weight, ids, maker.image_id, weights, jitter=True)
             loss = answer_loss(model, inputs, labels)
             loss.backward()

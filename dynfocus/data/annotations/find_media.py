@@ -1,4 +1,4 @@
-"""From what a row names as its video or image to the file that is there."""
+"""Find the file of the video or image that a row names."""
 
 import os
 import re
@@ -12,16 +12,16 @@ from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError, MissingFileError, PathEscapeError
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
-LOUD = (*VIDEOS, ".MP4", ".AVI")
+SUFFIXES = (*VIDEOS, ".MP4", ".AVI")
 OCR_VQA = (".png", ".gif", ".jpeg", ".PNG")
 VG = re.compile(r"(|.*/)VG_100K(_2)?(/[^/]+)")
-KINDS = {IMAGE: "<image>"}
-THOUSAND = 1000  # videos in a folder of CLEVRER
+KIND_KEYS = {IMAGE: "<image>"}
+CLEVRER_FOLDER = 1000  # videos in a folder of CLEVRER
 
 
 @dataclass(frozen=True)
-class Media:
-    """Finds the media of one source.
+class MediaFinder:
+    """Finds the video and image files of one source.
 
     Args:
         source: says in which folders they are.
@@ -34,31 +34,35 @@ class Media:
     links: bool = False
 
     def find(self, name: str, kind: int, group: str | None) -> Path:
-        """The file that a row names; ``kind`` and ``group`` are as in `Entry`.
+        """Find the file that a row names; ``kind`` and ``group`` are as in `Entry`.
 
         Raises:
             MissingFileError: if there is none, under this name or another one that the set is known by.
             DataError: if the name, or a link there, leads out of its folder.
         """
         folder, rest = self._place(name, kind, group)
-        tried = 0
+        count = 0
         base = self.root / self.source.folder / folder
         for candidate in candidates(rest, name):
-            tried += 1
-            if os.path.isfile(base / candidate):  # Path.is_file raises where a name is too long, or not ours to see
+            count += 1
+            if os.path.isfile(
+                base / candidate
+            ):  # Path.is_file raises where a name is too long, or the folder is not ours to read
                 return self._inside(base / candidate, base, name)
-        others = f", nor under {tried - 1} other names" if tried > 1 else ""
-        needed, do = f"the file that a row of {self.source.name} names as {name}", "Get it"
+        others = f", nor under {count - 1} other names" if count > 1 else ""
+        needed, hint = f"the file that a row of {self.source.name} names as {name}", "Get it"
         if self.source.format == "nextqa" and "/" not in name:
-            near = (self.root / self.source.folder / self.source.file).parent / FOLDERS
-            needed = f"{needed}, or {near}, which says in what folder each video is (it is absent, or leaves this out)"
-            do = f"Get {FOLDERS}, which is published with the set"
+            map_file = (self.root / self.source.folder / self.source.file).parent / FOLDERS
+            needed = (
+                f"{needed}, or {map_file}, which says in what folder each video is (it is absent, or leaves this out)"
+            )
+            hint = f"Get {FOLDERS}, which is published with the set"
         raise MissingFileError(
-            f"no file at {base / rest}{others}", needed, f"{do}, or check the folder of the set's media."
+            f"no file at {base / rest}{others}", needed, f"{hint}, or check the folder of the set's media."
         )
 
     def address(self, name: str, kind: int, group: str | None) -> str:
-        """The name under the data root by which a row's medium is known, whether it is there or not.
+        """Return the name of a row's medium under the data root, whether the file exists or not.
 
         Raises:
             DataError: if the name leads out of its folder.
@@ -72,7 +76,7 @@ class Media:
         return PurePosixPath(*parts).as_posix()
 
     def _place(self, name: str, kind: int, group: str | None) -> tuple[str, str]:
-        """The folder that holds a medium, and its name in there."""
+        """Return the folder that holds a medium, and its name in there."""
         path = PurePosixPath(name)
         if not path.parts or ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive or "\0" in name:
             raise PathEscapeError(
@@ -88,7 +92,7 @@ class Media:
         for parent in list(path.parents)[:-1]:
             if str(parent) in folders:
                 return folders[str(parent)], str(path.relative_to(parent))
-        for key in (KINDS.get(kind, "<video>"), ""):
+        for key in (KIND_KEYS.get(kind, "<video>"), ""):
             if key in folders:
                 return folders[key], str(path)
         raise DataError(
@@ -111,22 +115,22 @@ class Media:
 
 
 def candidates(name: str, annotated: str) -> Iterator[str]:
-    """The names that a medium may have in its folder, the likeliest first; ``annotated`` names it with its set."""
+    """Yield the names that a medium may have in its folder, the likeliest first; ``annotated`` is that in the row."""
     yield name
     path = PurePosixPath(name)
     if path.suffix == ".jpg" and "ocr" in annotated:
         yield from (str(path.with_suffix(suffix)) for suffix in OCR_VQA)
-    if part := VG.fullmatch(name):
-        yield from (f"{part[1]}{folder}{part[3]}" for folder in ("images", "VG_100K" if part[2] else "VG_100K_2"))
+    if parts := VG.fullmatch(name):
+        yield from (f"{parts[1]}{folder}{parts[3]}" for folder in ("images", "VG_100K" if parts[2] else "VG_100K_2"))
     if re.fullmatch(r"(.*/)?[0-9]{4}/[0-9]+\.mp4", name):  # NExT-QA's folders, which some unpack without
         yield str(path.parent.parent / path.name)
-    if found := re.fullmatch(r"video_([0-9]{5})\.mp4", path.name):
-        start = int(found[1]) // THOUSAND * THOUSAND
-        nested = f"video_{start:05d}-{start + THOUSAND:05d}/{path.name}"
+    if number := re.fullmatch(r"video_([0-9]{5})\.mp4", path.name):
+        start = int(number[1]) // CLEVRER_FOLDER * CLEVRER_FOLDER
+        nested = f"video_{start:05d}-{start + CLEVRER_FOLDER:05d}/{path.name}"
         yield from (str(path.parent / nested), str(path.parent / "video_train" / nested))
     if not path.suffix:
-        yield from (f"{name}{suffix}" for suffix in LOUD)
+        yield from (f"{name}{suffix}" for suffix in SUFFIXES)
     elif path.suffix.lower() in VIDEOS:
-        yield from (str(path.with_suffix(suffix)) for suffix in LOUD if suffix != path.suffix)
+        yield from (str(path.with_suffix(suffix)) for suffix in SUFFIXES if suffix != path.suffix)
     elif path.suffix.lower() in (".jpg", ".jpeg", ".png"):
         yield str(path.with_suffix(path.suffix.swapcase()))

@@ -1,4 +1,4 @@
-"""The vision and instruction towers of the embedded world, trained together so that words and patches share a space."""
+"""Train the vision and instruction towers of the embedded world together, so that words and patches share a space."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from transformers import (
 from dynfocus.models.towers import VisionTower
 from dynfocus.world.towers.frames import CATEGORIES, PATCH, SIZE, UNKNOWN, LabelledFrames
 from dynfocus.world.towers.muon import optimizers, step_all
-from dynfocus.world.towers.settings import VisionSettings
+from dynfocus.world.towers.tower_settings import VisionSettings
 
 BY_CELL = "t (r a c b) ... -> (t r c) (a b) ..."
 INIT = 0.02  # the vision class's own default, 1e-10, would see the same in every image
@@ -39,17 +39,17 @@ class SharedSpace(nn.Module):
 
     @property
     def table(self) -> Tensor:
-        """Word embeddings ``[V, d]``."""
+        """The word embeddings ``[V, d]``."""
         return self.instruction.embeddings.word_embeddings.weight
 
     def attributes(self, features: Tensor) -> list[Tensor]:
-        """Logits of each category's words, and of no thing but for places, for patches ``[..., d]``."""
+        """Compute the logits of each category's words, and of no thing but for places, for patches ``[..., d]``."""
         out = [features @ self.table[words].mT for words in self.words]
         absent = [bias.expand(*features.shape[:-1], 1) for bias in self.absent]
         return [torch.cat([a, b], -1) for a, b in zip(out[:3], absent, strict=True)] + [out[3]]
 
     def read(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Instruction ids -> logits over the vocabulary, of each token for itself."""
+        """Compute logits over the vocabulary for each instruction token."""
         return self.instruction(input_ids=ids, attention_mask=mask).last_hidden_state @ self.table.mT
 
 
@@ -81,8 +81,8 @@ def instruction_config(settings: VisionSettings, words: int, pad: int) -> Instru
     )
 
 
-def loss_of(model: SharedSpace, frames: Tensor, labels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy of each patch's words and of each instruction token, and a pull towards features of variance 1."""
+def compute_loss(model: SharedSpace, frames: Tensor, labels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Compute the cross-entropy of patches' words and of instruction tokens, and a pull to features of variance 1."""
     features = model.vision(frames)
     parts = [
         F.cross_entropy(rearrange(logits, "t n c -> t c n"), labels[..., i], ignore_index=UNKNOWN)
@@ -120,10 +120,14 @@ def train_vision(
         bar = trange(settings.steps, desc="vision and instruction towers", disable=not progress, position=position)
         for _ in bar:
             half = settings.batch // 2
-            picked = torch.cat([of[torch.randint(len(of), (half,))] for of in (eventful, plain) if len(of)])
+            indices = torch.cat([of[torch.randint(len(of), (half,))] for of in (eventful, plain) if len(of)])
             some = torch.randint(len(texts), (settings.texts,))
-            loss = loss_of(
-                model, data.frames[picked], data.labels[picked], coded["input_ids"][some], coded["attention_mask"][some]
+            loss = compute_loss(
+                model,
+                data.frames[indices],
+                data.labels[indices],
+                coded["input_ids"][some],
+                coded["attention_mask"][some],
             )
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -135,27 +139,27 @@ def train_vision(
 
 @torch.no_grad()
 def vision_quality(model: SharedSpace, data: LabelledFrames) -> dict[str, float]:
-    """Share of things whose color, shape and cell, and of frames whose place, are read rightly from the mean logits.
+    """Measure the share of things whose color, shape and cell, and of frames whose place, the mean logits give.
 
-    A thing's patches may also say that there is no thing. ``patch`` is the share of all patches with every word right.
+    A thing's patches may also answer that there is no thing. ``patch`` is the share of patches with every word right.
     """
     right: dict[str, list[Tensor]] = {name: [] for name in (*CATEGORIES, "patch")}
     for frames, labels in zip(data.frames.split(100), data.labels.split(100), strict=True):
         logits = model.attributes(model.vision(frames))
-        known = labels[..., 3] != UNKNOWN
+        has_place = labels[..., 3] != UNKNOWN
         hits = [a.argmax(-1) == labels[..., i] for i, a in enumerate(logits)]
-        right["patch"].append((hits[0] & hits[1] & hits[2] & (hits[3] | ~known)).flatten())
-        right["place"].append((logits[3].mean(1).argmax(-1) == labels[:, 0, 3])[known[:, 0]])
+        right["patch"].append((hits[0] & hits[1] & hits[2] & (hits[3] | ~has_place)).flatten())
+        right["place"].append((logits[3].mean(1).argmax(-1) == labels[:, 0, 3])[has_place[:, 0]])
         for i, name in enumerate(("color", "shape", "cell")):
-            said, truth = (rearrange(x, BY_CELL, r=3, a=2, b=2, c=3) for x in (logits[i], labels[..., i]))
+            answers, truth = (rearrange(x, BY_CELL, r=3, a=2, b=2, c=3) for x in (logits[i], labels[..., i]))
             thing = truth[:, 0] < len(CATEGORIES[name])
-            right[name].append((said.mean(1).argmax(-1) == truth[:, 0])[thing])
+            right[name].append((answers.mean(1).argmax(-1) == truth[:, 0])[thing])
     return {name: torch.cat(hits).float().mean().item() for name, hits in right.items()}
 
 
 @torch.no_grad()
 def instruction_quality(model: SharedSpace, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> float:
-    """Share of instruction tokens whose output is nearest to their own word."""
+    """Measure the share of instruction tokens whose output is nearest to their own word."""
     coded = tokenizer(texts, padding=True, return_tensors="pt")
-    said = model.read(coded["input_ids"], coded["attention_mask"]).argmax(-1)
-    return (said == coded["input_ids"])[coded["attention_mask"].bool()].float().mean().item()
+    answers = model.read(coded["input_ids"], coded["attention_mask"]).argmax(-1)
+    return (answers == coded["input_ids"])[coded["attention_mask"].bool()].float().mean().item()

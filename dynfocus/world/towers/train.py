@@ -1,4 +1,4 @@
-"""Trains the towers of the embedded world, both at once, and writes their folders."""
+"""Train the towers of the embedded world, both at once, and write their folders."""
 
 import json
 import multiprocessing
@@ -20,12 +20,12 @@ from dynfocus.errors import ConfigError, DataError
 from dynfocus.records.atomic import write_text
 from dynfocus.world.towers.folders import finished, read_record, save_encoders, save_language_model, write_folder
 from dynfocus.world.towers.frames import read_labelled
-from dynfocus.world.towers.language import language_config, shares, train_language
 from dynfocus.world.towers.quality import RECORDS
-from dynfocus.world.towers.reading import reading_quality
-from dynfocus.world.towers.settings import TowerSettings
-from dynfocus.world.towers.vision import instruction_quality, train_vision, vision_quality
-from dynfocus.world.towers.wording import train_tokenizer, world_text
+from dynfocus.world.towers.reading_quality import reading_quality
+from dynfocus.world.towers.tokenizer import train_tokenizer, world_text
+from dynfocus.world.towers.tower_settings import TowerSettings
+from dynfocus.world.towers.train_language import language_config, shares, train_language
+from dynfocus.world.towers.train_vision import instruction_quality, train_vision, vision_quality
 
 FOLDERS = {"vision": "instructblip", "language": "llm"}
 CONTENT = 1  # another number whenever the same settings give other towers
@@ -108,8 +108,8 @@ def _in_parallel(jobs: list, workers: int) -> None:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _prepare_worker, (context.RLock(),))
     try:
-        for done in [pool.submit(job) for job in jobs]:
-            done.result()
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -137,9 +137,9 @@ def _train(name: str, data: Path, out: Path, seed: int, settings: TowerSettings,
 def _vision(data: Path, seed: int, settings: TowerSettings, progress: bool, position: int) -> tuple:
     tokenizer = train_tokenizer(CORPUS_SEED, opening=False)
     vision = settings.vision
-    seen = read_labelled(data, "stage1", vision.videos, vision.images, vision.plain, progress, position)
+    frames = read_labelled(data, "stage1", vision.videos, vision.images, vision.plain, progress, position)
     texts = list(islice(world_text(CORPUS_SEED), INSTRUCTIONS))
-    model, losses = train_vision(vision, tokenizer, seen, texts, seed, progress, position)
+    model, losses = train_vision(vision, tokenizer, frames, texts, seed, progress, position)
     quality = vision_quality(model, read_labelled(data, "val", 100, 0, vision.plain, progress, position))
     quality["words"] = instruction_quality(model, tokenizer, list(islice(world_text(CORPUS_SEED + 1), INSTRUCTIONS)))
     text_config = language_config(settings.language, tokenizer)

@@ -1,4 +1,4 @@
-"""The tokenizer of the embedded world, trained on the world's own text."""
+"""Train the tokenizer of the embedded world on the world's own text."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from dynfocus.world.questions import (
     IMAGE_REQUESTS,
     VIDEO_REQUESTS,
     caption,
-    described,
+    describe_scene,
     image_questions,
     video_questions,
 )
@@ -20,7 +20,7 @@ SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE)
 
 
 def world_text(seed: int, videos: int = 200) -> Iterator[str]:
-    """Captions, questions, answers and prompts about the first ``videos`` videos and images of a seed."""
+    """Yield captions, questions, answers and prompts about the first ``videos`` videos and images of a seed."""
     asking = VICUNA_SHORT.user + VICUNA_SHORT.assistant
     yield from (VICUNA_SYSTEM, asking, *IMAGE_REQUESTS, *VIDEO_REQUESTS)
     for index in range(videos):
@@ -29,11 +29,11 @@ def world_text(seed: int, videos: int = 200) -> Iterator[str]:
         questions = image_questions(image, rng)
         for question in [*video_questions(video, rng, things=4, times=4), *questions]:
             yield from (question.text, question.answer)
-        yield described(image, questions[0])
+        yield describe_scene(image, questions[0])
 
 
 def train_tokenizer(seed: int, opening: bool = True) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer, lower case, ``<image>`` one token; with ``opening`` every text begins with ``<s>``."""
+    """Train a word-level tokenizer in lower case; ``<image>`` is one token; ``opening`` puts ``<s>`` first."""
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -1,0 +1,96 @@
+"""Read the rows of several data sets as examples, each with the sketch or frames of what it shows."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import accumulate
+
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from dynfocus.data.annotations.dataset import Annotations
+from dynfocus.data.sketches.cache import SketchCache, TimedSketch
+from dynfocus.data.sketches.media import SketchItem, describe_media, is_own_share
+from dynfocus.data.sketches.sketcher import ITEM_ERRORS
+from dynfocus.errors import DataError
+from dynfocus.models.collate import Example, blank_row
+from dynfocus.records.rows import Row
+from dynfocus.records.skipped import noted
+from dynfocus.settings import FrameRule
+from dynfocus.video import Clip
+from dynfocus.video.media import read_or_blank
+
+
+class ExampleDataset(Dataset):
+    """Data sets one after the other; a row's number counts from the first one's first.
+
+    Args:
+        sets: the data sets.
+        rule: how frames are taken from a video.
+        cache: where sketches are; without one rows come with frames.
+        skip_invalid: whether a row that cannot be read becomes a blank one that says so, instead of an error.
+    """
+
+    def __init__(self, sets: list[Annotations], rule: FrameRule, cache: SketchCache | None, skip_invalid: bool) -> None:
+        self.sets, self.rule, self.cache, self.skip_invalid = sets, rule, cache, skip_invalid
+        self.starts, self.unreadable = [0, *accumulate(map(len, sets))], 0
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, index: int) -> Example:
+        part = bisect_right(self.starts, index) - 1
+        place, row = index - self.starts[part], None
+        try:
+            row = self.sets[part][place]
+            return replace(self.make_example(row, self.sets[part]), row=replace(row, index=index), place=place)
+        except ITEM_ERRORS as error:
+            if not self.skip_invalid:
+                raise
+            skipped = noted(self.sets[part].source.name, place, row, error)
+            return replace(self.make_example(blank_row(index), self.sets[part]), place=place, skipped=skipped)
+
+    def make_example(self, row: Row, annotations: Annotations) -> Example:
+        """Make an example of a row, with its sketch or frames."""
+        return as_example(row, self.read_media(row, annotations))
+
+    def read_media(self, row: Row, annotations: Annotations) -> TimedSketch | Clip:
+        """Read the sketch or frames of what a row shows, with their time stamps."""
+        if self.cache is None:
+            return read_or_blank(annotations.find(row), self.rule)
+        item = self.find_item(row, annotations)
+        return self.cache.read(item.media, item.address)
+
+    def find_item(self, row: Row, annotations: Annotations) -> SketchItem:
+        """Find what a row shows; no file is needed for what shards hold."""
+        address = annotations.address(row)
+        needs_file = self.cache is None or not self.cache.shards_hold(address)
+        return SketchItem(annotations.find(row) if needs_file else None, address)
+
+    def media(self, share: tuple[int, int] = (0, 1)) -> Iterator[SketchItem]:
+        """Yield what the rows of a process's share show; rows that cannot be read are counted in `unreadable`."""
+        for annotations in self.sets:
+            name = f"looking at {annotations.source.name}"
+            for place in tqdm(range(len(annotations)), desc=name, unit="row", delay=3, leave=False):
+                try:
+                    row = annotations[place]
+                    if is_own_share(annotations.address(row) or describe_media(None), share):
+                        yield self.find_item(row, annotations)
+                except ITEM_ERRORS:
+                    self.unreadable += 1  # reading the row reports it
+
+
+def as_example(row: Row, media: TimedSketch | Clip) -> Example:
+    """Make an example of a row and the sketch or frames of what it shows."""
+    return Example(row, sketch=media.sketch) if isinstance(media, TimedSketch) else Example(row, frames=media.frames)
+
+
+def check_questions(rows: ExampleDataset, split: str, file: str) -> None:
+    """Raises DataError if a row of a split that is asked and scored does not say what its question asks for."""
+    mute = next((row.id for part in rows.sets for row in part if not row.questions), None)
+    if mute is not None:
+        raise DataError(
+            f"row {mute!r} of {file}, which does not say what its question asks for",
+            "`questions` in every row that is asked and scored, as the embedded world's rows have them",
+            f"Leave {split} out of data.init_args.files, or add them.",
+        )

@@ -1,0 +1,18 @@
+"""Read what a row shows, whichever it is: a video, an image, a segment of a video, or nothing."""
+
+from pathlib import Path
+
+import torch
+
+from dynfocus.records.rows import VideoSegment
+from dynfocus.settings import FrameRule
+from dynfocus.video import Clip, read_media
+
+Media = Path | VideoSegment | None  # None: nothing, as in text-only rows
+
+
+def read_or_blank(media: Media, rule: FrameRule) -> Clip:
+    """Read a video, an image or a segment; for None give the one grey frame that text-only rows bring."""
+    if media is not None:
+        return read_media(media, rule)
+    return Clip(torch.full((1, rule.size, rule.size, 3), 128, dtype=torch.uint8), torch.zeros(1), "pillow")
