@@ -1,223 +1,230 @@
-"""The house rules that a machine can hold: which way imports point, who knows torch and Lightning, sizes and names."""
+"""Hold the house rules that a machine can hold: who may import whom, who knows torch and Lightning, sizes and names."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("dynfocus", "datamodules", "callbacks")
-FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-
-# Each room by its dotted prefix (the longest that fits counts), and the prefixes of ours that it may import.
-MAY = {
-    "dynfocus.errors": (),
-    "dynfocus.disk": ("dynfocus.errors",),
-    "dynfocus.stages": (),
-    "dynfocus.threads": (),
-    "dynfocus.types": (),
-    "dynfocus.records": ("dynfocus.disk", "dynfocus.errors"),
-    "dynfocus.settings": ("dynfocus.errors",),
-    "dynfocus.faults": ("dynfocus.errors", "dynfocus.records"),
-    "dynfocus.doctor": (
-        *("dynfocus.budget", "dynfocus.disk", "dynfocus.doctor", "dynfocus.errors", "dynfocus.faults"),
-        *("dynfocus.processor", "dynfocus.readers", "dynfocus.records", "dynfocus.settings", "dynfocus.sketches"),
-        *("dynfocus.threads", "dynfocus.video"),
-    ),
-    "dynfocus.selection": ("dynfocus.budget", "dynfocus.records", "dynfocus.settings", "dynfocus.types"),
-    "dynfocus.methods": ("dynfocus.budget", "dynfocus.errors", "dynfocus.settings"),
-    "dynfocus.report": (
-        *("dynfocus.errors", "dynfocus.records", "dynfocus.budget", "dynfocus.settings", "dynfocus.methods"),
-        *("dynfocus.disk", "dynfocus.report"),
-    ),
-    "dynfocus.figures": (
-        *("dynfocus.answering", "dynfocus.disk", "dynfocus.errors", "dynfocus.figures", "dynfocus.methods"),
-        *("dynfocus.readers", "dynfocus.records", "dynfocus.report", "dynfocus.settings", "dynfocus.video"),
-    ),
-    "dynfocus.health": ("dynfocus.nn.topk", "dynfocus.types"),
-    "dynfocus.budget": ("dynfocus.errors", "dynfocus.settings"),
-    "dynfocus.plan": (
-        "dynfocus.budget",
-        "dynfocus.errors",
-        "dynfocus.methods",
-        "dynfocus.plan",
-        "dynfocus.settings",
-        "dynfocus.stages",
-    ),
-    "dynfocus.chat": ("dynfocus.errors",),
-    "dynfocus.prompts": ("dynfocus.errors", "dynfocus.records", "dynfocus.chat"),
-    "dynfocus.overlong": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget"),
-    "dynfocus.audit": ("dynfocus.errors", "dynfocus.prompts", "dynfocus.processor"),
-    "dynfocus.video": ("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.video"),
-    "dynfocus.processor": (
-        *("dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings", "dynfocus.budget"),
-        *("dynfocus.prompts", "dynfocus.overlong", "dynfocus.faults", "dynfocus.video", "dynfocus.nn.backbones"),
-    ),
-    "dynfocus.export": ("dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.pretrained"),
-    "dynfocus.pretrained": (
-        *("dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.prompts"),
-        *("dynfocus.processor", "dynfocus.nn", "dynfocus.video"),
-    ),
-    "dynfocus.world": ("dynfocus.errors", "dynfocus.records", "dynfocus.world"),
-    "dynfocus.readers": ("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.readers"),
-    "dynfocus.evals": ("dynfocus.errors", "dynfocus.records", "dynfocus.evals"),
-    "dynfocus.metrics": ("dynfocus.records", "dynfocus.evals"),
-    "dynfocus.nn.folders": ("dynfocus.disk", "dynfocus.errors", "dynfocus.settings", "dynfocus.nn"),
-    "dynfocus.nn": ("dynfocus.errors", "dynfocus.types", "dynfocus.settings", "dynfocus.budget", "dynfocus.nn"),
-    "dynfocus.sketches": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
-        *("dynfocus.video", "dynfocus.nn.backbones", "dynfocus.nn.sketch", "dynfocus.sketches"),
-    ),
-    "dynfocus.bench": (
-        *("dynfocus.bench", "dynfocus.budget", "dynfocus.disk", "dynfocus.errors", "dynfocus.nn", "dynfocus.settings"),
-        *("dynfocus.threads", "dynfocus.towers", "dynfocus.types", "dynfocus.video", "dynfocus.world"),
-        *(
-            "dynfocus.building",
-            "dynfocus.plan",
-            "dynfocus.readers",
-            "dynfocus.sharding",
-        ),  # what a training step is built of
-    ),
-    "dynfocus.towers": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.prompts", "dynfocus.video"),
-        *("dynfocus.world", "dynfocus.settings", "dynfocus.threads", "dynfocus.nn.backbones", "dynfocus.towers"),
-    ),
-    "dynfocus.building": ("dynfocus.errors", "dynfocus.settings", "dynfocus.stages", "dynfocus.nn"),
-    "dynfocus.optimizers": ("dynfocus.nn.backbones",),
-    "dynfocus.overview": ("dynfocus.nn.model",),
-    "dynfocus.sharding": ("dynfocus.errors", "dynfocus.nn.adapters", "dynfocus.nn.model"),
-    "dynfocus.checkpoints": ("dynfocus.errors",),
-    "dynfocus.lit": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.types", "dynfocus.settings"),
-        *("dynfocus.stages", "dynfocus.prompts", "dynfocus.nn", "dynfocus.metrics", "dynfocus.evals"),
-        *("dynfocus.building", "dynfocus.checkpoints", "dynfocus.optimizers", "dynfocus.overview"),
-        *("dynfocus.pretrained", "dynfocus.sharding"),
-    ),
-    "dynfocus.experiment": (
-        *("dynfocus.disk", "dynfocus.errors", "dynfocus.faults", "dynfocus.records", "dynfocus.lit"),
-        "dynfocus.nn.backbones",
-    ),
-    "dynfocus": ("dynfocus",),
-    "datamodules": ("dynfocus", "datamodules"),
-    "callbacks": (
-        *("dynfocus.errors", "dynfocus.types", "dynfocus.records", "dynfocus.budget", "dynfocus.report"),
-        *("dynfocus.evals", "dynfocus.faults", "dynfocus.selection", "dynfocus.health", "dynfocus.settings"),
-        *("dynfocus.methods", "callbacks"),
-    ),
-}
-MAY_NOT = {"datamodules": ("dynfocus.nn.model", "dynfocus.lit", "dynfocus.experiment", "dynfocus.cli")}
-TORCH_FREE = (
-    *("dynfocus.disk", "dynfocus.errors", "dynfocus.records", "dynfocus.settings", "dynfocus.budget", "dynfocus.plan"),
-    *("dynfocus.stages", "dynfocus.prompts", "dynfocus.world", "dynfocus.readers", "dynfocus.evals", "dynfocus.cli"),
-    *("dynfocus.arguments", "dynfocus.asking", "dynfocus.faults", "dynfocus.figures", "dynfocus.methods"),
-    *("dynfocus.replies", "dynfocus.report", "dynfocus.doctor.checkup"),
-    *("dynfocus.doctor.earlier", "dynfocus.doctor.findings"),
-)
-KNOW_LIGHTNING = (
-    *("dynfocus.lit", "dynfocus.checkpoints", "dynfocus.sharding", "dynfocus.experiment", "datamodules", "callbacks"),
-)
-HEAVY = ("torch", "lightning", "torchmetrics", "transformers", "peft", "bitsandbytes")
-NO_ROOMS = {"utils", "helpers", "common", "constants", "misc"}
+IMPORTS = ROOT / "docs" / "imports.txt"
+BESIDE = ("datamodules", "callbacks", "perf")  # packages beside dynfocus; each of them is one room
+BASE_LINES = 2  # "base" is the rooms of so many first lines
+LOADS_TORCH = {"torch", "lightning", "transformers", "torchmetrics", "peft", "bitsandbytes"}
+NAMES_THAT_SAY_NOTHING = {"utils", "helpers", "common", "constants", "misc"}
 
 
-def module(path: Path) -> str:
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return name.removesuffix(".__init__")
+@dataclass(frozen=True)
+class Rule:
+    """What one room may import: rooms anywhere, rooms inside functions, and libraries it must not touch."""
+
+    may: frozenset[str]
+    inside_functions: frozenset[str]
+    never: frozenset[str]
 
 
-def inside(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+def read_rules(text: str) -> dict[str, Rule]:
+    """The rule of every room; raises ValueError where a line names a room that does not stand above it."""
+    rules: dict[str, Rule] = {}
+    base: set[str] = set()
+    for number, line in enumerate(line for line in text.splitlines() if not line.startswith("#")):
+        rooms, may, never = (column.strip() for column in line.split("|"))
+        anywhere, late = set(re.sub(r"\(.*?\)", "", may).split()), set(" ".join(re.findall(r"\((.*?)\)", may)).split())
+        for room in rooms.split():
+            above = set(rules)
+            named = {"base": base, "all": above - set(BESIDE)}
+            sets = [set().union(*(named.get(name, {name}) for name in names)) for names in (anywhere, late)]
+            if unknown := (sets[0] | sets[1]) - above - LOADS_TORCH:
+                raise ValueError(f"{room} may import {', '.join(sorted(unknown))}, which stands on no line above it")
+            before = set(rooms.split()[: rooms.split().index(room)])
+            rules[room] = Rule(frozenset(sets[0] | before | {room}), frozenset(sets[1]), frozenset(never.split()))
+        base |= set(rooms.split()) if number < BASE_LINES else set()
+    return rules
 
 
-def room(name: str) -> str:
-    return max((prefix for prefix in MAY if inside(name, (prefix,))), key=len)
+def is_without_torch(rule: Rule) -> bool:
+    """Whether importing the room must not load torch."""
+    return "torch" in rule.never | rule.inside_functions
+
+
+def source_files(root: Path) -> list[Path]:
+    return sorted(path for package in ("dynfocus", *BESIDE) for path in (root / package).rglob("*.py"))
+
+
+def room_of(name: str) -> str:
+    """The room of a dotted name; "" is dynfocus itself, which holds nothing but rooms."""
+    first, _, rest = name.partition(".")
+    room = first if first in BESIDE else rest.split(".")[0]
+    return "cli" if room == "__main__" else room
+
+
+def module_name(path: Path, root: Path) -> str:
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_names(path: Path, root: Path) -> Iterator[tuple[str, bool]]:
+    """Each dotted name that a file imports, and whether it does so inside a function.
+
+    `from a import b` gives a.b: of the rooms it says where b lies, of libraries the first part is all that counts.
+    """
+    package = module_name(path, root).split(".")
+    package = package if path.name == "__init__.py" else package[:-1]
+    waiting: list[tuple[ast.AST, bool]] = [(parse(path), False)]
+    while waiting:
+        node, inside = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *(node.module or "").split(".")]).strip(".")
+            yield from ((f"{source}.{alias.name}", inside) for alias in node.names)
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
 
 
 @cache
-def tree(path: Path) -> ast.Module:
+def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imports(path: Path, nodes: Iterator[ast.AST]) -> set[str]:
-    """The dotted names that ``nodes`` import; `from a import b` is a.b where that is a module of ours, else a."""
-    ours = {module(file) for file in FILES}
-    package = module(path) if path.name == "__init__.py" else module(path).rpartition(".")[0]
-    found = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *base.split(".")]).strip(".")
-            full = {f"{base}.{alias.name}" for alias in node.names}
-            found |= {name if name in ours else base for name in full}
-    return found
+def against_the_rules(path: Path, root: Path, rules: dict[str, Rule]) -> set[str]:
+    """What a file imports that its room's line does not allow."""
+    room = room_of(module_name(path, root))
+    rule = rules.get(room, Rule(frozenset(), frozenset(), frozenset()))
+    wrong = set()
+    for name, inside in imported_names(path, root):
+        first = name.split(".")[0]
+        if first == "dynfocus" or first in BESIDE:
+            if room_of(name) not in rule.may | (rule.inside_functions if inside else frozenset()):
+                wrong.add(f"{room or 'dynfocus'} -> {name}")
+            continue
+        library = "lightning" if "lightning" in first else first
+        kept_out = rule.never if inside else rule.never | (rule.inside_functions & LOADS_TORCH)
+        if library in kept_out or ("torch" in kept_out and library in LOADS_TORCH):
+            wrong.add(f"{room} -> {name}")
+    return wrong
 
 
-def at_import(path: Path) -> Iterator[ast.AST]:
-    """The nodes that run when the module is imported: everything outside functions."""
-    waiting: list[ast.AST] = [tree(path)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            waiting += ast.iter_child_nodes(node)
+RULES = read_rules(IMPORTS.read_text())
+FILES = source_files(ROOT)
 
 
-def test_there_is_something_to_hold() -> None:
-    assert {package for package in PACKAGES if list((ROOT / package).glob("*.py"))} == set(PACKAGES)
+def name_of(path: Path) -> str:
+    return module_name(path, ROOT)
 
 
-@pytest.mark.parametrize("path", FILES, ids=module)
-def test_imports_point_one_way(path: Path) -> None:
-    name = module(path)
-    ours = {target for target in imports(path, ast.walk(tree(path))) if target.split(".")[0] in PACKAGES}
-    against = {target for target in ours if not inside(target, MAY[room(name)])}
-    against |= {target for target in ours if inside(target, MAY_NOT.get(name.split(".")[0], ()))}
-    assert not against, f"{name} may import {MAY[room(name)]} only"
+@pytest.mark.parametrize("room", [*RULES, ""])
+def test_imports_follow_the_lines(room: str) -> None:
+    files = [path for path in FILES if room_of(name_of(path)) == room]
+    assert files
+    assert set().union(*(against_the_rules(path, ROOT, RULES) for path in files)) == set()
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if inside(module(p), TORCH_FREE)], ids=module)
-def test_rooms_without_torch(path: Path) -> None:
-    heavy = {target for target in imports(path, at_import(path)) if inside(target, HEAVY)}
-    assert not heavy
+def test_every_line_has_its_rooms_and_every_room_its_line() -> None:
+    rooms = {room_of(name_of(path)) for path in FILES} - {""}
+    assert rooms == set(RULES)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if not inside(module(p), KNOW_LIGHTNING)], ids=module)
-def test_lightning_is_known_to_few(path: Path) -> None:
-    assert not {t for t in imports(path, ast.walk(tree(path))) if inside(t, ("lightning", "pytorch_lightning"))}
+def test_dynfocus_holds_few_single_files() -> None:
+    assert len([path for path in (ROOT / "dynfocus").glob("*.py") if not path.stem.startswith("__")]) <= 7
 
 
-def test_plan_answers_without_torch() -> None:
-    light = [module(path) for path in FILES if inside(module(path), TORCH_FREE)]
-    code = f"""
-import importlib, sys
-for name in {light}:
-    importlib.import_module(name)
-from dynfocus.cli import main
-assert not main(["plan", "--frames", "16", "--events", "25", "--keep", "0.8", "--json"])
-assert not main(["plan", "--frames", "16", "--train", "qlora", "--rows", "2"])
-assert not main(["plan", "--config", "lightning_configs/stage2.yaml", "--frames", "16"])
-sys.exit(f"imported: {{loaded}}" if (loaded := sorted({set(HEAVY)} & set(sys.modules))) else 0)
-"""
+def test_rooms_without_torch_load_none() -> None:
+    names = [name_of(path) for path in FILES if (rule := RULES.get(room_of(name_of(path)))) and is_without_torch(rule)]
+    names = [name for name in names if not name.endswith("__main__")]
+    assert len(names) > 10
+    code = (
+        f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\nsys.exit('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "526" in done.stdout
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if module(p) != "dynfocus.cli"], ids=module)
-def test_only_the_command_line_prints(path: Path) -> None:
-    calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
-    assert not [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+def test_files_are_small_and_named_for_what_they_hold() -> None:
+    files = [*FILES, *sorted((ROOT / "tests").rglob("*.py"))]
+    assert {name_of(path): count for path in files if (count := len(path.read_text().splitlines())) > 300} == {}
+    assert [name_of(path) for path in files if path.stem in NAMES_THAT_SAY_NOTHING] == []
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").rglob("*.py"))], ids=module)
-def test_files_are_small_and_named_for_what_they_hold(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
-    assert path.stem not in NO_ROOMS
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_pages_show_the_lines_as_they_are(page: str) -> None:
+    assert f"```text\n{IMPORTS.read_text()}```" in (ROOT / page).read_text()
+
+
+def test_the_tree_on_the_page_is_the_tree() -> None:
+    tree = re.search(r"^dynfocus/\n((?:  .*\n)+)", (ROOT / "docs/architecture.md").read_text(), re.M)
+    assert tree
+    shown = set(re.findall(r"^  (\w+)(?:/|\.py) ", tree[1], re.M))
+    assert shown == set(RULES) - set(BESIDE)
+
+
+# The test of the test: a small house with one mistake at a time.
+
+HOUSE = {
+    "dynfocus/errors.py": "class Oops(Exception): ...",
+    "dynfocus/types.py": "import torch\nfrom dynfocus.errors import Oops",
+    "dynfocus/settings.py": "from dynfocus import errors",
+    "dynfocus/method/dpe.py": "import torch\nfrom dynfocus.settings import L\nfrom . import cce",
+    "dynfocus/plan/page.py": "from dynfocus import settings\ndef f():\n    import torch, dynfocus.method.dpe",
+    "dynfocus/cli.py": "def fit():\n    from dynfocus.plan.page import f",
+    "dynfocus/__main__.py": "from dynfocus.cli import fit",
+    "datamodules/rows.py": "import lightning\nfrom dynfocus import settings",
+}
+LINES = """# rooms | may import | never
+errors types | | lightning transformers
+settings | errors | torch
+method | base | lightning
+plan | settings (all torch) | lightning
+cli | (all) | lightning
+datamodules | base |
+"""
+MISTAKES = [
+    ("dynfocus/errors.py", "import dynfocus.types"),
+    ("dynfocus/errors.py", "from dynfocus import settings"),
+    ("dynfocus/settings.py", "import torch"),
+    ("dynfocus/settings.py", "def late():\n    from transformers import AutoModel"),
+    ("dynfocus/method/dpe.py", "from ..plan import page"),
+    ("dynfocus/method/dpe.py", "from dynfocus.plan.page import flops"),
+    ("dynfocus/method/dpe.py", "from lightning.pytorch import Trainer"),
+    ("dynfocus/method/dpe.py", "def late():\n    import pytorch_lightning"),
+    ("dynfocus/method/dpe.py", "if True:\n    import datamodules.rows"),
+    ("dynfocus/plan/page.py", "import torch.nn"),
+    ("dynfocus/plan/page.py", "from transformers import AutoConfig"),
+    ("dynfocus/plan/page.py", "from dynfocus.method import dpe"),
+    ("dynfocus/cli.py", "class Verbs:\n    from dynfocus.plan import page"),
+    ("dynfocus/__init__.py", "from dynfocus.errors import Oops"),
+    ("dynfocus/garden/shed.py", "import dynfocus.errors"),
+    ("datamodules/rows.py", "from dynfocus.method import dpe"),
+]
+
+
+def build_house(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_house_in_order_passes(tmp_path: Path) -> None:
+    root = build_house(tmp_path, HOUSE)
+    rules = read_rules(LINES)
+    assert [path for path in source_files(root) if against_the_rules(path, root, rules)] == []
+    assert {room for room, rule in rules.items() if is_without_torch(rule)} == {"settings", "plan"}
+
+
+@pytest.mark.parametrize(("name", "mistake"), MISTAKES)
+def test_each_mistake_is_found(tmp_path: Path, name: str, mistake: str) -> None:
+    root = build_house(tmp_path, HOUSE | {name: f"{HOUSE.get(name, '')}\n{mistake}"})
+    wrong = [path for path in source_files(root) if against_the_rules(path, root, read_rules(LINES))]
+    assert wrong == [root / name]
+
+
+@pytest.mark.parametrize("line", ["errors | plan |", "errors settings | (method) |", "errors | datamodules |"])
+def test_a_line_that_points_upwards_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="no line above"):
+        read_rules(f"{line}\nplan | |\nmethod | |\ndatamodules | |")

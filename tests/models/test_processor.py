@@ -47,9 +47,10 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "i.png"
 
 
-def test_ten_lines_of_the_readme(folder: Path, video: Path, tmp_path: Path) -> None:
+def test_ten_lines_of_transformers(folder: Path, video: Path, tmp_path: Path) -> None:
     """As they stand there, on a folder that was moved, in a process of its own."""
-    block = re.search(r"Ten lines of transformers.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    page = (ROOT / "docs/inspect.md").read_text()
+    block = re.search(r"## Ten lines of transformers.*?```python\n(.*?)```", page, re.S)
     assert block
     lines = block[1]
     assert len(lines.splitlines()) <= 10

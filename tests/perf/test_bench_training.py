@@ -123,9 +123,9 @@ def test_a_lesson_trains_what_its_stage_trains() -> None:
 
 
 @pytest.mark.parametrize("train", ["stage1", "lora", "qlora"])
-def test_the_readme_says_what_is_known_beforehand(train: Any) -> None:
+def test_the_page_says_what_is_known_beforehand(train: Any) -> None:
     settings, training = ConnectorSettings(), Training(train, accumulate=1)
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+    text = (Path(__file__).parents[2] / "docs/cost.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith(f"| `{train}` |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[4] == f"{step_flops(32, settings, training, TOWERS).total / 1e12:.1f}"
