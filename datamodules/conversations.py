@@ -222,7 +222,7 @@ class ConversationDataModule(LightningDataModule):
 
     def training_collator(self) -> Collator:
         """Make the collator of training batches; an invalid row becomes a blank one with the cause."""
-        return replace(self.collator(STAGES[self.stage].written(self.template), answers=True), lenient=True)
+        return replace(self.collator(STAGES[self.stage].written(self.template), answers=True), skip_invalid=True)
 
     def make_sampler(self) -> ResumableBatchSampler:
         """Make the sampler of this process's batches."""
@@ -297,7 +297,7 @@ class ConversationDataModule(LightningDataModule):
 
     def _eval_loader(self, split: Split) -> DataLoader:
         data = RankDataset(self.data[split], self.share)
-        collator = replace(self.collator(self.template, answers=False), lenient=self.data[split].skip_invalid)
+        collator = replace(self.collator(self.template, answers=False), skip_invalid=self.data[split].skip_invalid)
         return self._loader(data, collator, batch_size=self.eval_batch_size)
 
     def _loader(self, data: Dataset, collator: Collator, **options: Any) -> DataLoader:

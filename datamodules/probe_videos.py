@@ -46,7 +46,7 @@ def collect_probes(dataset: ExampleDataset, collator: Collator, videos: int) -> 
         processor: makes the batch.
         videos: at most so many.
     """
-    collator = replace(collator, lenient=True)
+    collator = replace(collator, skip_invalid=True)
     examples: list[Example] = []
     seconds, frames = [], []
     for row, annotations, number in islice(find_candidates(dataset), videos + MAX_TRIES):

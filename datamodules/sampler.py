@@ -105,7 +105,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
 class RankDataset(Dataset):
     """Every n-th row of a data set from this process's own on, equally many in each of n processes.
 
-    Where they cannot be shared equally, some rows are repeated as ``extra`` ones, which count in no score.
+    Where they do not come out even, rows are repeated as padding, which counts in no result.
     """
 
     def __init__(self, data: Dataset, share: Share) -> None:
@@ -117,4 +117,4 @@ class RankDataset(Dataset):
 
     def __getitem__(self, index: int) -> Example:
         row = self.rank + index * self.processes
-        return replace(self.data[row % self.rows], extra=row >= self.rows)
+        return replace(self.data[row % self.rows], is_padding=row >= self.rows)

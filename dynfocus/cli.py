@@ -206,15 +206,16 @@ def seeds(seeds: list[int]) -> None:
 def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data: bool, rows: int) -> None:
     """Measure the method at real sizes; print a table and write each of its rows as a JSON line."""
     quiet()
-    from perf import bench as measure
-    from perf import bench_data, bench_training
+    from perf.data import bench_data
+    from perf.run import bench_connector
+    from perf.training import bench_training
 
     if data:
         bench_data(out, Path("cache/bench"), quick)
     elif training:
         bench_training(out, frames or [32], rows)
     else:
-        measure(out, frames or [1, 16, 32, 64, 128, 256, 512, 1024], quick)
+        bench_connector(out, frames or [1, 16, 32, 64, 128, 256, 512, 1024], quick)
 
 
 def figure(which: str, out: Path, **told: Any) -> None:

@@ -1,8 +1,6 @@
-"""What it costs to open an annotation file of LLaVA-665K's size, and to read its rows in any order."""
+"""Measure what it costs to open an annotation file of LLaVA-665K's size, and to read its rows in any order."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +9,13 @@ from typing import Any
 
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
-from perf.memory import extra_peak
+from perf.memory import extra_peak, run_apart
 
 ROWS = 665_000
 TURNS = (2, 4, 6, 8, 16)  # messages of a row; with `WORDS` a file of as many bytes a row as LLaVA-665K
 WORDS = (5, 47)  # in a question or an answer
 TEXT_ONLY = 16  # one row in so many shows nothing
 READS = 20_000
-AGAIN = """
-import sys, time
-from pathlib import Path
-from dynfocus.data.annotations.dataset import Annotations
-from dynfocus.data.annotations.sources import Source
-began = time.perf_counter()
-rows = Annotations(Source("bench", sys.argv[2]), Path(sys.argv[1]), Path(sys.argv[1]) / "index")
-rows[len(rows) - 1]
-sys.stdout.write(str(time.perf_counter() - began))
-"""
 
 
 def bench_annotations(folder: Path, rows: int = ROWS, reads: int = READS) -> list[dict[str, Any]]:
@@ -46,20 +34,20 @@ def bench_annotations(folder: Path, rows: int = ROWS, reads: int = READS) -> lis
     if not path.exists():
         write(path, rows)
     source = Source("bench", path.name)
-    for known in (folder / "index").glob("*.npz"):
-        known.unlink()
+    for index in (folder / "index").glob("*.npz"):
+        index.unlink()
     time.sleep(2)  # an index of a file that is younger is not kept
-    held: list[Annotations] = []
-    indexing = _timed(lambda: held.append(Annotations(source, folder, folder / "index")))
-    again = subprocess.run([sys.executable, "-c", AGAIN, folder, path.name], capture_output=True, text=True, check=True)
+    opened: list[Annotations] = []
+    indexing = _measure(lambda: opened.append(Annotations(source, folder, folder / "index")))
+    again = run_apart(open_seconds, source, folder)
     rng = Random(0)
-    wanted = [rng.randrange(rows) for _ in range(reads)]
-    reading = _timed(lambda: [held[0][index] for index in wanted] and None)
-    plain = _timed(lambda: json.loads(path.read_bytes()))
+    numbers = [rng.randrange(rows) for _ in range(reads)]
+    reading = _measure(lambda: [opened[0][number] for number in numbers] and None)
+    plain = _measure(lambda: json.loads(path.read_bytes()))
     about = {"rows": rows, "file_bytes": path.stat().st_size, "device": "cpu"}
     return [
         {"case": "annotations, first start", **about, **indexing},
-        {"case": "annotations, later start", **about, "seconds": float(again.stdout)},
+        {"case": "annotations, later start", **about, "seconds": again},
         {"case": "annotations, rows at random", **about, **reading, "rows_per_second": reads / reading["seconds"]},
         {"case": "annotations, json.load", **about, **plain},
     ]
@@ -73,18 +61,26 @@ def write(path: Path, rows: int, seed: int = 0) -> None:
     words += ['"quoted"', "naïve", "星", "[0.31,", "0.52]", "\n"]
     with path.open("w", encoding="utf-8") as file:
         for index in range(rows):
-            said = [" ".join(rng.choices(words, k=rng.randint(*WORDS))) for _ in range(rng.choice(TURNS))]
-            turns = [{"from": ("human", "gpt")[turn % 2], "value": text} for turn, text in enumerate(said)]
-            shown = {} if index % TEXT_ONLY == 0 else {"image": f"coco/train2017/{index:012d}.jpg"}
-            if shown:
+            texts = [" ".join(rng.choices(words, k=rng.randint(*WORDS))) for _ in range(rng.choice(TURNS))]
+            turns = [{"from": ("human", "gpt")[turn % 2], "value": text} for turn, text in enumerate(texts)]
+            media = {} if index % TEXT_ONLY == 0 else {"image": f"coco/train2017/{index:012d}.jpg"}
+            if media:
                 turns[0]["value"] = f"<image>\n{turns[0]['value']}"
             file.write("[" if index == 0 else ", ")
-            file.write(json.dumps({"id": f"{index:012d}", **shown, "conversations": turns}))
+            file.write(json.dumps({"id": f"{index:012d}", **media, "conversations": turns}))
         file.write("]")
 
 
-def _timed(work: Callable[[], object]) -> dict[str, Any]:
-    """Seconds of a call and the bytes it held at its worst."""
+def open_seconds(source: Source, folder: Path) -> float:
+    """Seconds of opening a file that has an index, and reading its last row."""
+    began = time.perf_counter()
+    rows = Annotations(source, folder, folder / "index")
+    rows[len(rows) - 1]
+    return time.perf_counter() - began
+
+
+def _measure(work: Callable[[], object]) -> dict[str, Any]:
+    """Seconds of a call, and the bytes it needs at its peak."""
     seconds: list[float] = []
 
     def timed() -> object:

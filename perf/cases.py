@@ -1,4 +1,4 @@
-"""The connector from patches to tokens at the paper's sizes: one measured row for each T, pass and precision."""
+"""Measure the connector from patches to tokens at the paper's sizes: one row for each T, pass and precision."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,20 +11,20 @@ from dynfocus.method.sketch import sketch_frames
 from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import VideoTokens
-from perf.counting import counted
+from perf.counting import count_operations
 from perf.memory import extra_peak
 from perf.roofline import Roofline
 
-FEATURES = 64  # frames of random features, given again and again
+FEATURES = 64  # frames of random features, which are repeated
 
 
 @dataclass
 class Bench:
-    """A connector of random weights and an encoder that gives random features made beforehand, in no time.
+    """A connector of random weights, and an encoder that takes no time: it returns random features made before.
 
     Attributes:
         dtype: precision of the weights, the features and the instruction.
-        chunk: frames that are encoded and sketched at once; the library's own choice where none is given.
+        chunk: frames that are encoded and sketched at once; the library's default where it is None.
     """
 
     settings: ConnectorSettings = field(default_factory=ConnectorSettings)
@@ -38,24 +38,24 @@ class Bench:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self.net: nn.Module = build_connector(self.settings, sizes.width, sizes.text, sizes.out)
-            held = max(FEATURES, self.chunk or 0)
-            self.features = torch.randn(held, self.settings.patches, sizes.width).to(self.device, self.dtype)
+            count = max(FEATURES, self.chunk or 0)
+            self.features = torch.randn(count, self.settings.patches, sizes.width).to(self.device, self.dtype)
             self.question = torch.randn(1, sizes.question, sizes.text).to(self.device, self.dtype)
         self.net.to(self.device, self.dtype)
         self.question_mask = torch.ones(1, sizes.question, dtype=torch.bool, device=self.device)
         self.rows = torch.zeros(1, dtype=torch.long, device=self.device)
-        self.given = 0
+        self.next = 0
 
     def encode(self, frames: Tensor) -> Tensor:
-        """What stands for the vision encoder: a view of the next features, from the first again at their end."""
-        start = self.given if self.given + len(frames) <= len(self.features) else 0
-        self.given = start + len(frames)
-        return self.features[start : self.given]
+        """In place of the vision encoder: a view of the next features, and of the first again after the last."""
+        start = self.next if self.next + len(frames) <= len(self.features) else 0
+        self.next = start + len(frames)
+        return self.features[start : self.next]
 
     def tokens(self, frames: int) -> VideoTokens:
         """One video of ``frames`` frames, from patches to tokens."""
         pixels = torch.zeros(frames, 1, 1, 3, dtype=torch.uint8, device=self.device)
-        self.given = 0
+        self.next = 0
         chunk = {} if self.chunk is None else {"chunk": self.chunk}
         sketch = sketch_frames(pixels, self.encode, self.settings, **chunk)
         return self.net(sketch, self.question, self.question_mask, self.rows)
@@ -72,7 +72,7 @@ class Bench:
         return self.tokens(frames).tokens.float().square().mean()
 
     def step(self, frames: int) -> None:
-        """Forward and backward in training; the gradients are let go."""
+        """Forward and backward in training; the gradients are dropped."""
         self.loss(frames).backward()
         self.net.zero_grad(set_to_none=True)
 
@@ -104,28 +104,28 @@ def measure(bench: Bench, roofline: Roofline, frames: int, backward: bool) -> di
 
 def count_answer(bench: Bench, frames: int) -> dict[str, Any]:
     """Operations, host synchronisations and tokens of a forward pass in evaluation."""
-    with counted() as forward:
-        found = bench.answer(frames)
+    with count_operations() as forward:
+        video = bench.answer(frames)
     return {
         "operations_forward": forward.operations.total(),
         "operations_backward": None,
         "syncs": forward.syncs.total(),
-        "tokens": int(found.mask.sum()),
+        "tokens": int(video.mask.sum()),
     }
 
 
 def count_step(bench: Bench, frames: int) -> dict[str, Any]:
     """Operations of a training step's forward and backward, its host synchronisations and tokens."""
     bench.net.train()
-    with counted() as forward:
-        found = bench.tokens(frames)
-    loss = found.tokens.float().square().mean()
-    with counted() as backward:
+    with count_operations() as forward:
+        video = bench.tokens(frames)
+    loss = video.tokens.float().square().mean()
+    with count_operations() as backward:
         loss.backward()
     bench.net.zero_grad(set_to_none=True)
     return {
         "operations_forward": forward.operations.total(),
         "operations_backward": backward.operations.total(),
         "syncs": forward.syncs.total() + backward.syncs.total(),
-        "tokens": int(found.mask.sum()),
+        "tokens": int(video.mask.sum()),
     }

@@ -1,4 +1,4 @@
-"""Counts what a piece of code asks of the device: tensor operations, and moments at which the host waits."""
+"""Count the tensor operations of a piece of code, and the moments at which the host waits for the device."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ READS = (Tensor.tolist, Tensor.numpy, Tensor.cpu)
 
 @dataclass
 class Counts:
-    """What was counted, in all and by the operators' names.
+    """Counts in all and by the operators' names.
 
     Attributes:
         operations: dispatched tensor operations, views left out.
@@ -37,8 +37,8 @@ class Counts:
 
 
 @contextmanager
-def counted() -> Iterator[Counts]:
-    """Count the operations of a block; run forward and backward in a block each to tell them apart.
+def count_operations() -> Iterator[Counts]:
+    """Count the operations of a block; give forward and backward a block each to count them separately.
 
     An *operation* is one call that reaches torch's dispatcher below autograd, such as one matrix product, one copy or
     one allocation that fills. Composite functions count as the operators they are made of. A view is none: an operator
@@ -56,7 +56,7 @@ def counted() -> Iterator[Counts]:
 
 
 class _Pause:
-    """Whether a call that was counted already is under way: what it does inside is not another synchronisation."""
+    """Whether a counted call is running: what it does inside is not another synchronisation."""
 
     on = False
 
@@ -86,10 +86,10 @@ class _Operators(TorchDispatchMode):
         name = func._schema.name
         if not is_view(func):
             self.counts.operations[name] += 1
-        found = func(*args, **(kwargs or {}))
-        if not self.pause.on and waits(name, args, kwargs or {}, found):
+        result = func(*args, **(kwargs or {}))
+        if not self.pause.on and waits(name, args, kwargs or {}, result):
             self.counts.syncs[name] += 1
-        return found
+        return result
 
 
 def is_view(func: OpOverload) -> bool:
@@ -97,20 +97,20 @@ def is_view(func: OpOverload) -> bool:
     if func._schema.name in VIEWS:
         return True
     aliases = [value.alias_info for value in (*func._schema.arguments, *func._schema.returns)]
-    known = [alias for alias in aliases if alias is not None]
-    return bool(known) and not any(alias.is_write for alias in known)
+    aliases = [alias for alias in aliases if alias is not None]
+    return bool(aliases) and not any(alias.is_write for alias in aliases)
 
 
-def waits(name: str, args: tuple, kwargs: dict, found: Any) -> bool:
+def waits(name: str, args: tuple, kwargs: dict, result: Any) -> bool:
     """Whether the host waits for the device in this call of an operator."""
     if name in WAITING:
         return True
     if name == "aten::repeat_interleave":
         return kwargs.get("output_size") is None
     if name in ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"):
-        filled = name != "aten::index" and args[2].numel() == 1  # done as masked_fill, which needs no size
-        return not filled and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        is_fill = name != "aten::index" and args[2].numel() == 1  # runs as masked_fill, which needs no size
+        return not is_fill and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
     if name in COPIES:
         source = args[1] if name == "aten::copy_" else args[0]
-        return source.device.type != "cpu" and found.device.type == "cpu"
+        return source.device.type != "cpu" and result.device.type == "cpu"
     return False

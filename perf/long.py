@@ -1,4 +1,4 @@
-"""Rows about length: temporal clustering, hours of video from patches to tokens, and the perturbed Top-K's memory."""
+"""Measure what grows with length: clustering over time, long videos from patches to tokens, the perturbed Top-K."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +11,24 @@ from dynfocus.method.topk import PerturbedTopK, keyed_noise
 from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 from perf.cases import FEATURES, Bench
-from perf.memory import extra_peak, freed_at_once
+from perf.memory import extra_peak, free_at_once
 from perf.roofline import Roofline, seconds
 
 
-def watched(work: Callable[[], object], device: str) -> tuple[float, int | None]:
-    """Run something once: its seconds, and the bytes it held beyond what was held before."""
-    spent: list[float] = []
-    extra = extra_peak(lambda: spent.append(seconds(work, device)), device)
-    return spent[0], extra
+def weigh_once(work: Callable[[], object], device: str) -> tuple[float, int | None]:
+    """Run ``work`` once: its seconds, and the most bytes that it needed beside those in use before."""
+    times: list[float] = []
+    extra = extra_peak(lambda: times.append(seconds(work, device)), device)
+    return times[0], extra
 
 
-def temporal(frames: int, roofline: Roofline, settings: ConnectorSettings, sizes: Sizes, device: str) -> dict[str, Any]:
+def measure_clustering(
+    frames: int, roofline: Roofline, settings: ConnectorSettings, sizes: Sizes, device: str
+) -> dict[str, Any]:
     """Temporal DPC-KNN alone, on sketches in half precision: Eq. 1-3 over the frames of one video."""
     points = random_half(frames, settings.pooled * sizes.width, device)
     rate = roofline.rates()[0]
-    spent, extra = watched(lambda: density_peaks(points, settings.events, settings.neighbours), device)
+    time, extra = weigh_once(lambda: density_peaks(points, settings.events, settings.neighbours), device)
     rate = max(rate, roofline.rates()[0])
     products = 2 * frames * frames * points.shape[-1]
     return {
@@ -35,19 +37,19 @@ def temporal(frames: int, roofline: Roofline, settings: ConnectorSettings, sizes
         "frames": frames,
         "precision": "float16",
         "device": device,
-        "seconds": spent,
-        "roofline": products / rate / spent,
+        "seconds": time,
+        "roofline": products / rate / time,
         "flops": products,
         "extra_bytes": extra,
     }
 
 
-def long_video(bench: Bench, roofline: Roofline, frames: int) -> dict[str, Any]:
+def measure_long_video(bench: Bench, roofline: Roofline, frames: int) -> dict[str, Any]:
     """Sketch, DPE and CCE of one long video in evaluation, once: time and extra memory of the same run."""
     bench.answer(FEATURES)
-    found = []
+    counts = []
     rate = roofline.rates()[0]
-    spent, extra = watched(lambda: found.append(int(bench.answer(frames).mask.sum())), bench.device)
+    time, extra = weigh_once(lambda: counts.append(int(bench.answer(frames).mask.sum())), bench.device)
     rate = max(rate, roofline.rates()[0])
     flops = fewest_flops(frames, bench.settings, bench.sizes)
     return {
@@ -56,32 +58,32 @@ def long_video(bench: Bench, roofline: Roofline, frames: int) -> dict[str, Any]:
         "frames": frames,
         "precision": str(bench.dtype).removeprefix("torch."),
         "device": bench.device,
-        "seconds": spent,
-        "roofline": flops.total / rate / spent,
+        "seconds": time,
+        "roofline": flops.total / rate / time,
         "flops": flops.total,
         "extra_bytes": extra,
-        "tokens": found[0],
+        "tokens": counts[0],
     }
 
 
-def perturbed(events: int, kept: int, samples: int, device: str = "cpu") -> dict[str, Any]:
+def measure_top_k(events: int, keep: int, samples: int, device: str = "cpu") -> dict[str, Any]:
     """The perturbed Top-K with its noise, forward and backward, of one video of many events."""
     rows = torch.zeros(1, dtype=torch.long, device=device)
     scores = torch.linspace(0, 1, events, device=device)[None].requires_grad_()
 
     def work() -> None:
         noise = keyed_noise([events], events, samples, rows, 0)
-        PerturbedTopK.apply(scores, noise, 0.1, [kept]).square().sum().backward()
+        PerturbedTopK.apply(scores, noise, 0.1, [keep]).square().sum().backward()
 
-    took = min(seconds(work, device) for _ in range(3))
-    with freed_at_once():  # the least of three: what is loaded once is no part of it
-        extra = min((extra_peak(work, device) for _ in range(3)), key=lambda found: (found is None, found))
+    time = min(seconds(work, device) for _ in range(3))
+    with free_at_once():  # the least of three: what is loaded once is no part of it
+        extra = min((extra_peak(work, device) for _ in range(3)), key=lambda bytes_: (bytes_ is None, bytes_))
     return {
-        "case": f"perturbed Top-K, L={events} K={kept} n={samples}",
+        "case": f"perturbed Top-K, L={events} K={keep} n={samples}",
         "pass": "forward+backward",
         "precision": "float32",
         "device": device,
-        "seconds": took,
+        "seconds": time,
         "extra_bytes": extra,
     }
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Describe the machine and the code of a measurement."""
 
 import platform
 import subprocess
@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+import dynfocus
+
 CPUINFO = Path("/proc/cpuinfo")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(dynfocus.__file__).parents[1]
 
 
 def machine() -> dict[str, Any]:

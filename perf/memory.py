@@ -1,10 +1,13 @@
-"""How much more memory a call needs at its worst than the process held before it."""
+"""Measure how much more memory a call needs at its peak than the process used before it."""
 
 import ctypes
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +17,7 @@ MMAP_THRESHOLD, SMALL, LARGEST = -3, 64 << 10, 32 << 20  # glibc's name for it, 
 
 
 def extra_peak(work: Callable[[], object], device: str = "cpu") -> int | None:
-    """Run ``work`` once and give the bytes it held at its worst beyond what was held before it, its result included.
+    """Run ``work`` once and give the bytes that it used at its peak beyond those in use before, its result included.
 
     On CUDA by the allocator's own peak. On the CPU by the kernel's peak of resident memory, reset beforehand; memory
     that was freed but not given back is given back first, or reusing it would hide a part. None where the kernel or
@@ -25,21 +28,21 @@ def extra_peak(work: Callable[[], object], device: str = "cpu") -> int | None:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated()
         work()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - held
-    before = _reset() if _trimmed() else None
+        return torch.cuda.max_memory_allocated() - before
+    start = _reset() if _trim() else None
     work()
-    after = _resident("VmHWM")
-    return None if before is None or after is None else max(0, after - before)
+    peak = _resident("VmHWM")
+    return None if start is None or peak is None else max(0, peak - start)
 
 
 @contextmanager
-def freed_at_once() -> Iterator[None]:
-    """Within the block glibc keeps nothing of freed tensors, so that small peaks do not drown in what it would keep.
+def free_at_once() -> Iterator[None]:
+    """Within the block glibc returns freed tensors to the system at once, so that small peaks can be measured.
 
-    That makes allocations slower: it is for weighing, not for timing. Other C libraries are left as they are.
+    That makes allocations slower: use it to measure memory, not time. Other C libraries are left as they are.
     """
     choose = getattr(ctypes.CDLL(None), "mallopt", None)
     if choose:
@@ -51,7 +54,7 @@ def freed_at_once() -> Iterator[None]:
             choose(MMAP_THRESHOLD, LARGEST)
 
 
-def _trimmed() -> bool:
+def _trim() -> bool:
     """Give freed memory back to the system, where the C library can."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -77,5 +80,11 @@ def _resident(field: str) -> int | None:
         lines = STATUS.read_text().splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
-    return int(found[0]) * 1024 if found else None
+    values = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(values[0]) * 1024 if values else None
+
+
+def run_apart(work: Callable[..., Any], *args: Any) -> Any:
+    """Call ``work`` in a new process, where it cannot use again what was loaded or freed in this one."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()

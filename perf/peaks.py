@@ -1,4 +1,4 @@
-"""What a device can do at most in 16-bit matrix products: by its data sheet, or as measured."""
+"""Say how fast a device multiplies matrices at most: by its data sheet, or as measured."""
 
 import torch
 
@@ -27,8 +27,8 @@ def data_sheet(name: str) -> float | None:
 def peak_rate(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> tuple[float, str]:
     """FLOP/s, and whether they are from a ``data sheet`` or ``measured`` as the best of some matrix products."""
     if device.type == "cuda" and dtype == torch.bfloat16:
-        known = data_sheet(torch.cuda.get_device_name(device))
-        if known is not None:
-            return known, "data sheet"
+        rate = data_sheet(torch.cuda.get_device_name(device))
+        if rate is not None:
+            return rate, "data sheet"
     gemm = Gemm(dtype, str(device), sizes)
     return max(gemm.rate() for _ in range(TRIES)), "measured"

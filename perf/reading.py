@@ -1,7 +1,5 @@
-"""What it costs to read a video or an image, beside the plain way: all at the file's own size, then Pillow's resize."""
+"""Measure reading a video or an image beside the plain way: all at the file's own size, then Pillow's resize."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,17 +19,11 @@ from dynfocus.video.clip import find_media, pick_segment_frames
 from dynfocus.video.packets import read_packets
 from dynfocus.video.resizing import resize_frame
 from dynfocus.video.with_decord import has_decord
-from perf.memory import extra_peak
+from perf.memory import extra_peak, run_apart
 
 SECONDS, RATE, WIDE, HIGH = 30, 30, 1280, 720
 BLOCK = 8  # pixels; noise of this grain costs a decoder about what a film does
 REPEATS = 5
-PEAK = """
-import sys
-from pathlib import Path
-from perf.reading import weigh
-sys.stdout.write(str(weigh(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))
-"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def bench_reading(folder: Path, repeats: int = REPEATS, seconds: int = SECONDS) 
 
     Returns:
         Rows of a table with ``seconds`` (best), ``seconds_median``, ``rows_per_second`` of one worker, ``extra_bytes``
-        at the worst in a fresh process, and ``times_faster`` than the plain way, of the medians.
+        at the peak in a process of its own, and ``times_faster`` than the plain way, of the medians.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "video.mp4").exists():
@@ -82,7 +74,7 @@ def bench_reading(folder: Path, repeats: int = REPEATS, seconds: int = SECONDS) 
             }
             measured = taking_turns(ways, repeats if path.suffix == ".mp4" else 20 * repeats)
             for way, row in measured.items():
-                row |= {"case": case.name, "pass": way, "extra_bytes": fresh_peak(folder, way, CASES.index(case))}
+                row |= {"case": case.name, "pass": way, "extra_bytes": run_apart(weigh, folder, way, CASES.index(case))}
             rows += measured.values()
         frame = noise(HIGH, WIDE)
         measured = taking_turns(
@@ -97,16 +89,16 @@ def bench_reading(folder: Path, repeats: int = REPEATS, seconds: int = SECONDS) 
 
 def taking_turns(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, Any]]:
     """Time several ways to do the same, one after another and again; each is done once before."""
-    spent: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for work in ways.values():
         work()
     for _ in range(repeats):
         for way, work in ways.items():
             began = time.perf_counter()
             work()
-            spent[way].append(time.perf_counter() - began)
+            seconds[way].append(time.perf_counter() - began)
     rows: dict[str, dict[str, Any]] = {}
-    for way, times in spent.items():
+    for way, times in seconds.items():
         typical = median(times)
         rows[way] = {"device": "cpu", "seconds": min(times), "seconds_median": typical, "rows_per_second": 1 / typical}
     if "plainly" in rows:
@@ -114,16 +106,8 @@ def taking_turns(ways: dict[str, Callable[[], object]], repeats: int) -> dict[st
     return rows
 
 
-def fresh_peak(folder: Path, way: str, case: int) -> int | None:
-    """As `weigh`, in a process of its own, where nothing that was freed before can be taken again."""
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, folder, way, str(case)], capture_output=True, text=True, check=True
-    )
-    return None if done.stdout == "None" else int(done.stdout)
-
-
 def weigh(folder: Path, way: str, case: int) -> int | None:
-    """Bytes that reading needs at its worst, its result included, once libraries and decoders have been used."""
+    """Bytes that reading needs at its peak, its result included, after libraries and decoders have been used once."""
     read, rule = WAYS[way], CASES[case].rule
     small = folder / "small.jpg", folder / "small.mp4"
     Image.fromarray(noise(16, 16)).save(small[0])

@@ -1,4 +1,4 @@
-"""Time beside what the same machine does at the same moment in plain matrix products."""
+"""Time work beside plain matrix products on the same machine at the same moment."""
 
 import time
 from collections.abc import Callable
@@ -46,7 +46,7 @@ class Gemm:
         self.device = device
 
     def rate(self) -> float:
-        """FLOP/s of one go."""
+        """FLOP/s of one run."""
         return self.flops / seconds(self._work, self.device)
 
     @torch.no_grad()
@@ -71,13 +71,13 @@ class Roofline:
 
     def time(self, work: Callable[[], object]) -> Timing:
         """Repeat ``work`` with the matrix products between, so that a slow moment of the machine meets both."""
-        spent: list[float] = []
+        times: list[float] = []
         rates = [self.rates()]
-        while len(spent) < LEAST or (sum(spent) < ENOUGH and len(spent) < MOST):
-            spent.append(seconds(work, self.device))
+        while len(times) < LEAST or (sum(times) < ENOUGH and len(times) < MOST):
+            times.append(seconds(work, self.device))
             rates.append(self.rates())
         rate32, rate = (max(column) for column in zip(*rates, strict=True))
-        return Timing(min(spent), median(spent), len(spent), rate32, rate)
+        return Timing(min(times), median(times), len(times), rate32, rate)
 
 
 def seconds(work: Callable[[], object], device: str = "cpu") -> float:

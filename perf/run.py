@@ -1,6 +1,5 @@
-"""`make bench`: every case in turn, each a line of the table and a line of the file as soon as it is measured."""
+"""Measure the connector: every case in turn."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +9,14 @@ import torch
 from tqdm import tqdm
 
 from dynfocus.device import one_thread
-from dynfocus.errors import ConfigError, DiskError
+from dynfocus.errors import ConfigError
 from dynfocus.plan.connector_flops import Sizes
 from dynfocus.settings import ConnectorSettings
 from perf.cases import Bench, measure
-from perf.long import long_video, perturbed, temporal
-from perf.machine import bf16_units, machine
+from perf.long import measure_clustering, measure_long_video, measure_top_k
+from perf.machine import bf16_units
 from perf.roofline import Roofline
-from perf.table import heading, line
+from perf.table import CONNECTOR, report
 from perf.world import world_steps
 
 QUICK = 64  # frames
@@ -27,7 +26,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SLOW = "bfloat16 forward only up to T = 64, and backward at T = 1: this CPU has no bf16 units"
 
 
-def run(
+def bench_connector(
     out: Path,
     frames: list[int],
     quick: bool,
@@ -35,22 +34,28 @@ def run(
     sizes: Sizes = Sizes(),  # noqa: B008 (frozen)
     say: Callable[[str], None] = tqdm.write,
 ) -> None:
-    """See `perf.bench`; ``settings`` and ``sizes`` are the paper's, ``say`` takes each line of the table."""
-    wanted = [count for count in frames if not quick or count <= QUICK]
-    if not wanted or min(wanted) < 1:
+    """Measure the connector, print a table as it goes, and add one JSON line for each case to ``out``.
+
+    Args:
+        out: a file of JSON lines.
+        frames: the numbers of frames T to measure.
+        quick: only T <= 64 in fp32, and none of the rows that take minutes.
+        settings, sizes: the paper's.
+        say: takes each line of the table.
+
+    Raises:
+        ConfigError: if no number of frames is left to measure.
+        DiskError: if ``out`` cannot be written.
+    """
+    counts = [count for count in frames if not quick or count <= QUICK]
+    if not counts or min(counts) < 1:
         raise ConfigError(
             f"frames {frames}{' with --quick' if quick else ''}",
             f"numbers of at least 1{f' and at most {QUICK}' if quick else ''}",
             "Correct --frames.",
         )
     with one_thread():
-        about = machine()
-        append(out, [])
-        say(", ".join(f"{name} {value}" for name, value in about.items() if value is not None))
-        say(heading())
-        for row in rows(wanted, quick, settings, sizes, say):
-            append(out, [{**about, **row}])
-            say(line(row))
+        report(rows(counts, quick, settings, sizes, say), CONNECTOR, out, say)
 
 
 def rows(
@@ -63,40 +68,28 @@ def rows(
             if slow:
                 say(SLOW)
             most = (QUICK, 1) if slow else (max(frames), max(frames))
-            wanted = [(backward, t) for backward in (False, True) for t in frames if t <= most[backward]]
-            yield from connector(name, device, wanted, settings, sizes)
-        yield from length(quick, device, settings, sizes)
+            cases = [(backward, t) for backward in (False, True) for t in frames if t <= most[backward]]
+            yield from connector_rows(name, device, cases, settings, sizes)
+        yield from length_rows(quick, device, settings, sizes)
     if not quick:
         yield from world_steps()
 
 
-def connector(
-    precision: str, device: str, wanted: list[tuple[bool, int]], settings: ConnectorSettings, sizes: Sizes
+def connector_rows(
+    precision: str, device: str, cases: list[tuple[bool, int]], settings: ConnectorSettings, sizes: Sizes
 ) -> Iterator[dict[str, Any]]:
-    """One precision's rows: each ``wanted`` is whether backward runs too, and T."""
+    """One precision's rows: each of ``cases`` is whether backward runs too, and T."""
     bench = Bench(settings, sizes, PRECISIONS[precision], device)
     roofline = Roofline(bench.dtype, device, sizes)
-    for backward, count in wanted:
+    for backward, count in cases:
         yield measure(bench, roofline, count, backward)
 
 
-def length(quick: bool, device: str, settings: ConnectorSettings, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """The rows about length; the minutes-long ones are left out of a quick run."""
+def length_rows(quick: bool, device: str, settings: ConnectorSettings, sizes: Sizes) -> Iterator[dict[str, Any]]:
+    """The rows about long videos; a quick run leaves out those that take minutes."""
     roofline = Roofline(torch.float32, device, sizes)
     for count in (1000,) if quick else (1000, LONG):
-        yield temporal(count, roofline, settings, sizes, device)
-    yield perturbed(1000, 450, 500, device)
+        yield measure_clustering(count, roofline, settings, sizes, device)
+    yield measure_top_k(1000, 450, 500, device)
     for precision in () if quick else ("float32", "float16"):
-        yield long_video(Bench(replace(settings, sketch_dtype=precision), sizes, device=device), roofline, LONG)
-
-
-def append(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Add JSON lines to a file; raises DiskError if it cannot be written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("a", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(row)}\n" for row in rows)
-    except OSError as error:
-        raise DiskError(
-            f"{out}, which could not be written ({error})", "a writable file", "Choose another --out."
-        ) from error
+        yield measure_long_video(Bench(replace(settings, sketch_dtype=precision), sizes, device=device), roofline, LONG)

@@ -1,4 +1,4 @@
-"""A training step on the embedded world with the sketch cache and without it, through the real command line."""
+"""Time a training step on the embedded world with the sketch cache and without, through the real command line."""
 
 import json
 import os
@@ -12,9 +12,10 @@ from typing import Any
 from dynfocus.errors import ConfigError
 from dynfocus.world.dataset import write_world
 from dynfocus.world.towers import LanguageSettings, TowerSettings, VisionSettings, train_towers
+from perf.machine import ROOT
 
 WORLD = Path("cache/world")
-CONFIGS = Path(__file__).parents[2] / "lightning_configs"
+CONFIGS = ROOT / "lightning_configs"
 STEPS = 20
 # The actions of Lightning's profiler that make up a step.
 ACTIONS = {"seconds_fetching": "train_dataloader_next", "seconds_learning": "run_training_batch"}
@@ -61,9 +62,10 @@ def world_steps(place: Path = WORLD, steps: int = STEPS) -> list[dict[str, Any]]
     """
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        found = place if (place / "data/world.json").exists() and (place / "towers/llm").exists() else small(scratch)
-        without = step_seconds(found, scratch / "without", None, steps)
-        cached = step_seconds(found, scratch / "with", scratch / "sketches", steps)
+        made = (place / "data/world.json").exists() and (place / "towers/llm").exists()
+        world = place if made else write_small_world(scratch)
+        without = step_seconds(world, scratch / "without", None, steps)
+        cached = step_seconds(world, scratch / "with", scratch / "sketches", steps)
     common = {"pass": "training step", "frames": 20, "precision": "float32", "device": "cpu"}
     faster = {"times_faster": without["seconds"] / cached["seconds"]}
     return [
@@ -72,11 +74,11 @@ def world_steps(place: Path = WORLD, steps: int = STEPS) -> list[dict[str, Any]]
     ]
 
 
-def small(folder: Path) -> Path:
+def write_small_world(folder: Path) -> Path:
     """A world of few videos, and towers that were trained for one step."""
     data = write_world(folder / "data", videos=64, val=2, test=2, workers=0, progress=False)
-    barely = TowerSettings(VisionSettings(steps=1, videos=8, images=8), LanguageSettings(steps=1, pool=64, asked=1))
-    train_towers(data, folder / "towers", settings=barely, workers=0, progress=False)
+    short = TowerSettings(VisionSettings(steps=1, videos=8, images=8), LanguageSettings(steps=1, pool=64, asked=1))
+    train_towers(data, folder / "towers", settings=short, workers=0, progress=False)
     return folder
 
 
@@ -98,8 +100,8 @@ def step_seconds(place: Path, run: Path, cache: Path | None, steps: int) -> dict
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["without a word"]
-        failed = f"a training on the embedded world that failed ({said[-1]})"
+        lines = done.stderr.strip().splitlines() or ["without an error message"]
+        failed = f"a training on the embedded world that failed ({lines[-1]})"
         raise ConfigError(failed, "one that runs", "See what `make stage2` says.")
     report = next(run.glob("*steps*.txt")).read_text()
     parts = {name: mean_seconds(report, action) for name, action in ACTIONS.items()}
@@ -108,7 +110,7 @@ def step_seconds(place: Path, run: Path, cache: Path | None, steps: int) -> dict
 
 def mean_seconds(report: str, action: str) -> float:
     """The mean duration of an action in the report of Lightning's simple profiler."""
-    found = re.search(rf"^\|[^|\n]*{action}\s*\|\s*([\d.e+-]+)\s*\|", report, flags=re.M)
-    if not found:
+    match = re.search(rf"^\|[^|\n]*{action}\s*\|\s*([\d.e+-]+)\s*\|", report, flags=re.M)
+    if not match:
         raise ConfigError(f"a profile without {action}", "a profile of Lightning 2.5 or newer", "Update lightning.")
-    return float(found[1])
+    return float(match[1])

@@ -1,4 +1,7 @@
-"""Eq. 1-11 as slow loops over single numbers, from the paper's text; nothing here is shared with the library."""
+"""Compute Eq. 1-11 in slow and plain ways, from the paper's text; nothing here is shared with the library.
+
+First as loops over single numbers; then, for sizes at which loops take too long, as tensors in the equations' order.
+"""
 
 import itertools
 import math
@@ -152,3 +155,26 @@ def eq11(frames: int, cones: dict[int, list[Tensor]], rods: list[list[Tensor]]) 
     for t in range(frames):
         out += cones.get(t, []) + rods[t]
     return out
+
+
+def squared_distances(points: Tensor) -> Tensor:
+    """D [B,M,M] from the differences of the points [B,M,f], number by number."""
+    return (points[:, None] - points[:, :, None]).square().mean(-1)
+
+
+def first_copies(points: Tensor) -> Tensor:
+    """The first of the points [B,M,f] that each equals, number by number: [B,M]."""
+    return (points[:, :, None] == points[:, None]).all(-1).byte().argmax(-1)
+
+
+def perturbed_top_k(scores: Tensor, noise: Tensor, sigma: float, keep: int) -> Tensor:
+    """P_sigma [B,K,L] of Eq. 6: the mean of every sample's one-hot rows, for videos that keep equally many."""
+    best = (scores[:, None] + sigma * noise).topk(keep).indices.sort(-1).values
+    return torch.nn.functional.one_hot(best, scores.shape[-1]).float().mean(1)
+
+
+def ground(grains: Tensor, f_q: torch.nn.Linear, keys: Tensor, mask: Tensor) -> Tensor:
+    """Avg(E) in the order of Eq. 9: E = softmax(f_k(Q) f_q(G)^T / sqrt(d)) G, then the mean of its real rows."""
+    fit = torch.einsum("brd,btgd->btrg", keys, f_q(grains)) / grains.shape[-1] ** 0.5
+    e = torch.einsum("btrg,btgd->btrd", fit.softmax(-1), grains)
+    return (e * mask[:, None, :, None]).sum(2) / mask.sum(-1).clamp(min=1)[:, None, None]

@@ -1,4 +1,4 @@
-"""Eq. 8-11: kept frames as cones, every frame as rods, woven together in time order."""
+"""Encode kept frames as cones and every frame as rods, and weave both in time order: Eq. 8-11."""
 
 from functools import partial
 from itertools import repeat
@@ -36,18 +36,18 @@ class Cones(nn.Module):
                     "Compute the sketch with these settings (connector.kept_tokens = 256).",
                 )
             return self.fine(focus.patches)
-        read = torch.cat([focus.pooled, focus.grains], 2)
-        return self.fine(read if self.settings.kept_tokens == 40 else read[:, :, :0])
+        rows = torch.cat([focus.pooled, focus.grains], 2)
+        return self.fine(rows if self.settings.kept_tokens == 40 else rows[:, :, :0])
 
 
 class Rods(nn.Module):
-    """F_coarse: two tokens a frame, the grains as the instruction attends to them, and their plain average.
+    """F_coarse: two tokens a frame, one of the grains as the instruction attends to them, one of their plain average.
 
     Shapes: sketch [B,T,...] and instruction [B,R,d'], or [B,T,R,d'] where each frame has its own -> [B,T,2,D].
 
     Paper: Eq. 9-10.
     Departs: as printed the shapes of Eq. 9 do not fit; instruction rows attend over the frame's prototypes. f_q has no
-    bias: it would add the same to all of a row's products, which the softmax takes out again.
+    bias: a bias adds the same number to all products of a row, which changes no softmax.
     """
 
     def __init__(self, width: int, text_width: int, out: int) -> None:
@@ -60,10 +60,10 @@ class Rods(nn.Module):
         self, sketch: FrameSketch, question: Float[Tensor, "B *T R e"], question_mask: Bool[Tensor, "B R"]
     ) -> Float[Tensor, "B T 2 D"]:
         queries = self.f_k(question) @ self.f_q.weight  # f_q on the few questions' tokens instead of all frames' grains
-        asked = queries.split(BLOCK, 1) if queries.ndim == 4 else repeat(queries)
+        of_blocks = queries.split(BLOCK, 1) if queries.ndim == 4 else repeat(queries)
         parts = (
             self.read(part.to(queries.dtype), own, question_mask)
-            for part, own in zip(sketch.grains.split(BLOCK, 1), asked, strict=False)
+            for part, own in zip(sketch.grains.split(BLOCK, 1), of_blocks, strict=False)
         )
         if sketch.grains.shape[1] <= BLOCK:
             return next(parts)
@@ -91,23 +91,11 @@ def ground(
 
     Paper: Eq. 9.
     """
-    each = "btrd" if queries.ndim == 4 else "brd"
-    fit = torch.einsum(f"{each},btgd->btrg", queries / grains.shape[-1] ** 0.5, grains)
+    axes = "btrd" if queries.ndim == 4 else "brd"
+    fit = torch.einsum(f"{axes},btgd->btrg", queries / grains.shape[-1] ** 0.5, grains)
     share = mask / mask.sum(-1, keepdim=True).clamp(min=1)
     weights = torch.einsum("btrg,br->btg", fit.softmax(-1), share.to(fit.dtype))
     return torch.einsum("btg,btgd->btd", weights, grains)
-
-
-def ground_ref(
-    grains: Float[Tensor, "B T G d"],
-    f_q: nn.Linear,
-    keys: Float[Tensor, "B R d"],
-    mask: Bool[Tensor, "B R"],
-) -> Float[Tensor, "B T d"]:
-    """Avg(E) in the order of the equation: E = softmax(f_k(Q) f_q(G)^T / sqrt(d)) G, then the mean of its rows."""
-    fit = torch.einsum("brd,btgd->btrg", keys, f_q(grains)) / grains.shape[-1] ** 0.5
-    e = torch.einsum("btrg,btgd->btrd", fit.softmax(-1), grains)
-    return (e * mask[:, None, :, None]).sum(2) / mask.sum(-1).clamp(min=1)[:, None, None]
 
 
 def weave(
@@ -126,10 +114,10 @@ def weave(
     """
     batch, frames = sketch.mask.shape
     redundant, kept_rods, cone_count = settings.redundant_tokens, settings.kept_rods, settings.cones
-    extra = focus.mask * (cone_count + kept_rods - redundant)
-    stop = (sketch.mask * redundant).scatter_add(1, focus.frames, extra).cumsum(-1)  # where each frame's tokens end
+    more = focus.mask * (cone_count + kept_rods - redundant)  # tokens of a kept frame beyond those of another
+    stop = (sketch.mask * redundant).scatter_add(1, focus.frames, more).cumsum(-1)  # where each frame's tokens end
     size, width, index = int(stop[:, -1].max()), rods.shape[-1], partial(torch.arange, device=rods.device)
-    out = rods.new_zeros(batch, size + 1, width)  # the last place takes what stands nowhere
+    out = rods.new_zeros(batch, size + 1, width)  # the last place takes tokens of padding, and is cut off
     video = index(batch)[:, None, None]
     cone_at = stop.gather(1, focus.frames)[..., None] + index(-cone_count - kept_rods, -kept_rods)
     rod_at = stop[..., None] + index(-2, 0)
@@ -137,26 +125,10 @@ def weave(
         cone_at = cone_at.masked_fill(~focus.mask[..., None], size)
     if padded or not (redundant and kept_rods):
         b = focus.kept(frames)
-        given = sketch.mask & ((b & (kept_rods > 0)) | (~b & (redundant > 0)))
-        rod_at = rod_at.masked_fill(~given[..., None], size)
+        has_rods = sketch.mask & ((b & (kept_rods > 0)) | (~b & (redundant > 0)))
+        rod_at = rod_at.masked_fill(~has_rods[..., None], size)
     out[video, cone_at], out[video, rod_at] = cones, rods
     return VideoTokens(out[:, :size], index(size) < stop[:, -1:], focus)
-
-
-def weave_ref(
-    cones: Float[Tensor, "K cones D"],
-    rods: Float[Tensor, "T rods D"],
-    kept: list[int],
-    settings: ConnectorSettings,
-) -> Float[Tensor, "S D"]:
-    """O of one video, frame by frame."""
-    out = []
-    for t in range(len(rods)):
-        if t in kept:
-            out += [cones[kept.index(t)], rods[t, : settings.kept_rods]]
-        else:
-            out += [rods[t, : settings.redundant_tokens]]
-    return torch.cat(out)
 
 
 class Projector(nn.Sequential):

@@ -1,4 +1,4 @@
-"""Figure 2: the sketch of a video and a question become few tokens."""
+"""Turn the sketch of a video and a question into few tokens: Figure 2."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from dynfocus.errors import FeatureError
 from dynfocus.method.cce import Cones, Projector, Rods, weave
 from dynfocus.method.selectors import build_selector
-from dynfocus.method.sketch import finite
+from dynfocus.method.sketch import is_finite
 from dynfocus.settings import ConnectorSettings, kept
 from dynfocus.types import FrameSketch, SelectorInputs, VideoTokens
 
@@ -46,9 +46,9 @@ class Connector(nn.Module):
 
 
 class AveragePooling(nn.Module):
-    """The baseline of no selection: every frame gives its P averaged patches through one projector.
+    """The baseline without selection: every frame gives its P averaged patches through one projector.
 
-    It takes the same call as `Connector`; the question and the noise key are not read.
+    It is called as `Connector` is; it reads neither the question nor the key of the noise.
     """
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int, out: int) -> None:
@@ -72,7 +72,7 @@ class AveragePooling(nn.Module):
 
 def check(sketch: FrameSketch) -> None:
     """Refuse a sketch that holds numbers that are not finite; raises FeatureError."""
-    if not finite(sketch):
+    if not is_finite(sketch):
         raise FeatureError(
             "a sketch with NaN or infinite numbers",
             "finite numbers",

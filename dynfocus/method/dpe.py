@@ -1,4 +1,4 @@
-"""DPE: events, scores, Top-K -> the frames to look at finely."""
+"""Select the frames to encode in detail (DPE): events, scores, Top-K."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +14,7 @@ from dynfocus.types import Focus, FrameSketch, SelectorInputs
 
 
 class EventPrototypeSelector(nn.Module):
-    """DPE: events by density peaks, scored by a small net, the best K' of them kept.
+    """DPE: find events by density peaks, score them by a small net, keep the best K'.
 
     Shapes: a sketch [B,T,...] and K' [B] of the cues -> Focus with K = max K' slots.
     """
@@ -36,12 +36,12 @@ class EventPrototypeSelector(nn.Module):
                 grains = at_frames(sketch.grains, events.frames).float()
                 raw = raw + self.score_question(grains, cues.question, cues.question_mask)
             scores = rescale(raw.gather(1, events.first), mask)  # copies are scored alike, to the bit
-        slots, used = top_k(scores, cues.keep, mask)
+        slots, slot_mask = top_k(scores, cues.keep, mask)
         frames = events.frames.gather(1, slots)
-        if used is None:
-            used = torch.ones_like(frames, dtype=torch.bool)
+        if slot_mask is None:
+            slot_mask = torch.ones_like(frames, dtype=torch.bool)
         else:
-            frames = frames * used
+            frames = frames * slot_mask
         if self.training and self.settings.sigma > 0:
             noise = self.noise(cues, scores)
             mixture = PerturbedTopK.apply(scores, noise, self.settings.sigma, cues.keep, mask)
@@ -50,40 +50,40 @@ class EventPrototypeSelector(nn.Module):
             grains = mix(mixture, at_frames(sketch.grains, events.frames).float())
             patches = None if patches is None else mix(mixture, patches.float())
         else:
-            mixture, patches = None, patches_of(sketch, frames, used)
+            mixture, patches = None, patches_of(sketch, frames, slot_mask)
             pooled, grains = at_frames(events.prototypes, slots), at_frames(sketch.grains, frames).float()
-            if self.training:  # by zero: processes must agree on which weights have a gradient
+            if self.training:  # adds zero: all processes must have gradients of the same weights
                 pooled = pooled + 0.0 * scores.sum()
-        return Focus(frames, used, pooled, grains, patches, scores, mixture, events)
+        return Focus(frames, slot_mask, pooled, grains, patches, scores, mixture, events)
 
     def noise(self, cues: SelectorInputs, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:
-        """Noise for the scores; none where all events are kept: there it could only bring the gradient of rounding."""
+        """Noise for the scores; zero where all events are kept, so that rounding gives the scores no gradient there."""
         events = [min(self.settings.events, frames) for frames in cues.frames]
-        free = [count if kept < count else 0 for count, kept in zip(events, cues.keep, strict=True)]
-        return keyed_noise(free, scores.shape[1], self.settings.samples, cues.rows, cues.step)
+        counts = [count if keep < count else 0 for count, keep in zip(events, cues.keep, strict=True)]
+        return keyed_noise(counts, scores.shape[1], self.settings.samples, cues.rows, cues.step)
 
 
 def at_frames(values: Float[Tensor, "B T rows d"], frames: Int[Tensor, "B K"]) -> Float[Tensor, "B K rows d"]:
-    """The values of the given frames, or of the given prototypes."""
+    """The values at some frames of each video, or at some prototypes."""
     return values[torch.arange(len(values), device=values.device)[:, None], frames]
 
 
 def patches_of(
     sketch: FrameSketch, frames: Int[Tensor, "B K"], real: Bool[Tensor, "B K"]
 ) -> Float[Tensor, "B K N d"] | None:
-    """V of the given frames, where the sketch holds patches at all.
+    """V of some frames of each video; None where the sketch holds no patches.
 
     Raises:
-        FeatureError: if it holds those of other frames only.
+        FeatureError: if it holds patches, but not of these frames.
     """
     if sketch.patches is None or sketch.patch_frames is None:
         return None
-    found = sketch.patch_frames[:, None] == frames[..., None]
-    missing = real & ~found.any(-1)
+    matches = sketch.patch_frames[:, None] == frames[..., None]
+    missing = real & ~matches.any(-1)
     if missing.any():
         raise FeatureError(
             f"a sketch without the patches of frame {frames[missing][0]}, which is to be kept",
             "the patches of every frame that a selector may keep",
             "Set connector.patch_frames to all, and let the sketch be computed anew.",
         )
-    return at_frames(sketch.patches, found.int().argmax(-1))
+    return at_frames(sketch.patches, matches.int().argmax(-1))

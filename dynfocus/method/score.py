@@ -1,4 +1,4 @@
-"""Eq. 4: the score of every event prototype, in [0, 1]; in fp32 under any precision."""
+"""Score every event prototype, in [0, 1] and in fp32 under any precision: Eq. 4."""
 
 import torch
 from einops import rearrange
@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 
 
 class ScoreNet(nn.Module):
-    """U: an event prototype [..., P, d] -> its raw score [...]; no bias at the end, min-max would take it out again.
+    """U: an event prototype [..., P, d] -> its raw score [...]; no bias at the end, as min-max would remove it.
 
     Paper: Eq. 4.
     Departs: Max is the row with the largest L2 norm, a patch that exists, not the element-wise maximum.
@@ -29,10 +29,10 @@ class ScoreNet(nn.Module):
 
 
 class LateInteraction(nn.Module):
-    """What the question adds to the scores: how well each of its tokens finds itself in an event's grains.
+    """What the question adds to the scores: how well each of its tokens matches an event's grains.
 
     Per event, the sum over tokens r of g_r max_i <A q_r, B z_i> / sqrt(m): z_i are the grains of its representative, g
-    is a softmax over the tokens, A and B begin as identities, cut to the smaller width m. This pays off where words and
+    is a softmax over the tokens, A and B begin as identities, cut to the smaller width m. This helps where words and
     patches share a space.
 
     Shapes: grains [B,L,G,d] and question [B,R,d'] -> [B,L], in fp32.
@@ -58,7 +58,7 @@ class LateInteraction(nn.Module):
 
 
 class TruncatedIdentity(nn.Linear):
-    """A linear layer that begins by handing on the first of its inputs as they are."""
+    """A linear layer whose initial weights pass its first inputs on unchanged."""
 
     def reset_parameters(self) -> None:
         nn.init.eye_(self.weight)

@@ -1,4 +1,4 @@
-"""Patches -> FrameSketch: the seam with no learned parameter, computed once a video for any number of questions."""
+"""Sketch videos: patches -> FrameSketch, without learned parameters, once a video for any number of questions."""
 
 from collections.abc import Callable
 from math import isfinite, isqrt
@@ -9,7 +9,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dynfocus.errors import FeatureError
-from dynfocus.method.cluster import BLOCK, density_peaks
+from dynfocus.method.cluster import density_peaks
+from dynfocus.method.distances import blocks
 from dynfocus.method.events import find_events
 from dynfocus.settings import CHUNK, ConnectorSettings, prototypes
 from dynfocus.types import FrameSketch
@@ -32,23 +33,25 @@ def sketch_frames(
     """
     sketch = sketch_patches(encoder(frames[:chunk]), settings)
     if len(frames) > chunk:
-        first, sketch = sketch, _room(sketch, len(frames))
+        first, sketch = sketch, _allocate(sketch, len(frames))
         sketch.pooled[:, :chunk], sketch.grains[:, :chunk] = first.pooled, first.grains
     for start in range(chunk, len(frames), chunk):
         part = sketch_patches(encoder(frames[start : start + chunk]), settings, start)
         sketch.pooled[:, start : start + chunk], sketch.grains[:, start : start + chunk] = part.pooled, part.grains
     if settings.kept_tokens == 256:
-        every = torch.arange(len(frames), device=sketch.mask.device)[None]
-        chosen = every if settings.patch_frames == "all" else find_events(sketch, settings, padded=False).frames
-        sketch.patch_frames, kept = chosen, frames[chosen[0].to(frames.device)]
-        sketch.patches = torch.cat([encoder(part).to(sketch.pooled.dtype) for part in kept.split(chunk)])[None]
-        if not finite(sketch):
+        if settings.patch_frames == "all":
+            sketch.patch_frames = torch.arange(len(frames), device=sketch.mask.device)[None]
+        else:
+            sketch.patch_frames = find_events(sketch, settings, padded=False).frames
+        selection = frames[sketch.patch_frames[0].to(frames.device)]
+        sketch.patches = torch.cat([encoder(part).to(sketch.pooled.dtype) for part in selection.split(chunk)])[None]
+        if not is_finite(sketch):
             raise _too_large(settings, 0, len(frames))
     return sketch
 
 
 def encoder_calls(frames: int, settings: ConnectorSettings, chunk: int = CHUNK) -> int:
-    """How often `sketch_frames` calls the encoder for a video of so many frames."""
+    """How many times `sketch_frames` calls the encoder for a video of so many frames."""
     again = 0
     if settings.kept_tokens == 256:
         again = frames if settings.patch_frames == "all" else prototypes(frames, settings)
@@ -66,13 +69,13 @@ def sketch_patches(patches: Float[Tensor, "T N d"], settings: ConnectorSettings,
             "the same number in both",
             f"Set connector.patches to {patches.shape[1]}.",
         )
-    rounded = getattr(torch, settings.sketch_dtype)
+    dtype = getattr(torch, settings.sketch_dtype)
     sketch = FrameSketch(
-        pooled=pool(patches, settings.pooled).to(rounded)[None],
-        grains=multigrained(patches, settings).to(rounded)[None],
+        pooled=pool(patches, settings.pooled).to(dtype)[None],
+        grains=multigrained(patches, settings).to(dtype)[None],
         mask=torch.ones(1, len(patches), dtype=torch.bool, device=patches.device),
     )
-    if not finite(sketch):
+    if not is_finite(sketch):
         raise _unusable(patches, settings, start)
     return sketch
 
@@ -91,19 +94,19 @@ def multigrained(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -
     """
     layers, points = [], patches
     for count, neighbours in zip(settings.spatial_prototypes, settings.spatial_neighbours, strict=True):
-        reading = settings.spatial_neighbourhood
-        points = density_peaks(points, count, neighbours, neighbourhood=reading, copies=False).prototypes
+        neighbourhood = settings.spatial_neighbourhood
+        points = density_peaks(points, count, neighbours, neighbourhood=neighbourhood, copies=False).prototypes
         layers.append(points)
     return torch.cat(layers, 1)
 
 
-def finite(sketch: FrameSketch) -> bool:
-    """Whether every number of the sketch is finite; asked through sums, block by block, which take no memory."""
-    held = [part for part in (sketch.pooled, sketch.grains, sketch.patches) if part is not None]
-    return isfinite(torch.stack([b.sum(dtype=torch.float32) for part in held for b in part.split(BLOCK, 1)]).sum())
+def is_finite(sketch: FrameSketch) -> bool:
+    """Whether every number of the sketch is finite: sums of blocks are, which take no memory."""
+    values = [part for part in (sketch.pooled, sketch.grains, sketch.patches) if part is not None]
+    return isfinite(torch.stack([b.sum(dtype=torch.float32) for part in values for b in blocks(part)]).sum())
 
 
-def _room(part: FrameSketch, frames: int) -> FrameSketch:
+def _allocate(part: FrameSketch, frames: int) -> FrameSketch:
     pooled, grains = (values.new_empty(1, frames, *values.shape[2:]) for values in (part.pooled, part.grains))
     return FrameSketch(pooled, grains, part.mask.new_ones(1, frames))
 

@@ -1,4 +1,4 @@
-"""Eq. 5-7: the best K' of the scores, so that the language model's loss can teach the scores."""
+"""Choose the best K' of the scores so that the language model's loss trains the scores: Eq. 5-7."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def top_k(
 ) -> tuple[Int[Tensor, "B *n K"], Bool[Tensor, "B *n K"] | None]:
     """The K' best prototypes of each video in time order; equal scores rank by time.
 
-    Beside them stands which slots are used; None where all are, as in videos of one length.
+    The second result is true at the slots that a video fills; None where all videos fill all K slots.
 
     Paper: the Top-K of Eq. 5 without noise.
     """
@@ -25,16 +25,16 @@ def top_k(
     if min(keep) == max(keep):
         return best.sort(-1).values, None
     slot = torch.arange(max(keep), device=scores.device)
-    used = slot < torch.tensor(keep, device=scores.device).unflatten(0, (-1, *between, 1))
-    ordered = best.masked_fill(~used, scores.shape[-1]).sort(-1).values
-    return ordered.masked_fill(~used, 0), used.expand_as(best)
+    real = slot < torch.tensor(keep, device=scores.device).unflatten(0, (-1, *between, 1))
+    ordered = best.masked_fill(~real, scores.shape[-1]).sort(-1).values
+    return ordered.masked_fill(~real, 0), real.expand_as(best)
 
 
 class PerturbedTopK(torch.autograd.Function):
     """P_sigma: the mean over noise samples of the sorted top-K' as one-hot rows [B,K,L], with Eq. 7 as its gradient.
 
-    Rows of used slots sum to 1, columns to at most 1. The [n,K,L] one-hots never exist: each sample's choice is
-    counted where it falls.
+    Rows of used slots sum to 1, columns to at most 1. The one-hots of all samples, [n,K,L], are never built: each
+    sample adds 1 to the cell (slot, prototype) that it chooses.
 
     Paper: Eq. 5-7.
     Departs: the constraint set printed after Eq. 5 allows a prototype twice and in any order; this is the standard
@@ -51,11 +51,11 @@ class PerturbedTopK(torch.autograd.Function):
         mask: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B K L"]:
         batch, samples, prototypes = noise.shape
-        chosen, used = top_k(torch.add(scores[:, None], noise, alpha=sigma), keep, mask)
-        slots = chosen.shape[-1]
-        cell = torch.arange(0, slots * prototypes, prototypes, device=chosen.device) + chosen  # of [slot, prototype]
+        choices, real = top_k(torch.add(scores[:, None], noise, alpha=sigma), keep, mask)
+        slots = choices.shape[-1]
+        cell = torch.arange(0, slots * prototypes, prototypes, device=choices.device) + choices  # slot * L + prototype
         counts = torch.zeros(batch, slots * prototypes, device=scores.device)
-        one = counts.new_ones(1, 1, 1) if used is None else used.float()
+        one = counts.new_ones(1, 1, 1) if real is None else real.float()
         counts.scatter_add_(1, cell.flatten(1), one.expand_as(cell).flatten(1))
         ctx.save_for_backward(cell, one, noise)
         ctx.sigma = sigma  # type: ignore[attr-defined]
@@ -70,31 +70,20 @@ class PerturbedTopK(torch.autograd.Function):
 def gains(
     grad: Float[Tensor, "B K L"], cell: Int[Tensor, "B n K"], one: Float[Tensor, "#B #n #K"]
 ) -> Float[Tensor, "B n"]:
-    """What each sample's choice would add to the loss: the gradient of P_sigma, summed over the cells it fell in.
+    """What each sample's choice adds to the loss: the gradient of P_sigma, summed over the cells of the choice.
 
-    ``cell`` and ``one`` are what `PerturbedTopK` saves: slot * L + prototype of each choice, and zero at unused slots.
+    ``cell`` and ``one`` are what `PerturbedTopK` saves: slot * L + prototype of each choice, and zero at empty slots.
     """
     return (grad.flatten(1).gather(1, cell.flatten(1)).view_as(cell) * one).sum(-1)
 
 
-def eq7(gained: Float[Tensor, "B n"], noise: Float[Tensor, "B n L"], sigma: float) -> Float[Tensor, "B L"]:
-    """The gradient of the scores, from what each of n samples gained and its noise, less the mean over the samples.
+def eq7(gain: Float[Tensor, "B n"], noise: Float[Tensor, "B n L"], sigma: float) -> Float[Tensor, "B L"]:
+    """The gradient of the scores, from the noise of n samples and the gain of each less the samples' mean gain.
 
     Paper: Eq. 7.
     """
-    gained = gained - gained.mean(1, keepdim=True)
-    return torch.einsum("bn,bnl->bl", gained, noise) / (noise.shape[1] * sigma)
-
-
-def perturbed_top_k_ref(
-    scores: Float[Tensor, "B L"], noise: Float[Tensor, "B n L"], sigma: float, keep: int
-) -> Float[Tensor, "B K L"]:
-    """P_sigma as it is defined: the mean of every sample's one-hot rows, for videos that keep equally many.
-
-    Paper: Eq. 6.
-    """
-    best = (scores[:, None] + sigma * noise).topk(keep).indices.sort(-1).values
-    return torch.nn.functional.one_hot(best, scores.shape[-1]).float().mean(1)
+    gain = gain - gain.mean(1, keepdim=True)
+    return torch.einsum("bn,bnl->bl", gain, noise) / (noise.shape[1] * sigma)
 
 
 def keyed_noise(
@@ -102,7 +91,7 @@ def keyed_noise(
 ) -> Float[Tensor, "B n {width}"]:
     """Gaussian noise for the first ``counts`` columns of each row, zeros for the others.
 
-    It is keyed by (seed, step, row), so that neither batch layout nor the number of processes moves it.
+    Its key is (seed, step, row), so that it is the same in any batch and on any number of processes.
     """
     noise = np.zeros((len(counts), samples, width), dtype=np.float32)
     for n, (row, count) in enumerate(zip(rows.tolist(), counts, strict=True)):

@@ -23,7 +23,7 @@ from dynfocus.types import Batch, FrameSketch, stack_sketches
 class Example:
     """One row and what it shows: its sketch, or else its frames.
 
-    An ``extra`` one is repeated so that every process has equally many: it is computed and counted nowhere. Where
+    With ``is_padding`` it repeats a row so that every process has equally many, and counts in no result. Where
     ``skipped`` says why a row could not be read, ``row`` is a blank one in its place. ``place`` is the row's number in
     the data set that it comes from, where that is not its ``index``.
     """
@@ -31,7 +31,7 @@ class Example:
     row: Row
     sketch: FrameSketch | None = None
     frames: torch.Tensor | None = None
-    extra: bool = False
+    is_padding: bool = False
     skipped: Skipped | None = None
     place: int | None = None
 
@@ -86,8 +86,8 @@ class Collator:
         longest_instruction: tokens of a question that the instruction encoder reads at most, the last ones where its
             tokenizer truncates on the left; the language model reads all of it.
         new_tokens: room of the context that an open question leaves for its answer.
-        lenient: whether a row that does not fit becomes a blank one without target, named in `Batch.skipped`, instead
-            of an error.
+        skip_invalid: whether a row that does not fit becomes a blank one without target, named in `Batch.skipped`,
+            instead of an error.
 
     Raises:
         ConfigError: if the prompt cannot be made with this tokenizer.
@@ -104,7 +104,7 @@ class Collator:
     seed: int = 0
     longest_instruction: int = 256
     new_tokens: int = 0
-    lenient: bool = False
+    skip_invalid: bool = False
 
     def __post_init__(self) -> None:
         check_tokenizer(self.tokenizer, TEMPLATES[self.prompt])
@@ -161,8 +161,8 @@ class Collator:
             sketch=stack_sketches(sketches) if sketches else None,
             frames=tuple(example.frames for example in taken if example.frames is not None),
             relevant=_relevant(taken),
-            records=tuple(None if example.extra or example.skipped else example.row for example in taken),
-            skipped=tuple(example.skipped for example in taken if example.skipped and not example.extra),
+            records=tuple(None if example.is_padding or example.skipped else example.row for example in taken),
+            skipped=tuple(example.skipped for example in taken if example.skipped and not example.is_padding),
         )
 
     def measure(self, row: Row, frames: int, number: int | None = None) -> Measure:
@@ -193,7 +193,7 @@ class Collator:
                 _check_events(row, example.length)
                 return example, self._encode(row, example.length, number)
             except (PromptError, DataError) as error:
-                if not self.lenient:
+                if not self.skip_invalid:
                     raise
                 example = replace(_first_frame(example), skipped=noted(row.source, number, row, error))
         return replace(example, row=blank_row(row.index)), Encoded([_end(self.tokenizer)], [IGNORED])

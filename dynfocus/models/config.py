@@ -1,4 +1,4 @@
-"""What a DynFocus model is made of, as transformers writes it into config.json."""
+"""Describe a DynFocus model as transformers writes it into config.json."""
 
 from typing import Any, ClassVar, no_type_check
 
@@ -8,13 +8,13 @@ from transformers.configuration_utils import SubConfigSpec
 from dynfocus.settings import ConnectorSettings, restored
 
 
-@no_type_check  # transformers checks its own, and passes on more than the signature that a dataclass shows
+@no_type_check  # transformers passes on more arguments than the signature of a dataclass shows
 class DynFocusConfig(PreTrainedConfig):
     """Sizes of the towers, the connector's settings, and the id of ``<image>``.
 
-    ``towers`` says where the pretrained parts lie that the model's folder leaves out: those of adapters do.
-    ``queries`` are the Q-Former's query tokens, where the instruction mode has them read the frames.
-    ``vision_dtype`` and ``instruction_dtype`` are the precisions that the encoders compute in, whatever the rest does.
+    ``towers`` names the folders of the pretrained parts, where the model's own folder holds adapters and no towers.
+    ``queries`` is the number of the Q-Former's query tokens, which read the frames where instruction_mode is frame.
+    ``vision_dtype`` and ``instruction_dtype`` are the precisions that the encoders compute in, whatever the others'.
     """
 
     model_type = "dynfocus"

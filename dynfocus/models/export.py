@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dynfocus.errors import ConfigError
-from dynfocus.models.lora import held_adapters
+from dynfocus.models.lora import read_lora_settings
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.records.atomic import atomic_write
@@ -28,7 +28,7 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: str | None = Non
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}, which is there already", "a folder that is empty or absent", "Choose another one.")
     processor = DynFocusProcessor.from_pretrained(folder)
-    if held_adapters(folder) and not merge:
+    if read_lora_settings(folder) and not merge:
         raise ConfigError(
             f"{folder}, which holds adapters and no language model",
             "one model of plain weights",

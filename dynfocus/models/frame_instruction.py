@@ -1,4 +1,4 @@
-"""The instruction mode in which query tokens read every frame under the question, as LLaMA-VID's do."""
+"""Encode frames under the question, with query tokens that read each frame as LLaMA-VID's do."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,32 +27,33 @@ def encode_with_instruction(
             "Use no sketch cache, or set connector.instruction_mode to instruction.",
         )
     sketches: list[FrameSketch] = []
-    read: dict[int, Tensor] = {}
+    queries: dict[int, Tensor] = {}
     for video, frames in enumerate(batch.frames):
         slots = (batch.slot_video == video).nonzero().flatten()
-        seen: list[Tensor] = []
-        encode = looking(vision, instruction, batch.question_ids[slots], batch.question_mask[slots], seen)
+        outputs: list[Tensor] = []
+        ids, mask = batch.question_ids[slots], batch.question_mask[slots]
+        encode = instructed_encoder(vision, instruction, ids, mask, outputs)
         with torch.autocast(frames.device.type, enabled=False):
             sketches.append(sketch_frames(frames, encode, settings))
-        # Where kept frames give every patch, some frames are encoded a second time, after all others.
-        read |= dict(zip(slots.tolist(), torch.cat(seen, 1)[:, : len(frames)], strict=True))
-    return stack_sketches(sketches), pad_sequence([read[slot] for slot in sorted(read)], batch_first=True)
+        # Where kept frames give every patch, some frames are encoded a second time, after all others: cut these off.
+        queries |= dict(zip(slots.tolist(), torch.cat(outputs, 1)[:, : len(frames)], strict=True))
+    return stack_sketches(sketches), pad_sequence([queries[slot] for slot in sorted(queries)], batch_first=True)
 
 
-def looking(
+def instructed_encoder(
     vision: VisionTower,
     instruction: InstructionTower,
     ids: Int[Tensor, "I R"],
     mask: Bool[Tensor, "I R"],
-    seen: list[Tensor],
+    outputs: list[Tensor],
 ) -> Encoder:
-    """An encoder of frames that also appends to ``seen`` what query tokens read of them under each instruction."""
-    learning = torch.is_grad_enabled()  # a sketch is made without gradients, but the Q-Former may be trained
+    """An encoder of frames that also appends to ``outputs`` what query tokens read of them under each instruction."""
+    with_gradients = torch.is_grad_enabled()  # a sketch is made without gradients, but the Q-Former may be trained
 
     def encode(frames: Tensor) -> Tensor:
         rows = vision.rows(frames)
-        with torch.set_grad_enabled(learning):
-            seen.append(instruction.look(rows, ids, mask))
+        with torch.set_grad_enabled(with_gradients):
+            outputs.append(instruction.look(rows, ids, mask))
         return rows[:, -vision.patches :]
 
     return encode

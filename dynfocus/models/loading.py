@@ -1,4 +1,4 @@
-"""Where a DynFocus model comes from and goes to: towers, a trained model's folder, projectors of stage 1."""
+"""Load and save DynFocus models: from towers, from and to a trained model's folder, and the projectors of stage 1."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Folders(PreTrainedModel):
     """
 
     config_class = DynFocusConfig
-    # The connector stays so whatever the rest is read in; the encoders are rounded by what their own config says.
+    # The connector stays in fp32 whatever the rest is read in; the encoders are then cast as the config says.
     _keep_in_fp32_modules_strict = {"connector", "vision", "instruction"}  # noqa: RUF012 (transformers' own type)
     config: DynFocusConfig
     vision: VisionTower
@@ -50,10 +50,10 @@ class Folders(PreTrainedModel):
     connector: nn.Module
     language_model: Any
     towers: dict[str, str | None] | None = None
-    read_apart = False  # whether the instruction encoder has been trained beside adapters
+    trains_instruction = False  # whether the instruction encoder has been trained beside adapters
 
     def fresh_connector(self) -> nn.Module:
-        """DPE and CCE as they begin, of the towers' widths."""
+        """A connector with initial weights, for the towers' widths."""
         config = self.config
         widths = self.vision.width, config.qformer_config.hidden_size, config.text_config.hidden_size
         return build_connector(config.settings, *widths)
@@ -73,7 +73,7 @@ class Folders(PreTrainedModel):
         encoder_dtype: torch.dtype = torch.float32,
         **language: Any,
     ) -> Any:
-        """Build the model on pretrained towers; the connector starts afresh.
+        """Build the model on pretrained towers; the connector gets initial weights.
 
         Args:
             encoders: folder of the vision encoder and the Q-Former: an InstructBLIP checkpoint, or LAVIS files.
@@ -81,36 +81,36 @@ class Folders(PreTrainedModel):
             settings: the connector's.
             vision: folder of another vision encoder, such as CLIP's or SigLIP's.
             encoder_dtype: the precision that both encoders compute in.
-            language: how the language model is held, see `load_language_model`.
+            language: precision, attention and quantisation of the language model, see `load_language_model`.
 
         Raises:
             CheckpointError: if a folder is absent or its weights do not fit.
         """
-        seen, mode = open_vision(vision or encoders), settings.instruction_mode
-        instruction = load_instruction(encoders, mode, encoder_dtype)
-        answering = load_language_model(language_model, **language)
-        text_config = answering.config.to_dict()
+        encoder = open_vision(vision or encoders)
+        instruction = load_instruction(encoders, settings.instruction_mode, encoder_dtype)
+        decoder = load_language_model(language_model, **language)
+        text_config = decoder.config.to_dict()
         text_config.pop("quantization_config", None)
         config = DynFocusConfig(
-            vision_config=seen.config.to_dict(),
+            vision_config=encoder.config.to_dict(),
             qformer_config=instruction.encoder.config.to_dict(),
             text_config=text_config,
-            image_mean=list(seen.image_mean),
-            image_std=list(seen.image_std),
+            image_mean=list(encoder.image_mean),
+            image_std=list(encoder.image_std),
             connector=asdict(settings),
             image_token_id=load_tokenizer(language_model).convert_tokens_to_ids("<image>"),
             queries=instruction.queries,
             vision_dtype=_name(encoder_dtype),
             instruction_dtype=_name(encoder_dtype),
         )
-        with torch.device("meta"):  # a skeleton that takes no memory: all its parts are replaced
+        with torch.device("meta"):  # takes no memory: all parts are replaced
             model = cls(config, nn.Identity())
-        model.vision, model.instruction = seen.tower(encoder_dtype), instruction
+        model.vision, model.instruction = encoder.tower(encoder_dtype), instruction
         model.connector = model.fresh_connector()
-        model.language_model = answering
-        # Nothing else of how it generates: what a folder holds must not change the answers.
-        ends = {name: getattr(answering.generation_config, name) for name in ENDS}
-        model.generation_config = answering.generation_config = GenerationConfig(**ends)
+        model.language_model = decoder
+        # Only these of the folder's generation settings: the others must not change the answers.
+        ends = {name: getattr(decoder.generation_config, name) for name in ENDS}
+        model.generation_config = decoder.generation_config = GenerationConfig(**ends)
         folders = {"encoders": encoders, "language_model": language_model, "vision": vision}
         places = {name: None if folder is None else str(Path(folder).resolve()) for name, folder in folders.items()}
         model.towers = places | {"quantize": language.get("quantize"), "dtype": _name(model.dtype)}
@@ -120,7 +120,7 @@ class Folders(PreTrainedModel):
     def from_folder(cls, folder: Path, settings: ConnectorSettings | None = None, **language: Any) -> Any:
         """A trained model from its folder, with its own connector settings or with others of the same sizes.
 
-        ``language`` says how the language model is held, see `load_language_model`.
+        ``language`` are the options of `load_language_model`.
 
         Raises:
             CheckpointError: if the folder lacks weights that the settings ask for.
@@ -134,7 +134,7 @@ class Folders(PreTrainedModel):
             return cls._from_adapters(folder, config, language)
         if language.get("quantize"):
             raise CheckpointError(
-                f"the whole model in {folder}, to be held in 4 bits",
+                f"the whole model in {folder}, to be quantised to 4 bits",
                 "a language model's own folder to quantize",
                 "Start from stage 1's projectors and the language model, or set quantize to null.",
             )
@@ -148,9 +148,9 @@ class Folders(PreTrainedModel):
             )
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
-        model, found = loaded
-        if found["missing_keys"]:
-            raise _misfit(folder, f"{sorted(found['missing_keys'])[0]} is absent")
+        model, loading = loaded
+        if loading["missing_keys"]:
+            raise _misfit(folder, f"{sorted(loading['missing_keys'])[0]} is absent")
         return model
 
     @classmethod
@@ -176,16 +176,16 @@ class Folders(PreTrainedModel):
     @classmethod
     def _from_adapters(cls, folder: Path, config: DynFocusConfig, language: dict[str, Any]) -> Any:
         places = dict(config.towers or {})
-        held = {"quantize": places.pop("quantize"), "dtype": getattr(torch, places.pop("dtype"))} | language
+        options = {"quantize": places.pop("quantize"), "dtype": getattr(torch, places.pop("dtype"))} | language
         towers: dict[str, Any] = {name: None if place is None else Path(place) for name, place in places.items()}
-        seeing = getattr(torch, config.vision_dtype)
-        model = cls.from_towers(**towers, settings=config.settings, encoder_dtype=seeing, **held)
+        vision_dtype = getattr(torch, config.vision_dtype)
+        model = cls.from_towers(**towers, settings=config.settings, encoder_dtype=vision_dtype, **options)
         model.instruction.to(getattr(torch, config.instruction_dtype))
         try:
-            given = load_file(existing(folder / CONNECTOR))
-            absent = [f"connector.{name}" for name in model.connector.state_dict() if f"connector.{name}" not in given]
-            surplus = model.load_state_dict(given, strict=False).unexpected_keys
-            model.read_apart = any(name.startswith("instruction.") for name in given)
+            state = load_file(existing(folder / CONNECTOR))
+            absent = [f"connector.{name}" for name in model.connector.state_dict() if f"connector.{name}" not in state]
+            surplus = model.load_state_dict(state, strict=False).unexpected_keys
+            model.trains_instruction = any(name.startswith("instruction.") for name in state)
         except (RuntimeError, SafetensorError) as error:
             raise _misfit(folder, str(error).splitlines()[-1]) from error
         if absent or surplus:
@@ -194,7 +194,7 @@ class Folders(PreTrainedModel):
         return model
 
     def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """Write a folder that `from_folder` reads; ``state``: the weights, where it does not hold them whole."""
+        """Write a folder that `from_folder` reads; ``state``: all weights, where this process has only some."""
         state = dict(self.state_dict() if state is None else state)
         self.config.vision_dtype = _name(next(self.vision.parameters()).dtype)
         self.config.instruction_dtype = _name(next(self.instruction.parameters()).dtype)
@@ -204,18 +204,18 @@ class Folders(PreTrainedModel):
             return
         self.config.towers = self.towers
         self.config.save_pretrained(folder)
-        self.read_apart |= any(weight.requires_grad for weight in self.instruction.parameters())
-        parts = ("connector.", "instruction.") if self.read_apart else ("connector.",)
+        self.trains_instruction |= any(weight.requires_grad for weight in self.instruction.parameters())
+        parts = ("connector.", "instruction.") if self.trains_instruction else ("connector.",)
         trained = {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(parts)}
         save_file(trained, folder / CONNECTOR, {"format": "pt"})
         own = {
             name.removeprefix("language_model."): t for name, t in state.items() if name.startswith("language_model.")
         }
         self.language_model.save_pretrained(folder / ADAPTER, state_dict=own)
-        (folder / ADAPTER / "README.md").unlink(missing_ok=True)  # peft's form of a model card, unfilled
+        (folder / ADAPTER / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
     def merge(self) -> None:
-        """Take the adapters into the language model's weights: the same answers, and a model of transformers alone."""
+        """Merge the adapters into the language model's weights: the same answers from a model of transformers alone."""
         if has_adapters(self.language_model):
             self.language_model = merge_adapters(self.language_model)
 
@@ -225,7 +225,7 @@ class Folders(PreTrainedModel):
         return {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(PROJECTORS)}
 
     def save_projectors(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """Write them to ``projectors.safetensors``, and beside it a card of what they fit."""
+        """Write them to ``projectors.safetensors``, and to ``projectors.json`` the sizes that they fit."""
         tensors = self.projectors(state)
         with atomic_write(folder / "projectors.safetensors") as file:
             save_file(tensors, file, {"format": "pt"})
@@ -242,19 +242,19 @@ class Folders(PreTrainedModel):
     def load_projectors(self, path: Path) -> None:
         """Start F_fine and F_coarse from a file of stage 1; raises CheckpointError if it does not hold just those."""
         try:
-            given, own = load_file(existing(path)), self.projectors()
+            state, own = load_file(existing(path)), self.projectors()
         except SafetensorError as error:
             raise CheckpointError(
                 f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again."
             ) from error
-        wrong = sorted(given.keys() ^ own.keys()) or [n for n, t in given.items() if t.shape != own[n].shape]
+        wrong = sorted(state.keys() ^ own.keys()) or [n for n, t in state.items() if t.shape != own[n].shape]
         if wrong:
             raise CheckpointError(
                 f"projectors in {path} whose {wrong[0]} is absent, surplus or of another shape",
                 "the projectors of the same towers and connector",
                 "Run stage 1 with these towers and sizes first.",
             )
-        self.load_state_dict(given, strict=False)
+        self.load_state_dict(state, strict=False)
 
 
 def trained_config(folder: Path) -> DynFocusConfig:

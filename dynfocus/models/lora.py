@@ -1,6 +1,6 @@
-"""Low-rank adapters on the language model: put on, saved, loaded and merged by peft.
+"""Add low-rank adapters to the language model, load and merge them, through peft.
 
-Functions import it when they need it: it takes seconds to start, and most runs have no adapters.
+Functions import peft when they need it: the import takes seconds, and most runs have no adapters.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ ADAPTER = "adapter"
 
 
 def add_adapters(language_model: nn.Module, settings: LoraSettings) -> nn.Module:
-    """Fresh adapters on every linear layer but the head; they change nothing before they are trained."""
+    """Put new adapters on every linear layer but the head; they change nothing before they are trained."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -36,7 +36,7 @@ def load_adapters(language_model: nn.Module, folder: Path) -> nn.Module:
     """The language model with the adapters that a folder holds.
 
     Raises:
-        CheckpointError: if they are absent, broken, or another model's.
+        CheckpointError: if they are absent, broken, or of another model.
     """
     from peft import PeftModel
 
@@ -46,11 +46,11 @@ def load_adapters(language_model: nn.Module, folder: Path) -> nn.Module:
             filterwarnings("error", "Found missing adapter keys")
             return PeftModel.from_pretrained(language_model, adapter, is_trainable=True)
     except (OSError, RuntimeError, ValueError, SafetensorError, UserWarning) as error:
-        raise _unfit(adapter, error) from error
+        raise _misfit(adapter, error) from error
 
 
-def held_adapters(folder: Path) -> LoraSettings | None:
-    """The settings of the adapters that a trained model's folder holds; None where it holds whole weights.
+def read_lora_settings(folder: Path) -> LoraSettings | None:
+    """The settings of the adapters in a trained model's folder; None where it holds whole weights.
 
     Raises:
         CheckpointError: if they cannot be read.
@@ -60,10 +60,10 @@ def held_adapters(folder: Path) -> LoraSettings | None:
     from peft import LoraConfig
 
     try:
-        held: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
+        config: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
     except (OSError, TypeError, ValueError) as error:
-        raise _unfit(folder / ADAPTER, error) from error
-    return LoraSettings(held.r, held.lora_alpha, held.lora_dropout)
+        raise _misfit(folder / ADAPTER, error) from error
+    return LoraSettings(config.r, config.lora_alpha, config.lora_dropout)
 
 
 def has_adapters(language_model: nn.Module) -> bool:
@@ -76,7 +76,7 @@ def without_adapters(language_model: Any) -> Any:
 
 
 def merge_adapters(language_model: Any) -> nn.Module:
-    """The plain language model that computes the same; weights in 4 bits are written out first.
+    """The plain language model that computes the same; weights in 4 bits are dequantised first.
 
     Sums are taken in fp32 and rounded once, to the precision of the language model.
     """
@@ -92,7 +92,7 @@ def merge_adapters(language_model: Any) -> nn.Module:
     return language_model.float().merge_and_unload().to(dtype)
 
 
-def _unfit(adapter: Path, error: Exception) -> CheckpointError:
+def _misfit(adapter: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"adapters in {adapter} that do not fit ({str(error).splitlines()[0]})",
         "the adapters of this language model",

@@ -1,4 +1,4 @@
-"""DynFocus as a transformers model: encode, connect, place, and let the language model answer."""
+"""Make DynFocus a model of transformers: encode, connect, place tokens, and let the language model answer."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Generation
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.method.sketch import Encoder, encoder_calls, sketch_frames
 from dynfocus.models.config import DynFocusConfig
-from dynfocus.models.frame_instruction import encode_with_instruction, looking
+from dynfocus.models.frame_instruction import encode_with_instruction, instructed_encoder
 from dynfocus.models.loading import ENDS, Folders
 from dynfocus.models.towers import InstructionTower, QueryTokens, VisionTower
 from dynfocus.types import Batch, FrameSketch, VideoTokens, stack_sketches
@@ -21,7 +21,7 @@ from dynfocus.types import Batch, FrameSketch, VideoTokens, stack_sketches
 class DynFocusModel(Folders, GenerationMixin):
     """A frozen vision encoder, the connector, and a language model that answers questions about videos.
 
-    The road of a video: ``sketch`` (frames -> FrameSketch), ``connect`` (sketch and question -> tokens), ``embed``
+    The steps for a video: ``sketch`` (frames -> FrameSketch), ``connect`` (sketch and question -> tokens), ``embed``
     (tokens placed in the prompt), then the language model's loss (``forward``) or answer (``generate``).
     """
 
@@ -49,7 +49,7 @@ class DynFocusModel(Folders, GenerationMixin):
         self.synced = False  # whether all processes must generate equally many tokens
 
     def _init_weights(self, module: nn.Module) -> None:
-        # Our own layers keep torch's initialisation; the towers are models of their own and bring theirs.
+        # Our layers keep torch's initialisation; the towers are models of their own and initialise themselves.
         if isinstance(module, nn.Linear | nn.LayerNorm | QueryTokens):
             module.reset_parameters()
 
@@ -57,7 +57,7 @@ class DynFocusModel(Folders, GenerationMixin):
     def sketch(self, frames: UInt8[Tensor, "T H W 3"]) -> FrameSketch:
         """Frames of one video -> its sketch; the only place where the vision encoder runs.
 
-        It computes in its own precision, whatever a trainer's mixed precision says: as a sketch cache's does.
+        It computes in its own precision, whatever a trainer's mixed precision is, as for the sketch cache.
         """
         with torch.autocast(frames.device.type, enabled=False):
             return sketch_frames(frames, self.vision, self.settings)
@@ -68,7 +68,7 @@ class DynFocusModel(Folders, GenerationMixin):
         missing = self.missing_calls(batch)
         if self.settings.instruction_mode == "frame":
             sketch, question = encode_with_instruction(batch, self.vision, self.instruction, self.settings)
-            self.call_more(missing, looking(self.vision, self.instruction, ids[:1], mask[:1], []))
+            self.call_more(missing, instructed_encoder(self.vision, self.instruction, ids[:1], mask[:1], []))
             mask = mask.new_ones(len(question), question.shape[2])
         else:
             sketch = batch.sketch or stack_sketches([self.sketch(frames) for frames in batch.frames])
@@ -84,43 +84,43 @@ class DynFocusModel(Folders, GenerationMixin):
         )
 
     def missing_calls(self, batch: Batch) -> int:
-        """How much less often this process will call its encoder than some other, asked of all before any does."""
+        """How many calls of its encoder this process has fewer than some other; all processes must ask together."""
         own = sum(encoder_calls(len(frames), self.settings) for frames in batch.frames)
         return self.most_calls(own) - own
 
     @torch.no_grad()
     def call_more(self, times: int, encode: Encoder) -> None:
-        """Encode a blank frame so often; a sharded encoder must be called equally often by every process."""
+        """Encode a blank frame ``times`` times: every process must call a sharded encoder equally often."""
         blank = torch.zeros(1, self.vision.size, self.vision.size, 3, dtype=torch.uint8, device=self.device)
         for _ in range(times):
             encode(blank)
 
     def embed(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, "Rows S D"], VideoTokens]:
-        """The prompt as embeddings, visual tokens in their places."""
+        """The prompt as embeddings, with the visual tokens in their places."""
         video = self.connect(batch, step)
         words = batch.input_ids.masked_fill(batch.input_ids == self.config.image_token_id, 0)
         embeds = self.language_model.get_input_embeddings()(words)
         return place(embeds, batch.input_ids == self.config.image_token_id, video, batch.slot_row), video
 
     def without_video(self, batch: Batch) -> Batch:
-        """The same rows asked blind: the visual tokens stay in place, but nothing attends to them."""
-        seen = batch.attention_mask * (batch.input_ids != self.config.image_token_id)
-        return replace(batch, attention_mask=seen)
+        """The same rows without video: the visual tokens stay in place, but nothing attends to them."""
+        text = batch.attention_mask * (batch.input_ids != self.config.image_token_id)
+        return replace(batch, attention_mask=text)
 
     def forward(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, ""], VideoTokens]:
         """The mean cross-entropy over all target tokens, and the visual tokens; ``step`` keys the noise."""
         embeds, video = self.embed(batch, step)
         positions = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
         targets = batch.labels[:, 1:]
-        learned = (targets != nn.CrossEntropyLoss().ignore_index).any(0).nonzero().flatten()
+        has_target = (targets != nn.CrossEntropyLoss().ignore_index).any(0).nonzero().flatten()
         logits = self.language_model(
             inputs_embeds=embeds,
             attention_mask=batch.attention_mask,
             position_ids=positions,
             use_cache=False,
-            logits_to_keep=learned,  # of 2000 positions and 32 000 words, answers need few
+            logits_to_keep=has_target,  # few of 2000 positions, each with logits of 32 000 words
         ).logits
-        targets = targets[:, learned]
+        targets = targets[:, has_target]
         loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
         return loss / batch.targets.clamp(min=1), video
 
@@ -137,9 +137,9 @@ class DynFocusModel(Folders, GenerationMixin):
 
     @torch.no_grad()
     def generate(self, **inputs: Any) -> Int[Tensor, "Rows new"]:
-        """Answer what the processor gave: the new token ids alone; options are those of transformers' `generate`."""
-        given = {field.name: inputs.pop(field.name) for field in fields(Batch) if field.name in inputs}
-        return self.answer(Batch(**given), **inputs)[0]
+        """Answer the processor's output: the new token ids alone; options are those of transformers' `generate`."""
+        batch = Batch(**{field.name: inputs.pop(field.name) for field in fields(Batch) if field.name in inputs})
+        return self.answer(batch, **inputs)[0]
 
 
 def place(
@@ -148,25 +148,25 @@ def place(
     video: VideoTokens,
     slot_row: Int[Tensor, " I"],
 ) -> Float[Tensor, "Rows S D"]:
-    """Put visual tokens where the prompt keeps room for them; slots of text-only rows stand nowhere.
+    """Put visual tokens where the prompt keeps room for them; slots of text-only rows have no place.
 
     Raises:
         PromptError: if a row keeps room for another number of tokens than its videos have.
     """
-    used = video.mask & (slot_row >= 0)[:, None]
-    have = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
-    have.index_add_(0, slot_row.clamp(min=0), used.sum(-1))
+    real = video.mask & (slot_row >= 0)[:, None]
+    tokens = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
+    tokens.index_add_(0, slot_row.clamp(min=0), real.sum(-1))
     room = slots.sum(-1)
-    if (have != room).any():
-        row = int((have != room).nonzero()[0])
+    if (tokens != room).any():
+        row = int((tokens != room).nonzero()[0])
         raise PromptError(
-            f"row {row} with room for {room[row]} visual tokens and features for {have[row]}",
+            f"row {row} with room for {room[row]} visual tokens and features for {tokens[row]}",
             "the same number of both",
             "Whoever builds the batch must expand <image> with the model's own connector settings.",
         )
-    # A row without video still touches the tokens, by zero, so that every process computes the same modules.
-    embeds = embeds + (0.0 * video.tokens).sum()  # each by zero: a sum in half precision may be infinite
-    return embeds.masked_scatter(slots[..., None], video.tokens[used].to(embeds.dtype))
+    # A row without video still depends on the tokens, times zero, so that every process computes the same modules.
+    embeds = embeds + (0.0 * video.tokens).sum()  # zero times each: their sum in half precision may be infinite
+    return embeds.masked_scatter(slots[..., None], video.tokens[real].to(embeds.dtype))
 
 
 AutoConfig.register("dynfocus", DynFocusConfig)

@@ -20,7 +20,7 @@ def audit(processor: Collator, example: Example) -> str:
     if example.skipped is not None or not processor.answers:
         why = example.skipped.cause if example.skipped is not None else "its answer is left open"
         raise PromptError(f"row {row.id!r}, of which nothing is learned: {why}", "a row to learn from", "Take another.")
-    batch = replace(processor, lenient=False)([example])
+    batch = replace(processor, skip_invalid=False)([example])
     ids, labels = batch.input_ids[0].tolist(), batch.labels[0].tolist()
     kinds = [(label != IGNORED, token == processor.image_id) for token, label in zip(ids, labels, strict=True)]
     told, slots = "", int((batch.slot_row == 0).sum())

@@ -8,7 +8,7 @@ import torch
 
 from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError
-from dynfocus.models.lora import add_adapters, has_adapters, held_adapters, without_adapters
+from dynfocus.models.lora import add_adapters, has_adapters, read_lora_settings, without_adapters
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.towers import Attention, existing
 from dynfocus.settings import STAGES, ConnectorSettings, LoraSettings, StageName
@@ -101,7 +101,7 @@ class Building:
 
     def _adapted(self, folder: Path) -> bool:
         """Whether a trained model's folder holds adapters; raises ConfigError if others than ``lora`` asks for."""
-        held = held_adapters(folder)
+        held = read_lora_settings(folder)
         if self.lora is not None and held != self.lora:
             raise ConfigError(
                 f"lora of {_shown(self.lora)} on the model in {folder}, which holds {_shown(held)}",

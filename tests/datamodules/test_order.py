@@ -164,8 +164,8 @@ def test_every_row_is_asked_once_and_by_equally_many(size: int, processes: int) 
     assert {len(share) for share in shares} == {math.ceil(size / processes)}
     asked = [[share[n] for n in range(len(share))] for share in shares]
     in_order = [example for turn in zip(*asked, strict=True) for example in turn]
-    assert [example.row.index for example in in_order if not example.extra] == list(range(size))
-    assert sum(example.extra for example in in_order) == -size % processes
+    assert [example.row.index for example in in_order if not example.is_padding] == list(range(size))
+    assert sum(example.is_padding for example in in_order) == -size % processes
 
 
 def test_frames_are_read_anew_for_every_question_in_frame_mode(place: Path) -> None:

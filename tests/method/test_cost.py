@@ -14,11 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dynfocus.budget import budget
 from dynfocus.device import one_thread
+from dynfocus.method import cce, distances
 from dynfocus.plan.connector_flops import Sizes
 from dynfocus.settings import ConnectorSettings
 from perf.cases import Bench, count_answer, count_step
-from perf.long import perturbed
-from perf.memory import extra_peak, freed_at_once
+from perf.long import measure_top_k
+from perf.memory import extra_peak, free_at_once
 from perf.roofline import seconds
 
 DEFAULTS = ConnectorSettings()
@@ -82,7 +83,7 @@ def apart(work: Callable[..., Any], *asked: Any) -> Any:
 
 
 def test_the_perturbed_top_k_counts_instead_of_keeping_every_choice() -> None:
-    extra = apart(perturbed, 1000, 450, 500)["extra_bytes"]
+    extra = apart(measure_top_k, 1000, 450, 500)["extra_bytes"]
     assert extra is not None
     assert extra <= 20 * MEGABYTE  # noise and counts are 2 MB each; every choice would be 900
 
@@ -103,9 +104,9 @@ def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, i
 
 
 def held_in_blocks(block: int, *asked: Any) -> tuple[int, int]:
-    with pytest.MonkeyPatch.context() as patch, freed_at_once():
-        for module in ("cluster", "cce", "sketch"):
-            patch.setattr(f"dynfocus.method.{module}.BLOCK", block)
+    with pytest.MonkeyPatch.context() as patch, free_at_once():
+        for module in (distances, cce):
+            patch.setattr(module, "BLOCK", block)
         return held(*asked)
 
 
@@ -120,6 +121,6 @@ def test_a_long_video_takes_its_sketch_and_its_distances() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "most"), [("float16", 2 * GIGABYTE), ("float32", 3 * GIGABYTE)])
 def test_hours_of_video_fit(precision: Any, most: int) -> None:
-    with freed_at_once():
+    with free_at_once():
         extra, least = held(replace(DEFAULTS, sketch_dtype=precision), Sizes(), 10_000)
     assert least < extra < most

@@ -266,7 +266,7 @@ def test_other_adapters_than_those_of_the_folder_are_refused(towers: tuple[Path,
     built(towers, lora=None).save(tmp_path / "whole")
     with pytest.raises(ConfigError, match=r"lora of rank 4.* holds none"):
         built(towers, init_from=tmp_path / "whole")
-    with pytest.raises(CheckpointError, match="to be held in 4 bits"):
+    with pytest.raises(CheckpointError, match="to be quantised to 4 bits"):
         DynFocusModel.from_folder(tmp_path / "whole", quantize="nf4")
 
 

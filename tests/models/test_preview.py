@@ -54,4 +54,4 @@ def test_a_row_of_which_nothing_is_learned_is_refused(why: str) -> None:
         example = replace(example, row=replace(example.row, turns=(Turn("what", None),)))
     said = {"skipped": "no such file", "open": "without any answer", "asking": "its answer is left open"}
     with pytest.raises(PromptError, match=said[why]):
-        audit(teaching(lenient=True, answers=why != "asking"), example)
+        audit(teaching(skip_invalid=True, answers=why != "asking"), example)

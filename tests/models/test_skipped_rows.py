@@ -62,7 +62,7 @@ def test_a_row_that_does_not_fit(why: str, kind: str) -> None:
     strict = tiny.processor(settings, answers=True)
     with pytest.raises(error, match=said) as caught:
         strict(examples)
-    batch = replace(strict, lenient=True)(examples)
+    batch = replace(strict, skip_invalid=True)(examples)
     (skipped,) = batch.skipped
     assert (skipped.source, skipped.index, skipped.id, skipped.media) == ("talks", 2, "r5", "v.mp4")
     assert skipped.fault in FAULTS
@@ -83,18 +83,18 @@ def test_a_row_that_does_not_fit(why: str, kind: str) -> None:
 
 def test_the_number_is_that_in_the_whole_where_no_other_is_known() -> None:
     example = replace(bad("open"), place=None)
-    (skipped,) = tiny.processor(answers=True, lenient=True)([example]).skipped
+    (skipped,) = tiny.processor(answers=True, skip_invalid=True)([example]).skipped
     assert skipped.index == 5
 
 
 @pytest.mark.parametrize("answers", [True, False])
-@pytest.mark.parametrize("lenient", [True, False])
-def test_a_row_that_could_not_be_read_is_passed_on(answers: bool, lenient: bool) -> None:
-    batch = tiny.processor(answers=answers, lenient=lenient)([unreadable(3), tiny.example(1, 5)])
+@pytest.mark.parametrize("skip_invalid", [True, False])
+def test_a_row_that_could_not_be_read_is_passed_on(answers: bool, skip_invalid: bool) -> None:
+    batch = tiny.processor(answers=answers, skip_invalid=skip_invalid)([unreadable(3), tiny.example(1, 5)])
     assert batch.skipped == (replace(GONE, index=3),)
     assert batch.records == (None, tiny.row(1))
     assert batch.slot_row.tolist() == [-1, 1]
-    assert tiny.processor(lenient=True)([replace(unreadable(3), extra=True)]).skipped == ()
+    assert tiny.processor(skip_invalid=True)([replace(unreadable(3), is_padding=True)]).skipped == ()
 
 
 def training(settings: Any) -> Any:
@@ -107,7 +107,7 @@ def training(settings: Any) -> Any:
 @pytest.mark.parametrize("settings", [tiny.SETTINGS, WIDE], ids=["pooled", "patches"])
 def test_rows_beside_skipped_ones_learn_what_they_would_alone(settings: Any) -> None:
     """Through the whole model: its loss, and the gradient of what is trained."""
-    net, maker = training(settings), tiny.processor(settings, answers=True, lenient=True)
+    net, maker = training(settings), tiny.processor(settings, answers=True, skip_invalid=True)
     good = [tiny.example(0, 6, settings), tiny.example(2, 3, settings)]
     beside = [good[0], bad("too long", settings), good[1], unreadable(4, settings)]
     losses, gradients = [], []
@@ -124,7 +124,7 @@ def test_rows_beside_skipped_ones_learn_what_they_would_alone(settings: Any) -> 
 
 @pytest.mark.parametrize("settings", [tiny.SETTINGS, WIDE], ids=["pooled", "patches"])
 def test_a_batch_of_nothing_but_skipped_rows_teaches_nothing(settings: Any) -> None:
-    net, maker = training(settings), tiny.processor(settings, answers=True, lenient=True)
+    net, maker = training(settings), tiny.processor(settings, answers=True, skip_invalid=True)
     batch = maker([unreadable(3, settings), bad("too long", settings), bad("event", settings)])
     assert batch.targets == 0
     assert batch.records == (None, None, None)
@@ -143,7 +143,7 @@ def test_what_is_skipped_of_a_long_video_costs_one_frame() -> None:
     example = tiny.example(1, 400)
     with pytest.raises(PromptError, match=r"frame_rule\.frames"):
         tiny.processor(answers=True)([example])
-    batch = tiny.processor(answers=True, lenient=True)([tiny.example(0, 2), example])
+    batch = tiny.processor(answers=True, skip_invalid=True)([tiny.example(0, 2), example])
     assert isinstance(batch.sketch, FrameSketch)
     assert batch.sketch.mask.shape == (2, 2)
     assert torch.equal(batch.sketch.pooled[1, 0], example.sketch.pooled[0, 0])  # type: ignore[union-attr]

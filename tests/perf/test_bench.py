@@ -14,13 +14,13 @@ from dynfocus.budget import budget
 from dynfocus.errors import ConfigError, DiskError
 from dynfocus.plan.connector_flops import Flops, Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
-from perf import bench, memory
+from perf import memory
 from perf.cases import Bench
-from perf.counting import counted
+from perf.counting import count_operations
 from perf.memory import extra_peak
 from perf.roofline import Roofline, Timing
-from perf.run import run
-from perf.table import COLUMNS, heading, line
+from perf.run import bench_connector
+from perf.table import CONNECTOR, heading, line
 from perf.world import ACTIONS, mean_seconds, world_steps
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def x() -> Tensor:
 )
 def test_operations_are_counted_and_views_are_not(work, operations: int) -> None:  # type: ignore[no-untyped-def]
     a = x()
-    with counted() as counts:
+    with count_operations() as counts:
         work(a)
     assert counts.operations.total() == operations
     assert counts.syncs.total() == 0
@@ -76,16 +76,16 @@ def test_operations_are_counted_and_views_are_not(work, operations: int) -> None
 )
 def test_waiting_for_numbers_is_counted(work, syncs: int) -> None:  # type: ignore[no-untyped-def]
     a = x()
-    with counted() as counts:
+    with count_operations() as counts:
         work(a)
     assert counts.syncs.total() == syncs
 
 
 def test_forward_and_backward_are_counted_apart() -> None:
     a = x().requires_grad_()
-    with counted() as forward:
+    with count_operations() as forward:
         loss = (a * a).sum()
-    with counted() as backward:
+    with count_operations() as backward:
         loss.backward()
     assert forward.operations == {"aten::mul": 1, "aten::sum": 1}
     assert backward.operations["aten::mul"] == 2
@@ -223,7 +223,7 @@ def test_a_quick_bench_writes_what_it_prints(tmp_path: Path) -> None:
     torch.set_num_threads(3)
     try:
         for _ in range(2):
-            run(tmp_path / "new/bench.jsonl", [1, 3, 999], True, ConnectorSettings(), SMALL, said.append)
+            bench_connector(tmp_path / "new/bench.jsonl", [1, 3, 999], True, ConnectorSettings(), SMALL, said.append)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -245,25 +245,26 @@ def test_a_quick_bench_writes_what_it_prints(tmp_path: Path) -> None:
         assert {"commit", "cpu", "gpu", "torch", "date", "extra_bytes", "syncs"} <= row.keys()
         assert (row["operations_backward"] or 0) > 0 or row["pass"] == "forward"
     assert len(said) == 2 * (2 + len(half))
-    assert line(half[0]).split()[:3] == ["connector", "forward", "1"]
+    assert line(half[0], CONNECTOR).split()[:3] == ["connector,", "forward", "1"]
 
 
 def test_lines_fit_their_heading() -> None:
     row = {"case": "connector", "pass": "forward", "frames": 1024, "seconds": 1.5, "roofline": 0.654, "syncs": 0}
-    drawn = line(row)
-    assert len(drawn) == len(heading().splitlines()[0])
-    assert drawn.split() == ["connector", "forward", "1024", "-", "-", "1.5000", "-", "65%", "-", "-", "0", "-", "-"]
-    assert len(drawn.split()) == len(COLUMNS) + 1
+    cells = line(row, CONNECTOR)
+    assert len(cells) == len(heading(CONNECTOR).splitlines()[0])
+    expected = ["connector,", "forward", "1024", "-", "-", "1.5000", "-", "65%", "-", "-", "0", "-", "-", "-"]
+    assert cells.split() == expected
+    assert len(expected) == len(CONNECTOR) + 1
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--frames"):
-        bench(tmp_path / "bench.jsonl", [128], quick=True)
+        bench_connector(tmp_path / "bench.jsonl", [128], quick=True)
     with pytest.raises(ConfigError, match="--frames"):
-        bench(tmp_path / "bench.jsonl", [0, 1], quick=False)
+        bench_connector(tmp_path / "bench.jsonl", [0, 1], quick=False)
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match="--out"):
-        bench(tmp_path / "file" / "bench.jsonl", [1], quick=True)
+        bench_connector(tmp_path / "file" / "bench.jsonl", [1], quick=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -279,10 +280,10 @@ def test_a_profile_of_lightning_is_read() -> None:
 
 
 def test_make_bench_hands_its_arguments_on() -> None:
-    told = ["make", "-n", "PYTHON=./python", "bench", "ARGS=--quick --frames 1,16"]
-    done = subprocess.run(told, cwd=ROOT, text=True, capture_output=True, check=False)
+    command = ["make", "-n", "PYTHON=./python", "bench", "ARGS=--quick --frames 1,16"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "-m dynfocus bench --quick --frames 1,16" in done.stdout
+    assert "--quick --frames 1,16" in done.stdout
 
 
 @pytest.mark.slow

@@ -13,16 +13,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig
 
-from dynfocus.cli import main
 from dynfocus.plan import TOWERS, Training, memory, prompt_tokens
 from dynfocus.plan.cards import GIB
 from dynfocus.plan.flops import StepFlops, step_flops
 from dynfocus.settings import ConnectorSettings
 from perf import training as measured
-from perf.lesson import Lesson, Shapes
+from perf.__main__ import main
 from perf.peaks import data_sheet, peak_rate
-from perf.run import append
-from perf.training import case, heading, line, measure_training
+from perf.random_step import RandomStep, Shapes
+from perf.table import TRAINING, append, heading, line
+from perf.training import case, measure_training
 
 CPU = torch.device("cpu")
 FRAMES, QUESTION = 20, 8
@@ -39,12 +39,12 @@ def shapes(hidden: int = 64, layers: int = 3) -> Shapes:
     )
 
 
-def lesson(train: Any, **changed: Any) -> Lesson:
+def random_step(train: Any, **changed: Any) -> RandomStep:
     how = replace(TINY, train=train, **{"checkpointing": False, "precision": "32", **changed})
-    return Lesson(FRAMES, tiny.SETTINGS, how, shapes(), CPU, "eager", QUESTION)
+    return RandomStep(FRAMES, tiny.SETTINGS, how, shapes(), CPU, "eager", QUESTION)
 
 
-def of_formula(one: Lesson) -> StepFlops:
+def of_formula(one: RandomStep) -> StepFlops:
     return step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers, QUESTION)
 
 
@@ -56,7 +56,7 @@ def counted(work: Callable[[], object]) -> dict[str, int]:
 
 @pytest.mark.parametrize("train", ["stage1", "stage2", "lora"])
 def test_the_operations_of_a_step_are_those_that_torch_counts(train: Any) -> None:
-    one = lesson(train)
+    one = random_step(train)
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
     found = of_formula(one)
@@ -104,12 +104,12 @@ def test_a_row_says_all_of_a_step(train: Any, precision: Any, tmp_path: Path) ->
     assert row["seconds"] <= row["seconds_median"]
     assert row["mfu"] == pytest.approx(row["flops"] / row["seconds_median"] / row["peak_flops"])
     assert row["peak_bytes"] is None  # nothing counts what tensors hold on a CPU
-    assert len(line(row)) == len(heading().splitlines()[0])
+    assert len(line(row, TRAINING)) == len(heading(TRAINING).splitlines()[0])
 
 
-def test_a_lesson_trains_what_its_stage_trains() -> None:
+def test_a_random_step_trains_what_its_stage_trains() -> None:
     for train, learned in (("stage1", {"connector"}), ("qlora", {"connector", "language_model"})):
-        one = lesson(train, precision="bf16-mixed", checkpointing=True)
+        one = random_step(train, precision="bf16-mixed", checkpointing=True)
         assert {n.split(".")[0] for n, w in one.model.named_parameters() if w.requires_grad} == learned
         assert {w.dtype for w in one.weights} == {torch.float32}
         assert next(one.model.vision.parameters()).dtype == torch.bfloat16
@@ -135,7 +135,7 @@ def test_the_page_says_what_is_known_beforehand(train: Any) -> None:
 
 def test_activations_are_kept_or_computed_again() -> None:
     def runs(checkpointing: bool) -> int:
-        one, seen = lesson("stage1", checkpointing=checkpointing), []
+        one, seen = random_step("stage1", checkpointing=checkpointing), []
         layer = one.model.language_model.get_decoder().layers[0]
         layer.mlp.register_forward_pre_hook(lambda *_: seen.append(1))
         one.step()
@@ -166,6 +166,6 @@ def test_a_gpu_that_is_too_small_is_said_and_left_alone(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["bench", "--training", "--out", str(tmp_path / "rows.jsonl")]) == 1
+    assert main(["--training", "--out", str(tmp_path / "rows.jsonl")]) == 1
     assert "machine without a GPU" in capsys.readouterr().err
     assert not (tmp_path / "rows.jsonl").exists()

@@ -16,7 +16,7 @@ from dynfocus.plan import TOWERS, Towers, Training, activations, memory
 from dynfocus.plan.memory import ALWAYS, BACKWARD, FORWARD, RECOMPUTE, Memory
 from dynfocus.plan.towers import parameters
 from dynfocus.types import Batch
-from perf.memory import extra_peak, freed_at_once
+from perf.memory import extra_peak, free_at_once
 
 FRAMES, ANSWER = 100, 16
 
@@ -136,7 +136,7 @@ def test_a_training_step_of_a_hundred_million_parameters_is_within_a_quarter(che
 
     sizes: list[Towers] = []
     tiny.model()
-    with freed_at_once():
+    with free_at_once():
         grown = extra_peak(run)
     if grown is None:
         pytest.skip("neither this kernel nor this C library tells a peak")

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from saved_models import processor
-from test_bench_training import FRAMES, QUESTION, counted, lesson, shapes
+from test_bench_training import FRAMES, QUESTION, counted, random_step, shapes
 from test_memory_measured import FRAMES as LONG
 from test_memory_measured import allocated, random_model, sizes_of
 from torch import nn
@@ -34,7 +34,7 @@ HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2}
 
 @pytest.mark.parametrize("train", ["stage2", "lora"])
 def test_the_operations_of_an_answer_are_those_that_torch_counts(train: Any) -> None:
-    one, new = lesson(train, rows=1), 4
+    one, new = random_step(train, rows=1), 4
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
     asked = replace(one.training, text=one.training.text + one.training.answer, answer=0)

@@ -74,7 +74,7 @@ class Given(LightningDataModule):
         assert self.trainer is not None
         rank, processes = self.trainer.global_rank, self.trainer.world_size
         rows = [self.asked[n % len(self.asked)] for n in range(-(-len(self.asked) // processes) * processes)]
-        rows = [replace(row, extra=n >= len(self.asked)) for n, row in enumerate(rows)]
+        rows = [replace(row, is_padding=n >= len(self.asked)) for n, row in enumerate(rows)]
         asking = tiny.processor(self.settings)
         batches: Any = [asking([row]) for row in rows[rank::processes]]
         return DataLoader(batches, batch_size=None) if batches else []

@@ -28,8 +28,8 @@ from dynfocus.train.fit import EXPECTED
 from dynfocus.train.fsdp import FSDP2Strategy, gathered
 from dynfocus.train.module import DynFocusModule
 from dynfocus.types import Batch
-from perf.lesson import Lesson
 from perf.memory import extra_peak
+from perf.random_step import RandomStep
 
 CPU = torch.device("cpu")
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
@@ -284,17 +284,17 @@ def test_checkpointed_activations_give_the_same_gradients_in_less_memory(device:
     slopes, worst = [], []
     for checkpointing in (False, True):
         how = Training("stage1", text=200, answer=4, accumulate=1, precision="32", checkpointing=checkpointing)
-        lesson = Lesson(20, tiny.SETTINGS, how, shapes(layers=8), device)
+        step = RandomStep(20, tiny.SETTINGS, how, shapes(layers=8), device)
 
-        def work(lesson: Lesson = lesson) -> None:
-            lesson.model.zero_grad()
-            lesson.loss().backward()
+        def work(step: RandomStep = step) -> None:
+            step.model.zero_grad()
+            step.loss().backward()
 
         work()
         weighed = allocated(work) if device.type == "cpu" else extra_peak(work, "cuda")
         assert weighed is not None
         worst.append(weighed)
-        slopes.append([weight.grad.cpu() for weight in lesson.weights if weight.grad is not None])
+        slopes.append([weight.grad.cpu() for weight in step.weights if weight.grad is not None])
     for kept, again in zip(*slopes, strict=True):
         torch.testing.assert_close(again, kept, atol=1e-5, rtol=1e-4)
     assert worst[1] < 0.5 * worst[0]

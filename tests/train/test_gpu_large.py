@@ -13,7 +13,7 @@ from dynfocus.plan import Training, memory
 from dynfocus.plan.answer_memory import answering_memory
 from dynfocus.plan.cards import GIB
 from dynfocus.settings import ConnectorSettings
-from perf.lesson import Lesson, Shapes
+from perf.random_step import RandomStep, Shapes
 from perf.training import measure_training, peak
 
 pytestmark = pytest.mark.gpu
@@ -32,16 +32,16 @@ def test_flash_attention_answers_as_sdpa_does(device: torch.device) -> None:
     if not is_flash_attn_2_available():
         pytest.skip("needs the package flash-attn")
     how = Training("stage1", rows=2, text=40, answer=8, accumulate=1)
-    lesson, losses, slopes = Lesson(20, tiny.SETTINGS, how, shapes(hidden=256), device), [], []
-    seen = lesson.batch.attention_mask
+    step, losses, slopes = RandomStep(20, tiny.SETTINGS, how, shapes(hidden=256), device), [], []
+    seen = step.batch.attention_mask
     seen[0, :10] = 0  # padded on the left, as answers are generated
     for attention in ("sdpa", "flash_attention_2"):
-        lesson.model.language_model.set_attn_implementation(attention)
-        lesson.model.zero_grad()
-        loss = lesson.loss()
+        step.model.language_model.set_attn_implementation(attention)
+        step.model.zero_grad()
+        loss = step.loss()
         loss.backward()
         losses.append(float(loss.detach()))
-        slopes.append(torch.cat([w.grad.flatten() for w in lesson.weights if w.grad is not None]))
+        slopes.append(torch.cat([w.grad.flatten() for w in step.weights if w.grad is not None]))
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert float((slopes[1] - slopes[0]).norm() / slopes[0].norm()) < 0.05
 
@@ -65,10 +65,10 @@ def test_the_memory_of_an_answer_of_seven_billion_is_within_15_percent_of_the_pl
     free = torch.cuda.mem_get_info(device)[0]
     if free < 1.2 * needs:
         pytest.skip(f"needs {1.2 * needs / GIB:.0f} GiB of free GPU memory, has {free / GIB:.0f}")
-    lesson = Lesson(200, settings, asked, sizes, device)
+    step = RandomStep(200, settings, asked, sizes, device)
 
     def work() -> None:
-        lesson.model.eval().answer(lesson.batch, max_new_tokens=new, min_new_tokens=new)
+        step.model.eval().answer(step.batch, max_new_tokens=new, min_new_tokens=new)
 
     work()
     measured = peak(work, device)
@@ -76,7 +76,7 @@ def test_the_memory_of_an_answer_of_seven_billion_is_within_15_percent_of_the_pl
     assert needs == pytest.approx(measured, rel=0.15)
 
 
-def test_a_small_lesson_is_weighed_and_timed(device: torch.device) -> None:
+def test_a_small_step_is_weighed_and_timed(device: torch.device) -> None:
     row = measure_training(20, tiny.SETTINGS, TINY, shapes(), device, repeats=2)
     assert row["device"] == "cuda"
     assert 0 < row["seconds"] < 60

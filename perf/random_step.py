@@ -1,4 +1,4 @@
-"""A training step of random weights and random rows, built on the device itself and taken as the stages take it."""
+"""Take a training step with random weights and random rows, built on the device and run as the stages run it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from dynfocus.train.build import Building, checkpoint_activations
 from dynfocus.train.fsdp import language_layers
 from dynfocus.types import Batch
 
-DRAWN = 0.02  # the spread of random weights; at 1e-10, InstructBLIP's own, every patch would look alike
+SPREAD = 0.02  # the spread of random weights; at 1e-10, InstructBLIP's own, every patch would look alike
 NOWHERE = Path("nowhere")
 
 
@@ -28,13 +28,13 @@ NOWHERE = Path("nowhere")
 class Shapes:
     """Sizes of the three towers, as transformers holds them; the defaults are ViT-G, the Q-Former and Vicuna-7B."""
 
-    vision: InstructBlipVisionConfig = field(default_factory=lambda: InstructBlipVisionConfig(initializer_range=DRAWN))
+    vision: InstructBlipVisionConfig = field(default_factory=lambda: InstructBlipVisionConfig(initializer_range=SPREAD))
     instruction: InstructBlipQFormerConfig = field(default_factory=lambda: InstructBlipQFormerConfig(vocab_size=30523))
     language: LlamaConfig = field(default_factory=lambda: LlamaConfig(max_position_embeddings=4096))
 
     @property
     def towers(self) -> Towers:
-        """The same for `plan`."""
+        """The same sizes as `plan` takes them."""
 
         def read(sizes: Any, config: Any) -> Any:
             return type(sizes)(
@@ -48,7 +48,7 @@ class Shapes:
         )
 
 
-class Lesson:
+class RandomStep:
     """A model, its optimizer and one batch.
 
     Args:
@@ -73,7 +73,7 @@ class Lesson:
     ) -> None:
         self.training, self.device, self.count = training, device, 0
         self.half = torch.bfloat16 if training.precision == "bf16-mixed" else None
-        with seeded(device), torch.device(device):
+        with fixed_seed(device), torch.device(device):
             self.model = random_model(settings, training, shapes, self.half or torch.float32, attention)
             self.batch = random_batch(frames, settings, training, shapes, question)
         building = Building(
@@ -81,7 +81,7 @@ class Lesson:
             quantize="nf4" if training.train == "qlora" else None,
             lora=LoraSettings(training.rank) if training.train in ("lora", "qlora") else None,
         )
-        with seeded(device):
+        with fixed_seed(device):
             building.freeze(self.model)
         if training.checkpointing:
             checkpoint_activations(self.model)
@@ -106,17 +106,17 @@ class Lesson:
 
 
 @contextmanager
-def seeded(device: torch.device) -> Iterator[None]:
-    """Random numbers that are the same each time, and leave the caller's own as they were."""
+def fixed_seed(device: torch.device) -> Iterator[None]:
+    """Seed random numbers within the block; the caller's own continue afterwards as before."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         yield
 
 
 def random_model(
-    settings: ConnectorSettings, training: Training, shapes: Shapes, held: torch.dtype, attention: str
+    settings: ConnectorSettings, training: Training, shapes: Shapes, frozen_dtype: torch.dtype, attention: str
 ) -> DynFocusModel:
-    """Frozen parts in ``held``, packed into 4 bits where ``training`` says so; trained ones in fp32."""
+    """Frozen parts in ``frozen_dtype``, packed into 4 bits where ``training`` says so; trained ones in fp32."""
     config = DynFocusConfig(
         vision_config=shapes.vision.to_dict(),
         qformer_config=shapes.instruction.to_dict(),
@@ -126,14 +126,14 @@ def random_model(
         image_std=[0.25] * 3,
         image_token_id=shapes.language.vocab_size,  # a word of its own, as the tokenizers add it
     )
-    dtype = torch.float32 if training.train == "stage2" else held
+    dtype = torch.float32 if training.train == "stage2" else frozen_dtype
     language: Any = AutoModelForCausalLM.from_config(shapes.language, dtype=dtype, attn_implementation=attention)
     if training.train == "qlora":
-        pack(language, held)
-    model = DynFocusModel(config, nn.Identity())  # it would draw packed weights anew
+        pack(language, frozen_dtype)
+    model = DynFocusModel(config, nn.Identity())  # its own initialisation would overwrite packed weights
     model.language_model = language
-    model.vision.to(held)
-    model.instruction.to(held)
+    model.vision.to(frozen_dtype)
+    model.instruction.to(frozen_dtype)
     return model
 
 
