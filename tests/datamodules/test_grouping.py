@@ -76,23 +76,23 @@ def test_the_step_with_the_dearest_batch_is_found(batches: int, size: int, seed:
 
 @settings(max_examples=40)
 @given(accumulate=st.integers(1, 6), processes=st.integers(1, 5))
-def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, training_ranks: int) -> None:
-    shares = [batches_of_rank(accumulate * training_ranks, (rank, training_ranks)) for rank in range(training_ranks)]
+def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, ranks: int) -> None:
+    shares = [batches_of_rank(accumulate * ranks, (rank, ranks)) for rank in range(ranks)]
     rounds = list(zip(*shares, strict=True))
-    together = [set(range(n * training_ranks, (n + 1) * training_ranks)) for n in range(accumulate)]
+    together = [set(range(n * ranks, (n + 1) * ranks)) for n in range(accumulate)]
     assert [set(places) for places in rounds] == together
     firsts = [places.index(min(places)) for places in rounds]
-    assert training_ranks == 1 or all(one != other for one, other in pairwise(firsts))
+    assert ranks == 1 or all(one != other for one, other in pairwise(firsts))
 
 
 def grouped(
-    size: int, batch: int, accumulate: int, rank: int, training_ranks: int, seed: int = 0, **options: Any
+    size: int, batch: int, accumulate: int, rank: int, ranks: int, seed: int = 0, **options: Any
 ) -> ResumableBatchSampler:
     draw = np.random.default_rng(seed)
     known = {"costs": draw.integers(1, 50, size).astype(np.int32), "kinds": draw.integers(0, 3, size).astype(np.uint8)}
     options = {"learned": lambda: 0} | known | options
     return ResumableBatchSampler(
-        EpochOrder({"a": size}, seed=seed), batch, accumulate=accumulate, share=(rank, training_ranks), **options
+        EpochOrder({"a": size}, seed=seed), batch, accumulate=accumulate, share=(rank, ranks), **options
     )
 
 
@@ -102,11 +102,11 @@ def grouped(
 )
 def test_a_step_holds_the_same_rows_grouped_or_not(half: int, extra: int, done: int, layout: tuple[int, int]) -> None:
     """However many processes share it, and from whichever step on the run goes on."""
-    size, (accumulate, training_ranks) = 4 * half + extra, layout
+    size, (accumulate, ranks) = 4 * half + extra, layout
     plain = grouped(size, 4 * half, 1, 0, 1, costs=None, kinds=None)
     shares = []
-    for rank in range(training_ranks):
-        order = grouped(size, 2 * half, accumulate, rank, training_ranks, completed_steps=lambda: done)
+    for rank in range(ranks):
+        order = grouped(size, 2 * half, accumulate, rank, ranks, completed_steps=lambda: done)
         batches = list(order)
         assert len(batches) == len(order) == accumulate * order.steps
         shares.append(batches)
