@@ -13,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.accumulation import accumulate_to
-from datamodules.encoders import check_sketch_settings, open_run_encoder
-from datamodules.examples import ExampleDataset, check_questions
+from datamodules.encoders import check_sketch_settings, open_run_encoder, require_cache
+from datamodules.examples import ExampleDataset, check_questions, check_recorded
 from datamodules.loader import ResumableLoader
 from datamodules.probe_videos import ProbeVideos, collect_probes
 from datamodules.sampler import RankDataset, ResumableBatchSampler, Share
@@ -26,7 +26,7 @@ from dynfocus.data.sketches.cache import FillReport, SketchCache
 from dynfocus.data.sketches.media import SketchItem
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import ShareReport, write_shards
-from dynfocus.errors import ConfigError, DataError
+from dynfocus.errors import ConfigError
 from dynfocus.models.collate import Collator
 from dynfocus.models.prompts import Turns
 from dynfocus.settings import STAGES, ConnectorSettings, FrameRule, StageName, TemplateName
@@ -157,24 +157,14 @@ class ConversationDataModule(LightningDataModule):
     def sketch(self, workers: int = 2) -> FillReport:
         """Fill the cache with what any split shows, ahead of training; raises ConfigError if no cache is set."""
         datasets = list(self.all_datasets())
-        report = self.required_cache.fill(chain.from_iterable(dataset.media() for dataset in datasets), workers)
+        report = require_cache(self.cache).fill(chain.from_iterable(dataset.media() for dataset in datasets), workers)
         return replace(report, failed=report.failed + sum(dataset.unreadable for dataset in datasets))
 
     def share_out(self, out: str, share: Share, workers: int = 2) -> ShareReport:
         """Write a share of the sketches of what any split shows into shards; raises ConfigError if no cache is set."""
         items = chain.from_iterable(part.media() for part in self.all_datasets())
         addressed = ((one.address, one.media) for one in items if one.address is not None)
-        return write_shards(addressed, self.required_cache, out, share, workers)
-
-    @property
-    def required_cache(self) -> SketchCache:
-        if self.cache is None:
-            raise ConfigError(
-                "a config whose data.init_args.sketch_cache is not set",
-                "a folder for the sketches",
-                "Set it in the config, or add --data.init_args.sketch_cache FOLDER.",
-            )
-        return self.cache
+        return write_shards(addressed, require_cache(self.cache), out, share, workers)
 
     def all_datasets(self) -> Iterator[ExampleDataset]:
         """Yield the dataset of every split."""
@@ -271,15 +261,7 @@ class ConversationDataModule(LightningDataModule):
         return collect_probes(self.data[split], self.collator(prompt, answers=False), videos)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Raises DataError if a row was skipped and no callback would record it."""
-        callbacks = self.trainer.callbacks if self.trainer is not None else []  # type: ignore[attr-defined]
-        if batch.skipped and not any(getattr(one, "records_skipped", False) for one in callbacks):
-            one = batch.skipped[0]
-            raise DataError(
-                f"row {one.index} of {one.source}, which cannot be learned from: {one.cause}",
-                "rows that can be read, or callbacks.quarantine.Quarantine to note those that cannot",
-                "Mend or delete the row, or add that callback to trainer.callbacks.",
-            )
+        check_recorded(batch, self.trainer)
         return batch
 
     def completed_steps(self) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lightning import Trainer
 
+from dynfocus.data.sketches.cache import SketchCache
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError
@@ -47,3 +48,14 @@ def check_sketch_settings(cache: Path | None, shards: str | None, connector: Con
             "a folder of its own for what no shard holds, such as the blank frame of text-only rows",
             "Set data.init_args.sketch_cache.",
         )
+
+
+def require_cache(cache: SketchCache | None) -> SketchCache:
+    """Return the cache; raises ConfigError if the config has none."""
+    if cache is None:
+        raise ConfigError(
+            "a config whose data.init_args.sketch_cache is not set",
+            "a folder for the sketches",
+            "Set it in the config, or add --data.init_args.sketch_cache FOLDER.",
+        )
+    return cache

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate
 
+from lightning import Trainer
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -17,6 +18,7 @@ from dynfocus.models.collate import Example, blank_row
 from dynfocus.records.rows import Row
 from dynfocus.records.skipped import noted
 from dynfocus.settings import FrameRule
+from dynfocus.types import Batch
 from dynfocus.video import Clip
 from dynfocus.video.media import read_or_blank
 
@@ -93,4 +95,16 @@ def check_questions(rows: ExampleDataset, split: str, file: str) -> None:
             f"row {mute!r} of {file}, which does not say what its question asks for",
             "`questions` in every row that is asked and scored, as the embedded world's rows have them",
             f"Leave {split} out of data.init_args.files, or add them.",
+        )
+
+
+def check_recorded(batch: Batch, trainer: Trainer | None) -> None:
+    """Raises DataError if a row of the batch was skipped and no callback would record it."""
+    callbacks = trainer.callbacks if trainer is not None else []  # type: ignore[attr-defined]
+    if batch.skipped and not any(getattr(one, "records_skipped", False) for one in callbacks):
+        one = batch.skipped[0]
+        raise DataError(
+            f"row {one.index} of {one.source}, which cannot be learned from: {one.cause}",
+            "rows that can be read, or callbacks.quarantine.Quarantine to note those that cannot",
+            "Mend or delete the row, or add that callback to trainer.callbacks.",
         )

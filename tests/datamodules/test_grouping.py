@@ -90,7 +90,7 @@ def grouped(
 ) -> ResumableBatchSampler:
     draw = np.random.default_rng(seed)
     known = {"costs": draw.integers(1, 50, size).astype(np.int32), "kinds": draw.integers(0, 3, size).astype(np.uint8)}
-    options = {"learned": lambda: 0} | known | options
+    options = {"completed_steps": lambda: 0} | known | options
     return ResumableBatchSampler(
         EpochOrder({"a": size}, seed=seed), batch, accumulate=accumulate, share=(rank, ranks), **options
     )
@@ -119,7 +119,7 @@ def test_a_step_holds_the_same_rows_grouped_or_not(half: int, extra: int, done: 
 @pytest.mark.parametrize("kinds", [True, False])
 def test_the_most_expensive_batch_is_that_of_the_epoch_of_any_process(kinds: bool) -> None:
     for done in (0, 3, 7):
-        options = {"learned": lambda done=done: done} | ({} if kinds else {"kinds": None})
+        options = {"completed_steps": lambda done=done: done} | ({} if kinds else {"kinds": None})
         orders = [grouped(50, 3, 2, rank, 2, **options) for rank in range(2)]
         found = [order.most_expensive() for order in orders]
         assert found[0] == found[1] is not None

@@ -26,7 +26,7 @@ from dynfocus.train.fit import EXPECTED, Experiment, run
 
 
 def batches_of(size: int, batch: int, seed: int = 0, **options: Any) -> ResumableBatchSampler:
-    options = {"learned": lambda: 0} | options
+    options = {"completed_steps": lambda: 0} | options
     return ResumableBatchSampler(EpochOrder({"rows": size}, seed=seed), batch, **options)
 
 
