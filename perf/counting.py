@@ -96,8 +96,8 @@ def is_view(func: OpOverload) -> bool:
     """Whether an operator only gives back another view of its argument."""
     if func._schema.name in VIEWS:
         return True
-    aliases = [value.alias_info for value in (*func._schema.arguments, *func._schema.returns)]
-    aliases = [alias for alias in aliases if alias is not None]
+    values = (*func._schema.arguments, *func._schema.returns)
+    aliases = [alias for value in values if (alias := value.alias_info) is not None]
     return bool(aliases) and not any(alias.is_write for alias in aliases)
 
 

@@ -58,7 +58,7 @@ def shard(model: DynFocusModel, mesh: DeviceMesh, half: torch.dtype | None = Non
         # A trained one is left to the root, which is gathered once however often the frames call it.
         learns = any(weight.requires_grad for weight in model.instruction.parameters())
         frozen = () if learns else tuple(model.instruction.encoder.encoder.layer)
-        for layer in (*model.vision.encoder.encoder.layers, *frozen):
+        for layer in (*model.vision.blocks, *frozen):
             fully_shard(layer, mesh=mesh)
         model.most_calls = most_of_all
     else:

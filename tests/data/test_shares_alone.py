@@ -15,7 +15,7 @@ from tiny_sketches import addressed, meanwhile, small_sketcher
 
 from dynfocus.data.sketches import shards as reading
 from dynfocus.data.sketches import stores
-from dynfocus.data.sketches.locks import STALE, alone
+from dynfocus.data.sketches.locks import STALE, lock_share
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.sketcher import ITEM_ERRORS
 from dynfocus.data.sketches.stores import Store
@@ -88,7 +88,7 @@ def test_one_of_many_holds_a_lock_at_a_time(tmp_path: Path) -> None:
     def go() -> None:
         for _ in range(200):
             try:
-                with alone(store, SHARE):
+                with lock_share(store, SHARE):
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
                     time.sleep(0.0001)
@@ -107,25 +107,25 @@ def test_one_of_many_holds_a_lock_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_nothing_may_be_written_to_cannot_be_locked() -> None:
-    with pytest.raises(DiskError, match="cannot be locked"), alone(Store("/proc"), SHARE):
+    with pytest.raises(DiskError, match="cannot be locked"), lock_share(Store("/proc"), SHARE):
         pass
 
 
 def test_a_remote_share_is_leased(flaky: type[Flaky], caplog, monkeypatch) -> None:
     store = Store("flaky://set")
-    with alone(store, SHARE) as at_work:
+    with lock_share(store, SHARE) as at_work:
         said = r"which process \d+ on .* is writing.*delete 00000-of-00001\.lock"
-        with pytest.raises(ConfigError, match=said), alone(Store("flaky://set"), SHARE):
+        with pytest.raises(ConfigError, match=said), lock_share(Store("flaky://set"), SHARE):
             pass
-        with alone(store, "00001-of-00002"):
+        with lock_share(store, "00001-of-00002"):
             at_work()
         said = json.loads(store.read(f"{SHARE}.lock"))
-        monkeypatch.setattr("dynfocus.data.sketches.locks.RENEWED", -1.0)
+        monkeypatch.setattr("dynfocus.data.sketches.locks.RENEWAL", -1.0)
         at_work()
         assert json.loads(store.read(f"{SHARE}.lock"))["time"] > said["time"]
     assert store.sizes() == {}
     store.write(f"{SHARE}.lock", json.dumps(said | {"time": time.time() - STALE - 1}).encode())
-    with alone(store, SHARE) as at_work:
+    with lock_share(store, SHARE) as at_work:
         assert "was left by process" in caplog.text
         store.write(f"{SHARE}.lock", json.dumps(said | {"token": "another's"}).encode())
         with pytest.raises(ConfigError, match="is writing"):

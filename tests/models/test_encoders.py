@@ -1,4 +1,4 @@
-"""CLIP and SigLIP in EVA's place, and what tells one encoder from another."""
+"""CLIP, SigLIP and DINOv2 in EVA's place, and what tells one encoder from another."""
 
 import json
 import shutil
@@ -11,14 +11,26 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_checkpoints import FAMILIES, MEAN, STD, TEXT, VISION, other_encoder
-from transformers import CLIPConfig, CLIPVisionConfig, SiglipVisionConfig
+from transformers import (
+    AutoModel,
+    BertConfig,
+    CLIPConfig,
+    CLIPVisionConfig,
+    ConvNextConfig,
+    SiglipVisionConfig,
+    SwinConfig,
+    VideoMAEConfig,
+)
 
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.towers import VisionTower, open_vision
 
-KINDS = [(family, alone) for family in FAMILIES for alone in (None, "prefix", "bare")]
+KINDS = [
+    (family, alone) for family, (whole, *_) in FAMILIES.items() for alone in (None, "prefix", "bare") if alone or whole
+]
+ENDS = (".layers.2.mlp.fc1.bias", ".layer.2.mlp.fc1.bias")
 
 
 @pytest.mark.parametrize(("family", "alone"), KINDS)
@@ -32,15 +44,19 @@ def test_patches_are_the_second_last_blocks_of_each_family(tmp_path: Path, famil
         states = given(pixels.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
         found, rows = tower(frames), tower.rows(frames)
     assert len(states) == tiny.LAYERS + 1
-    first = 1 if family == "clip" else 0
     assert torch.equal(rows, states[-2])
-    assert torch.equal(found, states[-2][:, first:])
+    assert rows.shape[1] == 36 + {"clip": 1, "siglip": 0, "dinov2": 5}[family]  # a class token and four registers
+    assert torch.equal(found, states[-2][:, -36:])
+    assert torch.equal(
+        tower.encoder(pixels.permute(0, 3, 1, 2)).last_hidden_state, given(pixels.permute(0, 3, 1, 2))[0]
+    )
     assert found.shape == (3, tower.patches, tower.width) == (3, 36, tiny.WIDTH)
     assert tower.size == tiny.SIDE
     assert (found[0] - found[1]).abs().max() > 0.1
-    assert {name: tensor.shape for name, tensor in files.tensors()} == {
-        name: tensor.shape for name, tensor in sorted(given.state_dict().items())
-    }
+    if family != "dinov2":  # which transformers renames
+        assert {name: tensor.shape for name, tensor in files.tensors()} == {
+            name: tensor.shape for name, tensor in sorted(given.state_dict().items())
+        }
     assert not [name for name, tensor in (*tower.named_buffers(), *tower.named_parameters()) if tensor.is_meta]
 
 
@@ -50,7 +66,7 @@ def test_other_encoders_that_are_not_whole_are_refused(tmp_path: Path, family: s
     other_encoder(tmp_path / "it", family, alone)
     file = tmp_path / "it" / "model.safetensors"
     state = load_file(file)
-    name = next(name for name in state if name.endswith("layers.2.mlp.fc1.bias") and "text_model" not in name)
+    name = next(name for name in state if name.endswith(ENDS) and "text_model" not in name)
     if damage == "surplus":
         state[name + "x"] = torch.zeros(1)
     elif damage == "absent":
@@ -58,17 +74,36 @@ def test_other_encoders_that_are_not_whole_are_refused(tmp_path: Path, family: s
     else:
         state[name] = torch.zeros(2, 3)
     save_file(state, file)
-    with pytest.raises(
-        CheckpointError, match=rf"layers\.2\.mlp\.fc1\.bias.*every tensor of {FAMILIES[family][3].__name__}"
-    ):
+    model = FAMILIES[family][3].__name__
+    problem = rf"layers\.2\.mlp\.fc1\.bias.*every tensor of {model}"
+    if family == "dinov2":
+        problem = {"surplus": "unexpected", "absent": "missing", "another shape": "mismatched"}[damage]
+        problem = rf"{problem}.*layer\.2\.mlp\.fc1\.bias"
+    with pytest.raises(CheckpointError, match=problem):
         open_vision(tmp_path / "it").tower()
 
 
-@pytest.mark.parametrize("kind", ["vit", None])
+@pytest.mark.parametrize("kind", ["no_such", None])
 def test_other_architectures_are_refused_by_name(tmp_path: Path, kind: str | None) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind} if kind else {}))
     with pytest.raises(CheckpointError, match=rf"architecture {kind!r}.*InstructBLIP, CLIP or SigLIP.*LAVIS"):
         open_vision(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (BertConfig(**TEXT), "'bert' of None pixels"),
+        (ConvNextConfig(hidden_sizes=[4] * 4, depths=[1] * 4), "'convnext' of 224 pixels .* of width None"),
+        (SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4), r"'swin' whose blocks give \(1, 49, 64\)"),
+        (VideoMAEConfig(**VISION), "'videomae' that reads no single frames"),
+    ],
+)
+def test_models_that_are_no_encoders_of_frames_are_refused(tmp_path: Path, config: Any, problem: str) -> None:
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+    with pytest.raises(CheckpointError, match=problem):
+        open_vision(tmp_path).tower()
 
 
 @pytest.mark.parametrize("text", ["no json", "[1, 2]"])
@@ -189,3 +224,13 @@ def test_the_same_numbers_of_another_family_are_another_encoder(tmp_path: Path) 
     assert folder.identity() == before
     folder.vision_files = replace(folder.vision_files, config=SiglipVisionConfig(**sizes))
     assert folder.identity() != before
+
+
+def test_any_setting_of_an_encoder_of_no_known_family_makes_it_another(tmp_path: Path) -> None:
+    other_encoder(tmp_path / "a", "dinov2")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    before = EncoderFolder(tmp_path / "a").identity()
+    for change, same in (({"transformers_version": "4.0"}, True), ({"attention_probs_dropout_prob": 0.5}, False)):
+        (tmp_path / "b" / "config.json").write_text(json.dumps(config | change))
+        assert (EncoderFolder(tmp_path / "b").identity() == before) == same

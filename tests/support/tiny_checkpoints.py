@@ -16,6 +16,8 @@ from transformers import (
     CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModel,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
     Gemma2Config,
     GemmaConfig,
     InstructBlipConfig,
@@ -43,18 +45,19 @@ TEXT = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_
 FAMILIES: dict[str, tuple[Any, Any, Any, Any]] = {
     "clip": (CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel),
     "siglip": (SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel),
+    "dinov2": (None, None, Dinov2WithRegistersConfig, Dinov2WithRegistersModel),  # named nowhere in the library
 }
 
 
 def other_encoder(folder: Path, family: str, alone: str | None = None) -> Any:
-    """Write a checkpoint of CLIP or SigLIP, or its vision encoder ``alone``; the encoder itself is returned.
+    """Write a checkpoint of CLIP or SigLIP, or a vision encoder ``alone``, as DINOv2 always is; returns the encoder.
 
     Alone it may have transformers' ``prefix`` before every name, or be ``bare``.
     """
     whole_config, whole, config, model = FAMILIES[family]
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        if alone:
+        if alone or whole is None:
             made = vision = model(config(**VISION))
         else:
             made = whole(whole_config(vision_config=VISION, text_config=TEXT, projection_dim=8))

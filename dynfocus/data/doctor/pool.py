@@ -1,4 +1,4 @@
-"""Work on many small jobs in processes of their own, which may die of what they work on."""
+"""Run many small jobs in worker processes, which may crash on what they read."""
 
 import multiprocessing
 import os
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as ended
+from multiprocessing import connection
 from typing import Any
 
 import torch
@@ -15,16 +15,16 @@ import torch
 from dynfocus.device import one_thread
 from dynfocus.errors import ConfigError
 
-AHEAD = 2  # jobs in hand for each process: what is lost when the work is stopped
+AHEAD = 2  # jobs that are submitted for each process: what is lost when the work is stopped
 
-_work: Any = None  # in a worker process: what it works with
+_work: Any = None  # in a worker process: the object whose methods it calls
 
 
 class Workers:
-    """Processes that call methods of one object; as a context manager it leaves none behind.
+    """Processes that call methods of one object; leaving the context ends them.
 
-    They come from a fresh process, as threads of this one make forked children hang, and end with this one, however it
-    ends.
+    They are forked from a new process, as threads of this one could make its forked children hang. They end with this
+    one, however it ends.
 
     Args:
         work: the object; it is pickled once for each process.
@@ -40,31 +40,32 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._stop()
 
     def each(self, method: str, jobs: Sequence[Sequence[Any]]) -> Iterator[tuple[Sequence[Any], Any]]:
         """Each job and what ``method`` makes of it, in the order in which they are done.
 
-        Jobs in hand when a process dies are done again, one item at a time and each in a process alone; an item that
-        this one dies of as well comes back as a job of its own with None.
+        When a process crashes, all jobs that were submitted are done again, one item at a time with a single process;
+        an item that crashes this one as well comes back as a job of its own with None.
 
         Raises:
             ConfigError: if processes do not start.
         """
         if self.count == 0:
             with one_thread():
-                for here in jobs:
-                    yield here, getattr(self.work, method)(here)
+                for job in jobs:
+                    yield job, getattr(self.work, method)(job)
             return
         waiting: dict[Future, Sequence[Any]] = {}
         suspects: list[Any] = []
-        left, count = iter(jobs), min(self.count, len(jobs))
+        rest, count = iter(jobs), min(self.count, len(jobs))
+        job: Sequence[Any] | None
         if count > self.size:
-            self._end()
+            self._stop()
         while True:
-            while not suspects and len(waiting) < AHEAD * count and (job := next(left, None)) is not None:
+            while not suspects and len(waiting) < AHEAD * count and (job := next(rest, None)) is not None:
                 try:
-                    waiting[self._started(count).submit(_do, method, job)] = job
+                    waiting[self._start(count).submit(_do, method, job)] = job
                 except BrokenProcessPool:
                     suspects += job
             if not waiting and not suspects:
@@ -72,36 +73,36 @@ class Workers:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 job = waiting.pop(future)
                 try:
-                    done = future.result()
+                    result = future.result()
                 except BrokenProcessPool:
                     suspects += job
                 else:
-                    yield job, done
+                    yield job, result
             if suspects and not waiting:
-                yield from self._alone(method, suspects)
+                yield from self._retry(method, suspects)
                 suspects = []
 
-    def _alone(self, method: str, suspects: list[Any]) -> Iterator[tuple[Sequence[Any], Any]]:
-        self._end()
+    def _retry(self, method: str, suspects: list[Any]) -> Iterator[tuple[Sequence[Any], Any]]:
+        self._stop()
         for item in suspects:
             try:
-                yield [item], self._started(1).submit(_do, method, [item]).result()
+                yield [item], self._start(1).submit(_do, method, [item]).result()
             except BrokenProcessPool:
-                self._end()
+                self._stop()
                 yield [item], None
-        self._end()
+        self._stop()
 
-    def _started(self, count: int) -> ProcessPoolExecutor:
+    def _start(self, count: int) -> ProcessPoolExecutor:
         if self.pool is None:
-            fresh = multiprocessing.get_context("forkserver")
-            known = [kind.__module__ for kind in type(self.work).__mro__]
-            fresh.set_forkserver_preload(known)  # imported once for all of them
+            context = multiprocessing.get_context("forkserver")
+            modules = [kind.__module__ for kind in type(self.work).__mro__]
+            context.set_forkserver_preload(modules)  # imported once for all of them
             self.size = count
-            self.pool = ProcessPoolExecutor(count, fresh, initializer=_begin, initargs=(self.work,))
-            try:  # or a process that cannot start would be taken for one that dies of its job
-                self.pool.submit(_begun).result()
+            self.pool = ProcessPoolExecutor(count, context, initializer=_initialise, initargs=(self.work,))
+            try:  # else a process that cannot start would look like one that crashes on its job
+                self.pool.submit(os.getpid).result()
             except BrokenProcessPool as error:
-                self._end()
+                self._stop()
                 raise ConfigError(
                     f"{count} worker processes, which do not start",
                     'room for them, and in a script of your own the guard `if __name__ == "__main__":`',
@@ -109,16 +110,16 @@ class Workers:
                 ) from error
         return self.pool
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
         self.pool, self.size = None, 0
 
 
-def _begin(work: Any) -> None:
+def _initialise(work: Any) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -126,12 +127,8 @@ def _begin(work: Any) -> None:
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    ended([parent.sentinel])
+    connection.wait([parent.sentinel])
     os._exit(1)
-
-
-def _begun() -> None:
-    pass
 
 
 def _do(method: str, job: Sequence[Any]) -> Any:

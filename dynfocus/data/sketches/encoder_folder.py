@@ -5,15 +5,19 @@ import json
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedConfig
 
 from dynfocus.data.sketches.digests import tensor_bytes
-from dynfocus.models.towers import VisionConfig, VisionTower, open_vision
+from dynfocus.models.towers import VisionTower, open_vision
+from dynfocus.models.towers.vision import FAMILIES
 
-# The parts of the config that the encoder computes with; the others say how it was initialised or saved.
+# Of the config, what InstructBLIP's, CLIP's and SigLIP's encoders compute with; the rest says how they were initialised
+# or saved. Of other encoders' configs all is taken that is not among the second.
 SHAPING = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size", "hidden_act", "layer_norm_eps", "qkv_bias"),
 )
+UNSHAPING = ("_name_or_path", "architectures", "dtype", "initializer_range", "torch_dtype", "transformers_version")
 
 
 class EncoderFolder:
@@ -33,7 +37,7 @@ class EncoderFolder:
         self.dtype: torch.dtype = self.vision_files.dtype if dtype is None else dtype
 
     @property
-    def vision(self) -> VisionConfig:
+    def vision(self) -> PreTrainedConfig:
         return self.vision_files.config
 
     @property
@@ -54,6 +58,8 @@ class EncoderFolder:
             CheckpointError: if a file of weights cannot be read.
         """
         shape = {name: getattr(self.vision, name, None) for name in SHAPING}
+        if self.vision.model_type not in FAMILIES:
+            shape = {name: value for name, value in self.vision.to_dict().items() if name not in UNSHAPING}
         pixels = [list(self.vision_files.image_mean), list(self.vision_files.image_std)]
         digest = hashlib.sha256(json.dumps([shape, pixels, str(self.dtype)], sort_keys=True).encode())
         for name, tensor in self.vision_files.tensors():

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dynfocus.data.sketches.entries import pack_entry, unpack_entry
-from dynfocus.data.sketches.locks import alone
+from dynfocus.data.sketches.locks import lock_share
 from dynfocus.data.sketches.media import load_ahead
 from dynfocus.data.sketches.shard_files import Part, claim, finish_share, read_finished_parts
 from dynfocus.data.sketches.shard_index import Failure, address_digest, merge_indices, share_name, share_of
@@ -90,7 +90,7 @@ def write_shards(
         name = address_digest(address)
         if share_of(name, share[1]) == share[0]:
             own_items[name] = address, medium
-    with alone(store, share_name(*share)) as at_work:
+    with lock_share(store, share_name(*share)) as at_work:
         return _write(own_items, sketcher, store, provenance, share, workers, part, at_work)
 
 

@@ -15,14 +15,13 @@ from dynfocus.models.towers.qformer import (
     load_instruction_tokenizer,
     open_instruction,
 )
-from dynfocus.models.towers.vision import VisionConfig, VisionFiles, VisionTower, open_vision
+from dynfocus.models.towers.vision import VisionFiles, VisionTower, open_vision
 from dynfocus.models.towers.weights import existing
 
 __all__ = [
     "Attention",
     "InstructionTower",
     "QueryTokens",
-    "VisionConfig",
     "VisionFiles",
     "VisionTower",
     "check_attention",

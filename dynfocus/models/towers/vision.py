@@ -1,25 +1,23 @@
-"""Vision encoders: EVA-CLIP as InstructBLIP has it, CLIP and SigLIP, read from their files."""
+"""Read vision encoders from their files: any of transformers whose blocks stand in one list, and LAVIS's EVA-CLIP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from transformers import (
-    CLIPConfig,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    InstructBlipConfig,
+    CONFIG_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
     InstructBlipVisionConfig,
     InstructBlipVisionModel,
-    SiglipConfig,
-    SiglipVisionConfig,
-    SiglipVisionModel,
+    PreTrainedConfig,
 )
 
 from dynfocus.errors import CheckpointError, FeatureError
@@ -28,54 +26,57 @@ from dynfocus.models.towers.weights import (
     INDEX,
     Named,
     fill,
-    part_names,
     read_json,
     read_part,
     read_settings,
+    reason,
+    tensor_names,
     unfit,
     weight_files,
 )
 
-VisionConfig: TypeAlias = InstructBlipVisionConfig | CLIPVisionConfig | SiglipVisionConfig
-PART = "vision_model."
-
-# What config.json calls itself -> the whole checkpoint's configuration, for the two families that also come alone.
-WHOLE: dict[str, Any] = {"instructblip": InstructBlipConfig, "clip": CLIPConfig, "siglip": SiglipConfig}
-MODELS: dict[str, tuple[Any, Any]] = {
-    "instructblip_vision_model": (InstructBlipVisionConfig, InstructBlipVisionModel),
-    "clip_vision_model": (CLIPVisionConfig, CLIPVisionModel),
-    "siglip_vision_model": (SiglipVisionConfig, SiglipVisionModel),
-}
+# Families whose names in files are those of transformers' code, so that no weight is in memory twice.
+FAMILIES = ("instructblip_vision_model", "clip_vision_model", "siglip_vision_model")
+AutoModel.register(InstructBlipVisionConfig, InstructBlipVisionModel, exist_ok=True)  # the one it does not know
 
 
 class VisionTower(nn.Module):
-    """Frames -> patches: the output of the second-last block, class token dropped.
+    """Frames -> patches: the output of the second-last block, without class and register tokens.
 
     Args:
-        config: sizes of the vision transformer, which say by their class what family it is of.
+        config: sizes of the vision transformer; its class says which model of transformers it is.
         mean, std: the pixel normalisation it was trained with, on the scale 0 to 1.
 
     Raises:
-        CheckpointError: if its patches form no square grid.
+        CheckpointError: if transformers has no such model, or its patches form no square grid.
     """
 
-    def __init__(self, config: VisionConfig, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, config: PreTrainedConfig, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        size, patch = config.image_size, config.patch_size
-        if not isinstance(size, int) or not isinstance(patch, int):
+        size, patch = (getattr(config, name, None) for name in ("image_size", "patch_size"))
+        width = getattr(config, "hidden_size", None)
+        if not isinstance(size, int) or not isinstance(patch, int) or not isinstance(width, int):
             raise CheckpointError(
-                f"a vision encoder of {size} pixels in patches of {patch}",
+                f"an encoder {config.model_type!r} of {size} pixels in patches of {patch}, and of width {width}",
                 "one number each, so that the patches form a square grid",
-                "Use an encoder of square images and square patches.",
+                "Use a vision encoder of square images and square patches.",
             )
-        self.encoder: Any = MODELS[config.model_type][1](config)
-        self.size, self.width = size, int(config.hidden_size)
+        if type(config) not in MODEL_MAPPING:
+            raise _unknown(f"a vision encoder of the architecture {config.model_type!r}")
+        model: Any = MODEL_MAPPING[type(config)]
+        self.encoder: Any = model(config)
+        self.size, self.width = size, width
         self.patches = (size // patch) ** 2
-        self.class_tokens = 0 if isinstance(config, SiglipVisionConfig) else 1
         self.mean, self.std = list(mean), list(std)  # not buffers: transformers loses those that are not saved
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, in order."""
+        lists = (part for part in self.encoder.modules() if isinstance(part, nn.ModuleList))
+        return next((list(part) for part in lists if len(part) == self.encoder.config.num_hidden_layers), [])
+
     def rows(self, frames: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T M d"]:
-        """The second-last block's output: a class token first, in the families that have one, then the N patches.
+        """The second-last block's output: class and register tokens, if the model has some, then the N patches.
 
         Raises FeatureError if the frames are not as large as the encoder expects.
         """
@@ -85,20 +86,28 @@ class VisionTower(nn.Module):
                 f"{self.size} x {self.size}, the vision encoder's size",
                 f"Set the frame rule's size to {self.size}.",
             )
-        weight = self.encoder.embeddings.patch_embedding.weight
+        weight = next(self.encoder.parameters())
         mean, std = (torch.tensor(numbers, device=frames.device) for numbers in (self.mean, self.std))
         pixels = rearrange((frames / 255 - mean) / std, "t h w c -> t c h w")
-        hidden = self.encoder.embeddings(pixels.to(weight.device, weight.dtype))
-        if isinstance(self.encoder, CLIPVisionModel):
-            hidden = self.encoder.pre_layrnorm(hidden)
-        unmasked = {} if isinstance(self.encoder, InstructBlipVisionModel) else {"attention_mask": None}
-        for block in self.encoder.encoder.layers[:-1]:
-            hidden = block(hidden, **unmasked)
-        return hidden
+        outputs: list[Tensor] = []
+
+        def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+            outputs.append(hidden_states)
+            return hidden_states
+
+        # hidden_states[-2] of transformers costs the last block and the memory of all others' outputs: instead the last
+        # block is asked for nothing, and what it is given is kept.
+        last: Any = self.blocks[-1]
+        last.forward = skip
+        try:
+            self.encoder(pixels.to(weight.device, weight.dtype))
+        finally:
+            del last.forward
+        return outputs[0]
 
     def forward(self, frames: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T N d"]:
         """Raises FeatureError if the frames are not as large as the encoder expects."""
-        return self.rows(frames)[:, self.class_tokens :]
+        return self.rows(frames)[:, -self.patches :]
 
 
 @dataclass(frozen=True)
@@ -109,13 +118,13 @@ class VisionFiles:
         folder: where it lies.
         config: its sizes.
         image_mean, image_std: its pixel normalisation.
-        files: all that it hangs on.
-        read: gives its weights, one after another.
+        files: all that it depends on.
+        read: yields its weights, one after another.
         dtype: the precision that a model loaded from the folder computes in.
     """
 
     folder: Path
-    config: VisionConfig
+    config: PreTrainedConfig
     image_mean: list[float]
     image_std: list[float]
     files: list[Path]
@@ -134,12 +143,43 @@ class VisionFiles:
         """The encoder on the CPU, frozen; raises CheckpointError unless its weights are all there and no others."""
         with torch.device("meta"):
             tower = VisionTower(self.config, self.image_mean, self.image_std)
-        fill(tower.encoder, self.tensors(), self.folder, dtype)
-        return tower.eval().requires_grad_(False)
+        if self.config.model_type in FAMILIES:
+            fill(tower.encoder, self.tensors(), self.folder, dtype)
+            return tower.eval().requires_grad_(False)
+        tower.encoder = self._load(type(tower.encoder), dtype)
+        self._check(tower.eval().requires_grad_(False))
+        return tower
+
+    def _load(self, model: Any, dtype: torch.dtype) -> Any:
+        """The encoder as transformers loads it, which renames the weights of many families."""
+        state = dict(self.tensors())
+        encoder, loading = model.from_pretrained(
+            None,
+            config=self.config,
+            state_dict=state,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else the error does not name them
+        )
+        for problem in ("missing", "unexpected", "mismatched"):
+            if loading[f"{problem}_keys"]:
+                names = ", ".join(map(str, sorted(loading[f"{problem}_keys"])))
+                raise unfit(self.folder, f"{problem} for {model.__name__}: {names}")
+        return encoder
+
+    def _check(self, tower: VisionTower) -> None:
+        """Encode a blank frame; raises CheckpointError if that does not give N patches of the encoder's width."""
+        kind = self.config.model_type
+        try:
+            shape = tuple(tower(torch.zeros(1, tower.size, tower.size, 3, dtype=torch.uint8)).shape)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise _unknown(f"an encoder {kind!r} that reads no single frames ({reason(error)})") from error
+        if shape != (1, tower.patches, tower.width):
+            raise _unknown(f"an encoder {kind!r} whose blocks give {shape} for a frame")
 
 
 def open_vision(folder: Path) -> VisionFiles:
-    """The vision encoder of a folder: InstructBLIP's, CLIP's or SigLIP's of transformers, LAVIS files, a trained model.
+    """The vision encoder of a folder: of transformers, alone or in a larger model, LAVIS files, or a trained model.
 
     Raises:
         CheckpointError: if the folder holds none of these, or its configuration does not read.
@@ -150,51 +190,56 @@ def open_vision(folder: Path) -> VisionFiles:
     config = read_json(folder / "config.json")
     if config.get("model_type") == "dynfocus":
         return _trained(folder, config)
-    vision = _config(folder, config)
+    if config.get("model_type") not in CONFIG_MAPPING:
+        raise _unknown(f"a folder {folder} of the architecture {config.get('model_type')!r}")
+    whole = read_settings(AutoConfig, folder)
+    vision = getattr(whole, "vision_config", whole)
+    with torch.device("meta"):
+        first = next(iter(VisionTower(vision, (), ()).encoder.state_dict()))
     pixels = read_json(folder / "preprocessor_config.json")
     names = ("config.json", "preprocessor_config.json")
     try:
         mean, std = ([float(number) for number in pixels[key]] for key in ("image_mean", "image_std"))
     except (KeyError, TypeError, ValueError) as error:
         raise unfit(folder, f"preprocessor_config.json without {error}") from error
-    prefix = PART if config["model_type"] in WHOLE else ""
-    return _stored(folder, vision, mean, std, prefix, names)
+    return _stored(folder, vision, mean, std, _prefix(tensor_names(folder), first), names)
 
 
-def vision_config(values: dict[str, Any]) -> VisionConfig:
+def vision_config(values: dict[str, Any]) -> PreTrainedConfig:
     """The configuration from its plain form; one that does not say its family is InstructBLIP's."""
-    return MODELS[values.get("model_type", "instructblip_vision_model")][0](**values)
+    return AutoConfig.for_model(**{"model_type": "instructblip_vision_model", **values})
 
 
-def _config(folder: Path, config: dict[str, Any]) -> VisionConfig:
-    kind = config.get("model_type")
-    if kind in WHOLE:
-        return read_settings(WHOLE[kind], folder).vision_config
-    if kind in MODELS:
-        return read_settings(MODELS[kind][0], folder)
-    raise CheckpointError(
-        f"a folder {folder} of the architecture {kind!r}",
-        "a vision encoder of InstructBLIP, CLIP or SigLIP, as transformers or LAVIS save them, or a trained model",
+def _unknown(given: str) -> CheckpointError:
+    return CheckpointError(
+        given,
+        "a vision encoder that transformers' AutoModel builds, such as those of InstructBLIP, CLIP or SigLIP, LAVIS "
+        "files, or a trained model",
         "Point to a folder of one of these.",
     )
+
+
+def _prefix(names: Sequence[str], first: str) -> str:
+    """What stands before the encoder's own names in a file, found at the ``first`` of them; nothing where it is absent.
+
+    A larger model puts a prefix before them, and of encoders alone some do as well.
+    """
+    return min((name.removesuffix(first) for name in names if name.endswith(first)), key=len, default="")
 
 
 def _trained(folder: Path, config: dict[str, Any]) -> VisionFiles:
     dtype: torch.dtype = getattr(torch, config.get("vision_dtype") or "float32")
     towers = config.get("towers")
     if towers:
-        apart = open_vision(Path(towers.get("vision") or towers["encoders"]))
-        return replace(apart, files=[folder / "config.json", *apart.files], dtype=dtype)
+        encoder = open_vision(Path(towers.get("vision") or towers["encoders"]))
+        return replace(encoder, files=[folder / "config.json", *encoder.files], dtype=dtype)
     vision = vision_config(config["vision_config"])
     mean, std = config["image_mean"], config["image_std"]
     return replace(_stored(folder, vision, mean, std, "vision.encoder.", ("config.json",)), dtype=dtype)
 
 
 def _stored(
-    folder: Path, config: VisionConfig, mean: list[float], std: list[float], prefix: str, names: tuple[str, ...]
+    folder: Path, config: PreTrainedConfig, mean: list[float], std: list[float], prefix: str, names: tuple[str, ...]
 ) -> VisionFiles:
-    """Of transformers' checkpoints of CLIP's or SigLIP's vision encoder alone, only some write the prefix."""
-    if not prefix and any(name.startswith(PART) for name in part_names(folder, "")):
-        prefix = PART
     files = [*(folder / name for name in (*names, INDEX) if (folder / name).exists()), *weight_files(folder, prefix)]
     return VisionFiles(folder, config, mean, std, files, partial(read_part, folder, prefix))

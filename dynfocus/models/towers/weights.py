@@ -51,6 +51,11 @@ def weight_files(folder: Path, prefix: str = "") -> list[Path]:
     return files
 
 
+def tensor_names(folder: Path) -> list[str]:
+    """The names of all tensors, from the index where there is one; raises CheckpointError."""
+    return list(_index(folder)) if (folder / INDEX).exists() else list(part_names(folder, ""))
+
+
 def part_names(folder: Path, prefix: str) -> dict[str, tuple[Path, str]]:
     """Where the tensors lie whose names start with ``prefix``: name without it -> file, and name in the file."""
     found: dict[str, tuple[Path, str]] = {}
