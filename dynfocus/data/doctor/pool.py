@@ -59,15 +59,14 @@ class Workers:
         waiting: dict[Future, Sequence[Any]] = {}
         suspects: list[Any] = []
         rest, count = iter(jobs), min(self.count, len(jobs))
-        job: Sequence[Any] | None
         if count > self.size:
             self._stop()
         while True:
-            while not suspects and len(waiting) < AHEAD * count and (job := next(rest, None)) is not None:
+            while not suspects and len(waiting) < AHEAD * count and (following := next(rest, None)) is not None:
                 try:
-                    waiting[self._start(count).submit(_do, method, job)] = job
+                    waiting[self._start(count).submit(_do, method, following)] = following
                 except BrokenProcessPool:
-                    suspects += job
+                    suspects += following
             if not waiting and not suspects:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
