@@ -1,16 +1,31 @@
 """Named errors, each in three parts: what was given, what is needed, what to do."""
 
+import re
+
 
 class DynFocusError(Exception):
-    """A mistake that a user can mend; its message says what was given, what is needed and what to do."""
+    """A mistake that a user can mend; its message says what was given, what is needed and what to do.
 
-    def __init__(self, given: str, needed: str, do: str) -> None:
+    It comes out of a data loader's worker as it was raised there: torch makes it anew from one text, the traceback,
+    whose last line is the message. That text becomes its cause.
+    """
+
+    def __init__(self, given: str, needed: str | None = None, do: str | None = None) -> None:
+        if needed is None or do is None:
+            self.__cause__ = RuntimeError(given)
+            given, needed, do = self._parts(given)
         super().__init__(f"{given}. Needed: {needed}. {do}")
         self.given, self.needed, self.do = given, needed, do
 
-    def __reduce__(
-        self,
-    ) -> tuple[type, tuple[str, str, str]]:  # exceptions cross the process borders of data loader workers
+    @classmethod
+    def _parts(cls, traceback: str) -> tuple[str, str, str]:
+        message = re.split(rf"^(?:\S+\.)?{re.escape(cls.__qualname__)}: ", traceback, flags=re.MULTILINE)[-1]
+        parts = re.fullmatch(r"(.*?)\. Needed: (.*?)\. (.*)", message.strip(), re.DOTALL)
+        if parts is None:
+            raise TypeError(f"{cls.__name__} of one text, which is no traceback of one: give given, needed and do")
+        return parts[1], parts[2], parts[3]
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:  # such errors cross borders of processes
         return type(self), (self.given, self.needed, self.do)
 
 
@@ -48,6 +63,10 @@ class PromptError(DynFocusError):
 
 class ContextLengthError(PromptError):
     """A prompt that is longer than the language model's context."""
+
+
+class SelectorError(DynFocusError):
+    """A selector whose ranking of frames fails, or is nothing that frames can be chosen by."""
 
 
 class FeatureError(DynFocusError):

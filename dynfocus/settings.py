@@ -16,6 +16,9 @@ CHUNK = 16  # frames that are encoded and sketched at once
 Settings = TypeVar("Settings")
 
 
+SelectorChoice = str | dict[str, Any]  # a name or a dotted path, or {class_path: either of them, init_args: {...}}
+
+
 annotated: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # where a value is searched, dozens are made
 
 
@@ -41,8 +44,10 @@ class ConnectorSettings:
             rods, 256 every patch and the rods.
         patch_frames: where kept frames give every patch, whose patches a sketch holds: those of the event
             ``representatives``, which are all that DPE reads, or those of ``all`` frames, for other selectors.
-        selector: which frames are kept: a name in `dynfocus.method.selectors.SELECTORS`, or the dotted path of a class
-            of your own, such as ``my_module.MySelector``.
+        selector: which frames are kept: a name in `dynfocus.method.selectors.SELECTORS`, one that an installed package
+            gives to the entry-point group ``dynfocus.selectors``, or the dotted path of a class of your own, such as
+            ``my_module.MySelector``. A selector with settings of its own is ``{class_path: my_module.MySelector,
+            init_args: {scale: 2}}``.
         encoder: ``dynfocus``, or ``average_pooling``: the baseline that gives P averaged tokens for every frame.
         sketch_dtype: the precision sketches are rounded to before anything reads them.
         instruction_mode: ``instruction``: the question's own tokens are Q, the same for every frame; ``frame``: query
@@ -64,7 +69,7 @@ class ConnectorSettings:
     redundant_tokens: Literal[0, 2] = 2
     kept_tokens: Literal[0, 2, 40, 256] = 40
     patch_frames: Literal["representatives", "all"] = "representatives"
-    selector: str = "dpe"
+    selector: SelectorChoice = "dpe"
     encoder: Literal["dynfocus", "average_pooling"] = "dynfocus"
     sketch_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     instruction_mode: Literal["instruction", "frame"] = "instruction"
@@ -91,6 +96,7 @@ class ConnectorSettings:
         for name in ("events", "neighbours", "samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
+        selector_parts(self.selector)
         if self.score_reads_question and self.instruction_mode == "frame":
             raise ConfigError(
                 "score_reads_question with instruction_mode = frame",
@@ -114,6 +120,11 @@ class ConnectorSettings:
             raise ConfigError(f"spatial_neighbours = {self.spatial_neighbours}", "at least 1 each", "Raise them.")
 
     @property
+    def selector_name(self) -> str:
+        """The name or the dotted path of the selector, without its settings."""
+        return selector_parts(self.selector)[0]
+
+    @property
     def grains(self) -> int:
         """G, the multi-grained prototypes of one frame."""
         return sum(self.spatial_prototypes)
@@ -127,6 +138,27 @@ class ConnectorSettings:
     def kept_rods(self) -> int:
         """Rod tokens of one kept frame."""
         return 0 if self.kept_tokens == 0 else 2
+
+
+def selector_parts(choice: SelectorChoice) -> tuple[str, dict[str, Any]]:
+    """A selector's name or dotted path, and its own settings; raises ConfigError if ``choice`` holds anything else."""
+    if isinstance(choice, str):
+        return choice, {}
+    name, init_args = choice.get("class_path"), choice.get("init_args") or {}
+    if set(choice) - {"class_path", "init_args"} or not isinstance(name, str) or not isinstance(init_args, dict):
+        raise ConfigError(
+            f"selector {choice}",
+            "a name, a dotted path, or class_path with either of them and init_args with settings by their names",
+            "Write it as {class_path: my_module.MySelector, init_args: {scale: 2}}.",
+        )
+    return name, init_args
+
+
+def selector_label(choice: SelectorChoice) -> str:
+    """A selector in one word, such as ``my_module.MySelector(scale=2)``."""
+    name, init_args = selector_parts(choice)
+    settings = ", ".join(f"{key}={value!r}" for key, value in init_args.items())
+    return f"{name}({settings})" if settings else name
 
 
 def restored(kind: type[Settings], values: dict[str, Any]) -> Settings:

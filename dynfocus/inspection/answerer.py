@@ -18,7 +18,7 @@ from dynfocus.models.loading import trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor, trained_rule
 from dynfocus.records.rows import Row, Turn
-from dynfocus.settings import FrameRule
+from dynfocus.settings import FrameRule, selector_label
 from dynfocus.video import Clip, read_media
 from dynfocus.video.thumbnails import Thumbnails
 
@@ -93,7 +93,8 @@ class Answerer:
     def settings(self) -> dict[str, object]:
         """Every setting that an answer hangs on, by its name in a config."""
         rule = {f"frame_rule.{name}": value for name, value in asdict(self.processor.frame_rule).items()}
-        return asdict(self.model.settings) | rule | {"device": str(self.model.device)}
+        selector = {"selector": selector_label(self.model.settings.selector)}
+        return asdict(self.model.settings) | selector | rule | {"device": str(self.model.device)}
 
     def ends(self, token: int) -> bool:
         """Whether an answer ends with this token of its own accord."""

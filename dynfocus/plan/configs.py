@@ -118,6 +118,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(value == one and type(value) is type(one) for one in inner)
     if origin in (Union, UnionType):
         return any(_fits(value, one) for one in inner)
+    if origin is dict:
+        return isinstance(value, dict)
     if origin is tuple:
         return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
     if isinstance(value, bool):

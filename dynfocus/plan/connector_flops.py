@@ -77,7 +77,7 @@ def fewest_flops(frames: int, settings: ConnectorSettings, sizes: Sizes, trainin
         pooled = Flops(merges=frames * settings.patches * sizes.width)
         return pooled + Flops(cones=_projector(cost.cones, sizes, 0, training))
     events, kept = cost.prototypes, cost.kept
-    chooses = settings.selector == "dpe"
+    chooses = settings.selector_name == "dpe"
     found = _sketch(frames, settings, sizes) + (_events(frames, events, settings, sizes) if chooses else Flops())
     mixes = training and chooses and settings.sigma > 0 and kept < events
     heard = mixes and settings.cones > 0

@@ -164,7 +164,7 @@ def connector_weights(settings: ConnectorSettings, width: int, text_width: int, 
     if settings.encoder == "average_pooling":
         return fine
     rods = (*linear(width, width, bias=False), *linear(text_width, width), *fine)
-    if settings.selector != "dpe":
+    if settings.selector_name != "dpe":
         return (*fine, *rods)
     score = (*norm(2 * width), *linear(2 * width, width // 2), *linear(width // 2, 1, bias=False))
     if settings.score_reads_question:

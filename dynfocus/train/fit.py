@@ -73,7 +73,8 @@ class Experiment(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in LINKED:
-            parser.link_arguments(f"model.{name}", f"data.init_args.{name}")
+            change = _by_name if name == "connector" else None
+            parser.link_arguments(f"model.{name}", f"data.init_args.{name}", change)
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def instantiate_trainer(self, **options: Any) -> Trainer:
@@ -133,6 +134,18 @@ class Experiment(LightningCLI):
         if not (folder / LAST).exists() or not (folder / CONFIG).exists() or (folder / DONE).exists():
             return False
         return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
+
+
+def _by_name(connector: Any) -> Any:
+    """The connector's settings with the selector's name alone: data do not depend on the selector's own settings.
+
+    jsonargparse takes every class_path inside the data's own class for one that it may make itself.
+    """
+    if isinstance(connector.selector, str):
+        return connector
+    named = connector.clone()
+    named.selector = str(connector.selector.get("class_path"))
+    return named
 
 
 class Ready(Experiment):

@@ -13,14 +13,24 @@ from torch import Tensor
 from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.accuracy import score_answer, score_hits
-from dynfocus.method.selectors import SELECTORS, build_selector
+from dynfocus.method.selectors import build_selector, check_selector
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.models.prompts import TEMPLATES, Turns, check_tokenizer
 from dynfocus.models.towers import Attention, load_instruction_tokenizer, load_tokenizer
 from dynfocus.records.atomic import atomic_write
 from dynfocus.records.predictions import Prediction
-from dynfocus.settings import STAGES, ConnectorSettings, FrameRule, LoraSettings, StageName, TemplateName, restored
+from dynfocus.settings import (
+    STAGES,
+    ConnectorSettings,
+    FrameRule,
+    LoraSettings,
+    SelectorChoice,
+    StageName,
+    TemplateName,
+    restored,
+    selector_label,
+)
 from dynfocus.train.build import Building
 from dynfocus.train.fsdp import check_strategy, gathered, language_layers, shard
 from dynfocus.train.metrics import AnswerScore
@@ -61,8 +71,8 @@ class DynFocusModule(Resumable):
         optimizer: AdamW with its states in fp32, or in 8 bits (bitsandbytes).
         weight_decay: of AdamW.
         betas: of AdamW.
-        arms: what a test compares: ``learned``, ``blind`` (no video), or any selector's name, which then keeps
-            the frames of the same trained model at the same number of tokens.
+        arms: what a test compares: ``learned``, ``blind`` (no video), or any selector as ``connector.selector`` takes
+            it, which then keeps the frames of the same trained model at the same number of tokens.
         max_new_tokens: longest answer in validation and test.
     """
 
@@ -89,7 +99,7 @@ class DynFocusModule(Resumable):
         optimizer: OptimizerName = "adamw",
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
-        arms: tuple[str, ...] = (LEARNED,),
+        arms: tuple[SelectorChoice, ...] = (LEARNED,),
         max_new_tokens: int = 16,
         template: TemplateName = "vicuna_v1",
     ) -> None:
@@ -105,14 +115,15 @@ class DynFocusModule(Resumable):
         lr = STAGES[stage].lr if lr is None else lr
         self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr, "instruction": lr}
         self.warmup, self.optimizer, self.weight_decay, self.betas = warmup, optimizer, weight_decay, betas
-        self.arms, self.max_new_tokens = tuple(arms), max_new_tokens
-        known = {LEARNED, BLIND, *(SELECTORS if connector.encoder == "dynfocus" else ())}
-        if unknown := [arm for arm in self.arms if arm not in known]:
-            raise ConfigError(
-                f"the arm {unknown[0]!r} with the encoder {connector.encoder}",
-                f"one of {', '.join(sorted(known))}",
-                "Correct model.arms.",
-            )
+        self.arms, self.max_new_tokens = {selector_label(arm): arm for arm in arms}, max_new_tokens
+        for arm in (self.arms[label] for label in self.arms if label not in (LEARNED, BLIND)):
+            if connector.encoder != "dynfocus":
+                raise ConfigError(
+                    f"the arm {selector_label(arm)!r} with the encoder {connector.encoder}, which has no selector",
+                    f"{LEARNED} or {BLIND}",
+                    "Correct model.arms.",
+                )
+            check_selector(arm, "model.arms", (LEARNED, BLIND))
         self.score = AnswerScore()
         self.model: DynFocusModel | None = None
         self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
@@ -280,10 +291,10 @@ class DynFocusModule(Resumable):
     def keeping(self, arm: str) -> Iterator[None]:
         """For the time of a block, let another selector keep the frames of the same model."""
         assert self.model is not None
-        if arm not in SELECTORS:
+        if arm in (LEARNED, BLIND):
             yield
             return
-        connector, settings = self.model.connector, replace(self.model.settings, selector=arm)
+        connector, settings = self.model.connector, replace(self.model.settings, selector=self.arms[arm])
         learned = connector.select
         widths = self.model.vision.width, self.model.config.qformer_config.hidden_size
         connector.select = build_selector(settings, *widths).to(self.device).eval()

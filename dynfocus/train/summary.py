@@ -54,7 +54,7 @@ def _size(weight: nn.Parameter) -> int:
 
 def _without_gradient(model: DynFocusModel) -> Iterator[str]:
     settings = model.settings
-    if settings.encoder != "dynfocus" or settings.selector != "dpe":
+    if settings.encoder != "dynfocus" or settings.selector_name != "dpe":
         return
     if settings.keep == 1:
         yield "no gradient reaches U: with K/L = 1 every prototype is kept"

@@ -1,13 +1,17 @@
 """Other ways to choose frames, at the same number of tokens."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from dynfocus.errors import ConfigError
+from dynfocus.errors import ConfigError, SelectorError
 from dynfocus.method.dpe import EventPrototypeSelector
 from dynfocus.method.selectors import (
     SELECTORS,
@@ -94,19 +98,6 @@ def test_all_selectors_answer_the_same_call(name: str) -> None:
     assert not found.kept(12)[0, 4:].any()
 
 
-def test_selectors_are_found_by_dotted_path() -> None:
-    made = build_selector(
-        ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": "dynfocus.method.selectors.UniformSelector"}), 16, 8
-    )
-    assert isinstance(made, UniformSelector)
-
-
-@pytest.mark.parametrize("name", ["best", "no_such_module.Selector", "dynfocus.method.selectors.NoSuch", ""])
-def test_unknown_selectors_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"selector .*one of dpe, uniform"):
-        build_selector(ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), 16, 8)
-
-
 def test_a_selector_of_ones_own_needs_only_rank() -> None:
     class Last(FrameSelector):
         def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
@@ -114,5 +105,77 @@ def test_a_selector_of_ones_own_needs_only_rank() -> None:
 
     assert chosen(Last, 9, 3, more=2) == [6, 7, 8]
     assert "last" not in SELECTORS
-    with pytest.raises(NotImplementedError, match=r"FrameSelector\.rank"):
+    with pytest.raises(
+        SelectorError, match=r"FrameSelector, whose rank fails \(NotImplementedError: FrameSelector\.rank"
+    ):
         chosen(FrameSelector, 9, 3)
+
+
+class Returning(FrameSelector):
+    """Ranks frames by what it is given."""
+
+    scores: Any
+
+    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Any:
+        return self.scores(sketch.mask) if callable(self.scores) else self.scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (0.5, "a float"),
+        (torch.tensor(0.5), r"a tensor of shape \[\]"),
+        (lambda mask: torch.rand(mask.shape[1]), r"a tensor of shape \[7\]"),
+        (lambda mask: torch.rand(len(mask), 1), r"a tensor of shape \[2, 1\]"),
+        (lambda mask: mask.cumsum(-1), r"a tensor of torch\.int64"),
+        (lambda mask: torch.where(mask, torch.nan, 0.0), "scores that are NaN or infinite"),
+        (lambda mask: torch.where(mask, -torch.inf, 0.0), "scores that are NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_scores_that_rank_nothing_are_named(scores: Any, said: str, training: bool) -> None:
+    both, net = stack_sketches([tiny.sketch(4), tiny.sketch(7, seed=2)]), Returning(tiny.SETTINGS, 0, 0)
+    net.train(training).scores = scores
+    with pytest.raises(SelectorError, match=rf"Returning, whose rank returns {said}\. Needed.*\[B, T\] = \[2, 7\]"):
+        net(both, tiny.cues(both, [2, 2]))
+
+
+def test_padding_may_be_ranked_by_anything() -> None:
+    both, net = stack_sketches([tiny.sketch(4), tiny.sketch(7, seed=2)]), Returning(tiny.SETTINGS, 0, 0)
+    net.scores = lambda mask: torch.where(mask, 1.0, torch.nan)
+    assert net(both, tiny.cues(both, [2, 2])).frames.tolist() == [[0, 1], [0, 1]]
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number of a tensor is read on the host, for which a GPU would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_scores_are_read_on_the_host_once_in_each_mode() -> None:
+    one, net, counts = tiny.sketch(7), UniformSelector(tiny.SETTINGS, 0, 0), []
+    for training in (True, True, True, False, False, True):
+        cues = tiny.cues(one, [2])
+        with Reads() as reads:
+            net.train(training)(one, cues)
+        counts.append(reads.count)
+    assert counts == [1, 0, 0, 1, 0, 0]
+
+
+def test_a_mistake_in_rank_is_named_with_its_line() -> None:
+    class Wrong(FrameSelector):
+        def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
+            return cues.question.view(3)  # a mistake
+
+    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.endswith("# a mistake"))
+    with pytest.raises(
+        SelectorError, match=rf"Wrong, whose rank fails \(\w+: .*test_selectors\.py, line {line}\)"
+    ) as raised:
+        chosen(Wrong, 9, 3)
+    assert isinstance(raised.value.__cause__, RuntimeError)

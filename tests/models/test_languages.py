@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes as bnb
 import pytest
 import tiny
 import torch
@@ -178,6 +179,26 @@ def test_four_bits_are_in_every_linear_layer_but_the_head(wide: Path, dtype: tor
         one, other = plain(input_ids=ids).logits, small(input_ids=ids).logits.float()
     assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.9
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("width", [24, 64])
+def test_every_cpu_computes_with_four_bits_alike(tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one with avx512_bf16, too, where bitsandbytes reorders weights at the first answer, if it can at all."""
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "vocab_size": 40}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(LANGUAGES["llama"](**(SMALL | sizes))).save_pretrained(tmp_path)
+    ids, logits, weights = torch.randint(5, 40, (1, 9)), [], []
+    for there in (False, True):
+        monkeypatch.setattr(bnb.nn.modules, "has_avx512bf16", lambda there=there: there)
+        model: Any = load_language_model(tmp_path, quantize="nf4").eval()
+        with torch.no_grad():
+            logits.append(model(input_ids=ids).logits)
+        layers = [part for part in model.modules() if isinstance(part, bnb.nn.Linear4bit)]
+        assert len(layers) == 2 * 7
+        weights.append([bnb.functional.dequantize_4bit(part.weight.data, part.weight.quant_state) for part in layers])
+    assert torch.equal(*logits)
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
 def test_four_bits_need_all_weights_too(wide: Path, tmp_path: Path) -> None:

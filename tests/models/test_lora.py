@@ -13,11 +13,10 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModel
 
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.model import DynFocusModel
-from dynfocus.models.towers.language import load_language_model
 from dynfocus.settings import LoraSettings
 from dynfocus.train.build import Building
 from dynfocus.train.optim import FusedAdamW, optimizer_class
@@ -83,26 +82,6 @@ def test_the_gradient_that_passes_through_four_bits_is_that_of_the_unpacked_weig
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-4)
         assert gradient.abs().max() > 0, name
-
-
-@pytest.mark.parametrize("width", [24, 64])
-def test_every_cpu_computes_with_four_bits_alike(tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one with avx512_bf16, too, where bitsandbytes reorders weights at the first answer, if it can at all."""
-    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "vocab_size": 40, "num_hidden_layers": 2}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2)).save_pretrained(tmp_path)
-    ids, logits, weights = torch.randint(5, 40, (1, 9)), [], []
-    for there in (False, True):
-        monkeypatch.setattr(bnb.nn.modules, "has_avx512bf16", lambda there=there: there)
-        model: Any = load_language_model(tmp_path, quantize="nf4").eval()
-        with torch.no_grad():
-            logits.append(model(input_ids=ids).logits)
-        layers = [part for part in model.modules() if isinstance(part, bnb.nn.Linear4bit)]
-        assert len(layers) == 2 * 7
-        weights.append([bnb.functional.dequantize_4bit(part.weight.data, part.weight.quant_state) for part in layers])
-    assert torch.equal(*logits)
-    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
 @pytest.mark.parametrize("quantize", [None, "nf4"])

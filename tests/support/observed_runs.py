@@ -13,6 +13,7 @@ from tiny_world import call
 from torch import Tensor
 
 from dynfocus.method.selectors import FrameSelector
+from dynfocus.settings import ConnectorSettings
 from dynfocus.types import FrameSketch, SelectorInputs
 
 PROBES, ANSWERS = (f"--trainer.callbacks+=callbacks.{name}" for name in ("probes.Probes", "answers.Answers"))
@@ -52,7 +53,12 @@ def rendered(text: str) -> str:
 
 
 class Last(FrameSelector):
-    """A selector of one's own: the last frames."""
+    """A selector of one's own with a setting of its own: the last frames before some that are left out."""
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, left_out: int = 0) -> None:
+        super().__init__(settings, width, text_width)
+        self.left_out = left_out
 
     def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
-        return sketch.mask.cumsum(-1).float()
+        time = sketch.mask.cumsum(-1).float()
+        return time - 100 * (time > time.amax(-1, keepdim=True) - self.left_out)

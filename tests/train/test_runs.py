@@ -79,7 +79,10 @@ def test_stage1_refuses_a_language_model_that_cannot_read(
         (("--model.encoders", "nowhere"), "nowhere"),
         (("--model.connector.selector", "unifrm"), "unifrm"),
         (("--model.connector.keep", "2"), "keep"),
-        (("--model.arms", "[blond]"), "blond"),
+        (("--model.connector.selector", "{class_path: uniform, init_args: {a: 1}}"), "uniform(a=1)"),
+        (("--model.connector.selector.init_args.a", "1"), "Write it as {class_path: "),
+        (("--model.arms", "[blond]"), "Did you mean blind? Correct model.arms"),
+        (("--model.arms", "[{class_path: uniform, init_args: {a: 1}}]"), "uniform(a=1)"),
         (("--data.init_args.sketch_cache", "/proc/none"), "/proc/none"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
     ],
@@ -100,6 +103,19 @@ def test_bad_input_costs_one_sentence_and_nothing_else(
         name for name in before if name != "bad.yaml"
     ]
     assert (run / "config.yaml").read_text() == "an earlier run"
+
+
+def test_a_mistake_that_a_loaders_worker_finds_costs_one_sentence_too(
+    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(place / "data", tmp_path / "data")
+    broken = data / "videos" / "test_000001.mp4"
+    broken.write_bytes(b"no video")
+    more = ("root", str(data)), ("sketch_cache", "null"), ("num_workers", "1")
+    assert call(place, "test", "stage2", trained / "stage2", *(f"--data.init_args.{name}={v}" for name, v in more)) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"dynfocus: {broken}")
+    assert message.count("Needed: ") == 1
 
 
 def test_ctrl_c_in_a_process_of_its_own(place: Path, trained: Path, tmp_path: Path) -> None:

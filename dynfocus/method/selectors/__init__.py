@@ -1,74 +1,36 @@
-"""Other ways to choose frames, behind the same call as DPE, at the same number of tokens."""
+"""Find the selector that a setting names: one of ours, one that a package installed, or a class at a dotted path."""
 
+import sys
+import warnings
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, signature
+from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-from dynfocus.errors import ConfigError
-from dynfocus.method.dpe import EventPrototypeSelector, at_frames, patches_of
-from dynfocus.method.topk import keyed_noise, top_k
-from dynfocus.settings import ConnectorSettings
-from dynfocus.types import Focus, FrameSketch, SelectorInputs
+from dynfocus.errors import ConfigError, DynFocusError
+from dynfocus.method.dpe import EventPrototypeSelector
+from dynfocus.method.selectors.base import FrameSelector
+from dynfocus.method.selectors.frames import OracleSelector, RandomSelector, UniformSelector
+from dynfocus.settings import ConnectorSettings, SelectorChoice, selector_label, selector_parts
 
+__all__ = [
+    "SELECTORS",
+    "EventPrototypeSelector",
+    "FrameSelector",
+    "OracleSelector",
+    "RandomSelector",
+    "UniformSelector",
+    "build_selector",
+    "check_selector",
+]
 
-class FrameSelector(nn.Module):
-    """Base of selectors that rank single frames: say `rank`, and the K' best frames are kept as they are.
-
-    Write your own by subclassing, and name it in ``connector.selector`` as ``my_module.MySelector``.
-    """
-
-    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
-        super().__init__()
-        self.settings = settings
-
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        """A score for every frame; the K' highest are kept."""
-        raise NotImplementedError(f"{type(self).__name__}.rank")
-
-    def forward(self, sketch: FrameSketch, cues: SelectorInputs) -> Focus:
-        frames, used = top_k(self.rank(sketch, cues), cues.keep, sketch.mask)
-        used = torch.ones_like(frames, dtype=torch.bool) if used is None else used
-        pooled, grains = at_frames(sketch.pooled, frames).float(), at_frames(sketch.grains, frames).float()
-        patches = patches_of(sketch, frames, used)
-        return Focus(frames, used, pooled, grains, None if patches is None else patches.float())
-
-
-class UniformSelector(FrameSelector):
-    """Frames at equal distances over the whole video."""
-
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        keep = torch.tensor(cues.keep, device=sketch.mask.device)
-        time = torch.arange(sketch.mask.shape[1], device=keep.device)
-        part = sketch.frames[:, None] / keep[:, None]
-        middles = ((torch.arange(max(cues.keep), device=keep.device) + 0.5) * part).long()
-        middles = torch.where(torch.arange(middles.shape[1], device=keep.device) < keep[:, None], middles, -1)
-        return (time == middles[..., None]).any(1).float()
-
-
-class RandomSelector(FrameSelector):
-    """Frames at random, the same ones for an annotation row whenever it is asked."""
-
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        return keyed_noise(cues.frames, sketch.mask.shape[1], 1, cues.rows, step=0)[:, 0]
-
-
-class OracleSelector(FrameSelector):
-    """The frames a question needs first, one of each event before a second of any, then uniform ones."""
-
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        if cues.relevant is None:
-            raise ConfigError(
-                "selector oracle on data without relevant frames",
-                "rows that say which frames each question needs",
-                "Use the embedded world, or another selector.",
-            )
-        starts = cues.relevant & ~torch.nn.functional.pad(cues.relevant, (1, 0))[:, :-1]
-        uniform = UniformSelector(self.settings, 0, 0).rank(sketch, cues)
-        return 4.0 * starts + 2.0 * cues.relevant + uniform
-
-
+OLD, NEW = "dynfocus.nn.selectors.", "dynfocus.method.selectors."  # a path that trained folders may name; for one release
+GROUP = "dynfocus.selectors"  # the entry points by which an installed package names its own
 SELECTORS: dict[str, type[nn.Module]] = {
     "dpe": EventPrototypeSelector,
     "uniform": UniformSelector,
@@ -78,20 +40,105 @@ SELECTORS: dict[str, type[nn.Module]] = {
 
 
 def build_selector(settings: ConnectorSettings, width: int, text_width: int) -> nn.Module:
-    """The selector that ``settings.selector`` names, for sketches and instructions of these widths.
+    """Make the selector that ``settings.selector`` names, for sketches and instructions of these widths.
 
     Raises:
-        ConfigError: if there is no selector of that name or at that dotted path.
+        ConfigError: as `check_selector`, or if the class refuses its settings.
     """
-    name = settings.selector
-    if name in SELECTORS:
-        return SELECTORS[name](settings, width, text_width)
-    module, _, cls = name.rpartition(".")
+    selector = check_selector(settings.selector)
     try:
-        return getattr(import_module(module), cls)(settings, width, text_width)
-    except (ImportError, AttributeError, ValueError) as error:
+        return selector(settings, width, text_width, **selector_parts(settings.selector)[1])
+    except DynFocusError:
+        raise
+    except Exception as error:
         raise ConfigError(
-            f"selector {name!r} ({error})",
-            f"one of {', '.join(SELECTORS)}, or the dotted path of a class",
-            "Correct connector.selector; a path such as my_module.MySelector must be importable from here.",
+            f"selector {selector_label(settings.selector)} cannot be made ({type(error).__name__}: {error})",
+            "settings that its class takes",
+            "Correct init_args, or the class.",
         ) from error
+
+
+def check_selector(
+    choice: SelectorChoice, setting: str = "connector.selector", others: tuple[str, ...] = ()
+) -> type[nn.Module]:
+    """Find the class that a choice names, and check that it takes the settings that are chosen with it.
+
+    Our own names come first, then those of installed packages, then dotted paths.
+
+    Args:
+        choice: a name, a dotted path, or either with settings.
+        setting: where the choice stands, for the error.
+        others: names that ``setting`` takes beside those of selectors, for the error.
+
+    Raises:
+        ConfigError: if there is no such class, it is no module of torch, or does not take these settings.
+    """
+    name, init_args = selector_parts(choice)
+    selector = _find(name, setting, others)
+    own = list(signature(selector).parameters.values())[3:]
+    try:
+        signature(selector).bind(None, None, None, **init_args)
+    except TypeError as error:
+        names = [parameter.name for parameter in own if parameter.kind is not Parameter.VAR_KEYWORD]
+        raise ConfigError(
+            f"selector {selector_label(choice)} ({error})",
+            f"settings of its own, which are {', '.join(names)}" if names else "no init_args: it has no settings",
+            f"{_nearest(set(init_args) - set(names), names)}Correct init_args in {setting}.",
+        ) from error
+    return selector
+
+
+def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:
+    if name.startswith(OLD):
+        new = NEW + name.removeprefix(OLD)
+        warnings.warn(f"{name} is now {new}; the next release knows the new path only", FutureWarning, 2)
+        name = new
+    if name in SELECTORS:
+        return SELECTORS[name]
+    installed, near = _installed(tuple(sys.path)), [*SELECTORS]
+    try:
+        if name in installed:
+            found = _only(name, installed[name]).load()
+        elif "." not in name:
+            raise LookupError("no selector has this name")
+        else:
+            module_name, _, attribute = name.rpartition(".")
+            module = import_module(module_name)
+            near += [f"{module_name}.{word}" for word in vars(module)]
+            found = getattr(module, attribute)
+        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise TypeError("it is no subclass of FrameSelector or torch.nn.Module")
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a module dies of as it is imported
+        known = (*SELECTORS, *installed, *others)
+        raise ConfigError(
+            f"selector {name!r} ({error if str(error) else type(error).__name__})",
+            f"one of {', '.join(known)}, or the dotted path of a class",
+            f"{_nearest([name], [*near, *installed, *others])}"
+            f"Correct {setting}; a path such as my_module.MySelector must be importable from here.",
+        ) from error
+    return found
+
+
+@cache  # reading what is installed takes a tenth of a second
+def _installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """What each name stands for that packages on ``path``, which is `sys.path`, register as a selector."""
+    points = entry_points(group=GROUP)
+    return {name: tuple(points.select(name=name)) for name in sorted(points.names)}
+
+
+def _only(name: str, points: Sequence[EntryPoint]) -> EntryPoint:
+    values = sorted({point.value for point in points})
+    if len(values) > 1:
+        raise ConfigError(
+            f"selector {name!r}, which {len(values)} installed packages name ({', '.join(values)})",
+            "a name that one package uses",
+            f"Give the dotted path instead, such as {values[0].replace(':', '.')}.",
+        )
+    return points[0]
+
+
+def _nearest(names: Any, known: list[str]) -> str:
+    near = [match for name in names for match in get_close_matches(name, known, 1)]
+    return f"Did you mean {near[0]}? " if near else ""
