@@ -1,38 +1,63 @@
-"""The one entry point: LightningCLI's verbs over the configs, and verbs of our own as plain typed functions."""
+"""Run the command line: find the verb, read its options from its function, and say mistakes in one sentence.
+
+fit, validate, test and predict are LightningCLI's; the other verbs are the functions of `verbs`.
+"""
 
 import os
+import re
 import select
 import sys
+from argparse import BooleanOptionalAction, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from inspect import getdoc, signature
 from io import TextIOWrapper
-from json import dumps
-from pathlib import Path
-from typing import Any
+from itertools import islice
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_origin
 
-from dynfocus.arguments import LIGHTNING, over_data, parser
-from dynfocus.errors import ConfigError, DynFocusError, VideoError
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
+
+from dynfocus import verbs
+from dynfocus.errors import DynFocusError, UsageError, suggest
+
+LIGHTNING = {
+    "fit": "Train a model by configs: --config FILE [--config FILE ...] [any setting].",
+    "validate": "Measure a trained model on the validation rows of its configs.",
+    "test": "Measure a trained model on the test rows of its configs.",
+    "predict": "Write a trained model's answers to the rows of its configs.",
+}
+VERBS: dict[str, Callable[..., None]] = {
+    **{verb.__name__: verb for verb in (verbs.ask, verbs.plan, verbs.doctor, verbs.sketch)},
+    "sketch --config": verbs.sketch_data,
+    **{verb.__name__: verb for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.seeds)},
+    **{"figure 1a": verbs.figure_1a, "figure 4": verbs.figure_4, "figure 5": verbs.figure_5},
+}
+set_loader("text", lambda text: text)  # the words of a command line as they are, where jsonargparse would read YAML
 
 
 def main(args: list[str] | None = None) -> int:
     """Run one verb; returns the exit code.
 
     Returns:
-        0: done; 1: a mistake, said in one sentence; 130: stopped by Ctrl-C; 141: nobody reads what is printed any more.
+        0: done; 1: a mistake, said in one sentence; 2: a command line that cannot be read, said alike; 130: stopped by
+        Ctrl-C; 141: nobody reads what is printed any more.
     """
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text, nor a terminal know it
     try:
         try:
-            return _main(args)
+            return catch(sys.argv[1:] if args is None else args)
         finally:
             print(end="", flush=True)  # else the interpreter finds out that a pipe broke, and complains as it ends
     except BrokenPipeError:
-        if not _unread():
+        if not reader_has_gone():
             raise
         return 141
 
 
-def _unread() -> bool:
-    """Whether the reader of stdout has gone; then what is still printed goes nowhere."""
+def reader_has_gone() -> bool:
+    """Whether nobody reads stdout any more; then what is still printed goes nowhere."""
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
     gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
@@ -41,202 +66,121 @@ def _unread() -> bool:
     return gone
 
 
-def _main(args: list[str] | None) -> int:
-    given = sys.argv[1:] if args is None else args
-    verb = given[:1]
-    sys.path.insert(0, os.getcwd())  # a selector of one's own lies where one works
+def catch(command: list[str]) -> int:
+    """Run a command, and print a mistake as one sentence; returns the exit code."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a selector of one's own lies where one works; behind, so that it hides nothing
     try:
-        if verb and verb[0] in LIGHTNING:
-            from dynfocus.train.fit import run
-
-            run(args)
-        elif verb == ["doctor"] or (verb == ["sketch"] and any(arg.split("=")[0] == "--config" for arg in given)):
-            known, rest = over_data(verb[0]).parse_known_args(given[1:])
-            _run(args=rest, **vars(known))
-        else:
-            _run(**vars(parser().parse_args(args)))
+        run_verb(command)
     except DynFocusError as error:
         print(f"dynfocus: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
         return 130
     return 0
 
 
-def _run(run: str, **options: Any) -> None:
-    globals()[run](**options)
+def run_verb(command: list[str]) -> None:
+    """Run one verb, or print help or the version; raises UsageError where there is no such verb or option."""
+    verb, words = split_command(command)
+    if verb in LIGHTNING:
+        from dynfocus.train.fit import run
 
-
-def ask(
-    video: Path,
-    questions: list[str],
-    model: Path,
-    cache: Path | None,
-    report: Path | None,
-    swap: bool,
-    as_json: bool,
-    device: str,
-    frames: int | None,
-    max_new_tokens: int,
-) -> None:
-    """Print a trained model's answers, the kept frames with their time stamps, the tokens and the time."""
-    from dynfocus.inspection.answer import facts, stories
-    from dynfocus.inspection.output import check, lines, numbers, swap_lines, write_report
-    from dynfocus.inspection.report.swap import compare
-
-    check(video, questions, report, swap, max_new_tokens)
-    quiet()
-    from dynfocus.inspection.answerer import Answerer
-
-    answerer = Answerer(model, cache, device=device, frames=frames)
-    answers = []
-    for question in questions:
-        answers.append(answerer.ask(video, question, max_new_tokens))
-        if not as_json:
-            print("\n".join(lines(answers[-1], alone=len(questions) == 1)), flush=True)
-    about = facts(video, model, answers, answerer.settings | {"max_new_tokens": max_new_tokens})
-    swapped = compare(stories(video, answers), about) if swap else None
-    if report is not None:
-        write_report(report, stories(video, answers, answerer.thumbnails(video, answers[0])), about)
-    if as_json:
-        print(dumps(numbers(answers, about, swapped), allow_nan=False))
-        return
-    if swapped is not None:
-        print("\n".join(swap_lines(swapped, answers)))
-    if report is not None:
-        print(f"report:        {report}")
-
-
-def sketch(videos: list[Path], model: Path, cache: Path) -> None:
-    """Fill a sketch cache for a trained model, and say what was there."""
-    quiet()
-    from dynfocus.inspection.answerer import trained_cache
-
-    filled = trained_cache(model, cache).fill(videos)
-    print(filled)
-    if filled.failed:
-        raise VideoError(f"{filled.failed} of {len(videos)} files", "videos and images that can be read", "See above.")
-
-
-def sketch_data(args: list[str], workers: int, shard: tuple[int, int], out: str | None) -> None:
-    """Compute the sketches of a config's data, and say what was there."""
-    from dynfocus.train.fit import ready
-
-    if out is None and shard != (0, 1):
-        raise ConfigError(f"--shard {shard[0]}/{shard[1]} without --out", "a place for shards", "Give --out.")
-    data = ready(args, "sketch")
-    print(data.sketch(workers) if out is None else data.share_out(out, shard, workers))
-
-
-def doctor(args: list[str], workers: int, limit: float, again: bool) -> None:
-    """Look at every training row of a config's data, and print what is wrong with how many."""
-    from dynfocus.data.doctor.examine import diagnose
-    from dynfocus.data.doctor.findings import format_table as drawn
-    from dynfocus.data.doctor.findings import refuse
-    from dynfocus.train.fit import ready
-
-    found = diagnose(ready(args, "training_views").training_views(), workers, retry=again)
-    print(drawn(found))
-    refuse(found, limit)
-
-
-def plan(configs: list[Path], as_json: bool, **options: Any) -> None:
-    """Print what a video costs, and what answering and training on such need; no torch is imported."""
-    from dynfocus.plan import numbers, page, planned
-
-    told = numbers(planned(configs, **options))
-    print(dumps(told, allow_nan=False) if as_json else page(told, details=options["train"] is not None))
-
-
-def export(model: Path, out: Path, merge: bool, dtype: str | None) -> None:
-    """Write a trained model as one plain checkpoint, with its processor."""
-    quiet()
-    from dynfocus.models.export import export as written
-
-    written(model, out, merge, dtype)
-    print(f"the model is in {out}")
-
-
-def world(out: Path, videos: int, seed: int, val: int, test: int) -> None:
-    """Write the embedded world: videos, images and annotation files."""
-    from dynfocus.world.dataset import write_world
-
-    print(f"the embedded world is in {write_world(out, videos=videos, seed=seed, val=val, test=test)}")
-
-
-def towers(data: Path, out: Path, seed: int) -> None:
-    """Train the tiny towers on the world's frames and texts."""
-    quiet()
-    from dynfocus.world.towers import train_towers
-
-    train_towers(data, out, seed=seed)
-
-
-def smol(out: Path) -> None:
-    """Write SmolLM2-135M-Instruct as a plain checkpoint folder."""
-    quiet()
-    from dynfocus.world.towers.smol import write_smol
-
-    print(f"SmolLM2-135M-Instruct is in {write_smol(out)}")
-
-
-def table(folder: Path, bars: bool) -> None:
-    """Print the table of a tested run, and with ``bars`` refuse one that the embedded world's bars are too high for."""
-    from dynfocus.evals.results_table import format_results as drawn
-    from dynfocus.evals.results_table import read_metrics
-    from dynfocus.lab.gates import find_failed_gates
-
-    metrics = read_metrics(folder)
-    print(drawn(metrics))
-    if bars and (short := find_failed_gates(metrics)):
-        raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
-
-
-def seeds(seeds: list[int]) -> None:
-    """Train and test the embedded world once a seed, DynFocus and the average-pooling baseline, and print both."""
-    from dynfocus.lab.seeds import repeat
-
-    drawn, short = repeat(seeds)
-    print(drawn)
-    if short:
-        raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
-
-
-def bench(out: Path, frames: list[int] | None, quick: bool, training: bool, data: bool, rows: int) -> None:
-    """Measure the method at real sizes; print a table and write each of its rows as a JSON line."""
-    quiet()
-    from perf.data import bench_data
-    from perf.run import bench_connector
-    from perf.training import bench_training
-
-    if data:
-        bench_data(out, Path("cache/bench"), quick)
-    elif training:
-        bench_training(out, frames or [32], rows)
+        run(command)
+    elif verb in VERBS:
+        VERBS[verb](**read_options(verb, words))
+    elif verb == "--version":
+        print(f"dynfocus {version('dynfocus')}")
+    elif verb.endswith(("-h", "--help")):
+        abouts = LIGHTNING | {verb: (getdoc(function) or "").partition("\n")[0] for verb, function in VERBS.items()}
+        print("usage: dynfocus VERB ...\n", *(f"  {verb:16} {about}" for verb, about in abouts.items()), sep="\n")
+        print("\n`dynfocus VERB --help` lists the options of a verb, `dynfocus --version` prints the version.")
     else:
-        bench_connector(out, frames or [1, 16, 32, 64, 128, 256, 512, 1024], quick)
+        known = [*LIGHTNING, *VERBS]
+        meant = suggest(verb, known) or "See `dynfocus --help`."
+        raise UsageError(f"the verb {verb!r}" if verb else "no verb", f"one of {', '.join(known)}", meant)
 
 
-def figure(which: str, out: Path, **told: Any) -> None:
-    """Draw one of the paper's figures, and say where it is."""
-    from dynfocus.inspection.figures import making
+def split_command(command: Sequence[str]) -> tuple[str, list[str]]:
+    """A verb, which may be of two words, and the words that follow it."""
+    parts = 2 if command[:1] == ["figure"] else 1
+    verb, words = " ".join(command[:parts]), list(command[parts:])
+    if verb == "sketch" and any(word.partition("=")[0] == "--config" for word in words):
+        return "sketch --config", words
+    if verb == "ask" and "--swap" in words:
+        print("dynfocus: --swap is --compare now, and goes away with the next release", file=sys.stderr)
+        return verb, ["--compare" if word == "--swap" else word for word in words]
+    return verb, words
 
-    if which == "5":
-        from dynfocus.inspection.output import check
 
-        check(told["video"], [told["question"]], report=None, swap=False, new_tokens=1)
-        quiet()
-    drawn = getattr(making, f"figure_{which}")(out, **told)
-    print(f"figure {which} is in {drawn}, its numbers beside it in {drawn.stem}.csv")
+class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's help, with an example on one line however long it is."""
 
 
-def quiet() -> None:
-    """Keep transformers' own bars and reports off the screen."""
-    from transformers.utils import logging
+class VerbParser(ArgumentParser):
+    """jsonargparse's parser, whose options are written as those of other commands."""
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """Add an option: dashes in its name, bare if it is a flag, several values if it is a list."""
+        kind = getattr(options.get("action"), "_typehint", options.get("type"))  # where jsonargparse has put it
+        if kind is None:  # --help
+            return super().add_argument(*names, **options)
+        options = {name: value for name, value in options.items() if name not in ("action", "type")}
+        name = names[0].replace("_", "-") if names[0].startswith("--") else names[0]
+        if NoneType in get_args(kind):  # what may be left out has no word for it
+            (kind,) = {*get_args(kind)} - {NoneType}
+        if kind is bool:
+            options["action"] = "store_true" if options["default"] is False else BooleanOptionalAction
+        elif get_origin(kind) is Sequence:
+            options |= {"type": get_args(kind)[0], "nargs": "+"}
+            options |= {"action": "extend", "default": []} if name.startswith("--") else {}
+        else:
+            options["type"] = kind
+        return super().add_argument(name, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Refuse a command line, and name the option that was probably meant."""
+        unknown = re.search(r"unrecognized arguments: (--[^\s=]+)", message)
+        meant = suggest(unknown[1], self._option_string_actions) if unknown else ""
+        needed = f"options as `{self.prog} --help` lists them"
+        raise UsageError(" ".join(message.split()).rstrip("."), needed, meant or "Correct the command line.") from ex
+
+
+def build_parser(verb: str, function: Callable[..., None]) -> VerbParser:
+    """The parser of a verb's options; ``settings`` is no option, but what is handed on to `dynfocus fit`."""
+    about, _, example = (getdoc(function) or "").partition("\n\nArgs:")[0].partition("\n\nExample: ")
+    configs = f"dynfocus {verb.split()[0]} --config FILE [--config FILE ...] [any setting of dynfocus fit] [options]"
+    parser = VerbParser(
+        f"dynfocus {verb}",
+        usage=configs if "settings" in signature(function).parameters else None,
+        description=about,
+        epilog=f"example: {example}",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+        parser_mode="text",
+    )
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings"})
+    return parser
+
+
+def read_options(verb: str, words: Sequence[str]) -> dict[str, Any]:
+    """What a command line says to a verb, as the parameters of its function; raises UsageError."""
+    parser = build_parser(verb, VERBS[verb])
+    if "settings" not in signature(VERBS[verb]).parameters:
+        return parser.parse_args(words).as_dict()
+    own: list[str] = []
+    settings: list[str] = []
+    left = iter(words)
+    for word in left:
+        name, equals, _ = word.partition("=")
+        option = parser._option_string_actions.get(name)
+        if option is None and re.fullmatch("--[^.]+", name) and suggest(name, parser._option_string_actions):
+            parser.error(f"unrecognized arguments: {name}")
+        (settings if option is None else own).append(word)
+        if option is not None and option.nargs != 0 and not equals:
+            own.extend(islice(left, 1))
+    return {"settings": settings, **parser.parse_args(own).as_dict()}
 
 
 if __name__ == "__main__":

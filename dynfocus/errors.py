@@ -1,6 +1,8 @@
 """Named errors, each in three parts: what was given, what is needed, what to do."""
 
 import re
+from collections.abc import Iterable
+from difflib import SequenceMatcher, get_close_matches
 
 
 class DynFocusError(Exception):
@@ -31,6 +33,10 @@ class DynFocusError(Exception):
 
 class ConfigError(DynFocusError):
     """A setting that cannot be used, alone or beside another."""
+
+
+class UsageError(DynFocusError):
+    """A command line that cannot be read."""
 
 
 class CheckpointError(DynFocusError):
@@ -75,3 +81,10 @@ class FeatureError(DynFocusError):
 
 class DiskError(DynFocusError):
     """A file that cannot be written, such as for want of room, or a store that cannot be read."""
+
+
+def suggest(word: str, names: Iterable[str]) -> str:
+    """A question after the name that is most like a mistyped one; empty if none is, in its last part and as a whole."""
+    last = word.rpartition(".")[2].lstrip("-")
+    alike = [name for name in names if SequenceMatcher(None, last, name.rpartition(".")[2].lstrip("-")).ratio() >= 0.6]
+    return "".join(f"Did you mean {name}?" for name in get_close_matches(word, alike, n=1))

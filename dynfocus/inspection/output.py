@@ -40,7 +40,9 @@ def check(video: Path, questions: Sequence[str], report: Path | None, swap: bool
     if new_tokens < 1:
         raise ConfigError(f"--max-new-tokens {new_tokens}", "at least 1", "Raise it.")
     if swap and len(questions) < 2:
-        raise ConfigError("--swap with one question", "two at least, to compare what is kept", "Ask another one too.")
+        raise ConfigError(
+            "--compare with one question", "two at least, to compare what is kept", "Ask another one too."
+        )
     if report is not None:
         _check_place(report)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dynfocus.budget import Budget, budget
 from dynfocus.errors import ConfigError
@@ -94,16 +94,56 @@ class Plan:
         return self.global_batch or self.training.rows * self.training.gpus * self.training.accumulate
 
 
-def planned(configs: Sequence[Path] = (), **options: Any) -> Plan:
-    """A plan from configs and the options of `dynfocus plan`; an option that is not None wins over the configs.
+def planned(
+    configs: Sequence[Path] = (),
+    *,
+    frames: int | None = None,
+    events: int | None = None,
+    keep: float | None = None,
+    turns: int | None = None,
+    text: int | None = None,
+    answer: int | None = None,
+    new: int | None = None,
+    train: Literal["stage1", "stage2", "lora", "qlora"] | None = None,
+    gpus: int | None = None,
+    strategy: Literal["ddp", "fsdp"] | None = None,
+    rows: int | None = None,
+    global_batch: int | None = None,
+    checkpointing: bool | None = None,
+    optimizer: Literal["adamw", "adamw8bit"] | None = None,
+    encoders: Path | None = None,
+    vision: Path | None = None,
+    language_model: Path | None = None,
+) -> Plan:
+    """A plan from configs and options; an option that is not None wins over the configs.
+
+    Args:
+        configs: settings of `dynfocus fit`, the last one on top.
+        frames: T, frames of the video, else a config's frame_rule.frames.
+        events: L, event prototypes, else 25.
+        keep: K/L, the share of them that is kept, else 0.8.
+        turns: questions of a row, else 1; each shows the video, unless slots is first.
+        text: prompt tokens of a row that are not visual, else 64.
+        answer: answer tokens of a row that are learned, else 32.
+        new: most tokens of an answer that is asked for (max_new_tokens), else 16.
+        train: show this training in detail.
+        gpus: over all machines, else 1.
+        strategy: ddp replicates, fsdp shards, else ddp.
+        rows: rows a GPU reads at once (batch_size), else 1.
+        global_batch: rows an optimizer step learns from, over all GPUs.
+        checkpointing: of activations, else yes.
+        optimizer: what trains the weights, else adamw.
+        encoders: folder with a config.json, else EVA ViT-G and its Q-Former.
+        vision: folder of another vision encoder, with a config.json.
+        language_model: folder with a config.json, else Vicuna-7B v1.5.
 
     Raises:
         CheckpointError: if a folder has no config.json of a known family.
         ConfigError: if a config or an option cannot be, or no number of frames is said.
         VideoError: if there is no frame.
     """
+    given = {name: value for name, value in locals().items() if name != "configs" and value is not None}
     told: dict[str, Any] = {"notes": ()}
-    given = {name: value for name, value in options.items() if value is not None}
     if configs:
         from dynfocus.plan.from_configs import described  # omegaconf takes longer to import than a plan to make
 

@@ -1,5 +1,6 @@
 """fit, validate, test and predict: LightningCLI over the configs, with runs that go on where they stopped."""
 
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 from transformers.utils import logging
 
-from dynfocus.errors import CheckpointError, ConfigError
+from dynfocus.errors import CheckpointError, ConfigError, suggest
 from dynfocus.records.atomic import atomic_write, write_text
 from dynfocus.records.skipped import QUARANTINE
 from dynfocus.train.module import DynFocusModule
@@ -44,10 +45,26 @@ EXPECTED = (  # said by Lightning about what is meant to be so
 class Parser(LightningArgumentParser):
     """LightningCLI's parser, whose errors are one sentence instead of a page of usage."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        said = " ".join(line.strip() for line in message.splitlines() if line.strip())
-        do = "Correct the config or the command line."
-        raise ConfigError(said.rstrip("."), "settings as `dynfocus fit --help` lists them", do) from ex
+        """Refuse settings, and name the setting that was probably meant."""
+        given, needed = " ".join(message.split()), "settings as `dynfocus fit --help` lists them"
+        do = self._suggest(given) or "Correct the config or the command line."
+        if inner := re.search(rf"- ([^-]+)\. Needed: {needed}\. (.+?[.?])", given):  # of the settings of a class
+            given, do = f"{given.partition(': ')[0]}: {inner[1]}", inner[2]
+        raise ConfigError(given.rstrip("."), needed, do) from ex
+
+    def _suggest(self, message: str) -> str:
+        unknown = re.search(r"unrecognized arguments: (--[^\s=]+)|(?:Group '(.+?)' .*?)?[Oo]ption '(.+?)'", message)
+        if unknown is None:
+            return ""
+        parsers = [self, *getattr(self._subcommands_action, "choices", {}).values()]
+        keys = {key for parser in parsers for key in parser._option_string_actions}
+        if unknown[1]:
+            return suggest(unknown[1], keys)
+        return suggest(".".join(filter(None, unknown.groups())), {key.lstrip("-") for key in keys})
 
 
 class AtomicCheckpoint(TorchCheckpointIO):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sandbox import EVERYTHING, ROOT, Clone, label
 
-from dynfocus.cli import LIGHTNING, main, parser
+from dynfocus.cli import LIGHTNING, main, read_options
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_real_command_line_takes_these_calls(
                 main([verb, *rest, "--print_config"])
             assert not stop.value.code, capsys.readouterr().err
         else:
-            parser().parse_args([verb, *rest])
+            read_options(verb, rest)
 
 
 @pytest.mark.parametrize(("stage", "before"), [("lora", EVERYTHING[:3]), ("qlora", EVERYTHING[:3])])

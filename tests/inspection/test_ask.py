@@ -100,7 +100,7 @@ OTHERWISE = [
 def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp_path: Path, capsys: Said) -> None:
     settings = replace(tiny.SETTINGS, **baseline)
     folder = written(settings, tmp_path / "model", replace(RULE, frames=4))
-    assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--swap") == 0
+    assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--compare") == 0
     told = parsed(capsys.readouterr().out)
     assert told["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
     assert told["swap"]["changes"] is False
@@ -138,17 +138,17 @@ def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
 
 
 @pytest.mark.parametrize("reads", [False, True])
-def test_swap_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys: Said) -> None:
+def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys: Said) -> None:
     """With the paper's score net nothing; with one that reads the question, here some frames."""
     folder = written(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
     asked = ["star", "how many circles are there , two ?"]
-    assert ask(folder, clip("bikes"), *asked, "--swap", "--json") == 0
+    assert ask(folder, clip("bikes"), *asked, "--compare", "--json") == 0
     told = parsed(capsys.readouterr().out)
     kept = [set(reply["selection"]["kept"]) for reply in told["answers"]]
     assert told["swap"]["changes"] == (kept[0] != kept[1]) == reads
     assert set(told["swap"]["every"]) == kept[0] & kept[1]
     assert [set(some) for some in told["swap"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
-    assert ask(folder, clip("bikes"), *asked, "--swap") == 0
+    assert ask(folder, clip("bikes"), *asked, "--compare") == 0
     said = capsys.readouterr().out
     if reads:
         assert "the kept frames change with the question. The score net of this model reads the question" in said
@@ -199,7 +199,7 @@ def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "no room": ([bikes, FIRST, "--max-new-tokens", "600"], "less 600 new tokens"),
         "no frame": ([bikes, FIRST, "--frames", "0"], "frames=0"),
         "no answer": ([bikes, FIRST, "--max-new-tokens", "0"], "at least 1"),
-        "alone": ([bikes, FIRST, "--swap"], "--swap with one question"),
+        "alone": ([bikes, FIRST, "--compare"], "--compare with one question"),
         "no model": ([bikes, FIRST, "--model", str(tmp_path)], "Run `make stage2` first"),
         "no folder": ([bikes, FIRST, "--report", str(tmp_path / "none" / "out.html")], "folder does not exist"),
         "a folder": ([bikes, FIRST, "--report", str(folder)], "which is a folder"),

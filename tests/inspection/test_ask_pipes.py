@@ -85,7 +85,7 @@ def test_head_takes_one_line() -> None:
 def test_a_broken_pipe_between_processes_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(**_: object) -> None:
+    def broken(frames: int = 16) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         try:
@@ -93,7 +93,7 @@ def test_a_broken_pipe_between_processes_is_not_hidden(
         finally:
             os.close(writer)
 
-    monkeypatch.setattr(cli, "plan", broken)
+    monkeypatch.setitem(cli.VERBS, "plan", broken)
     with pytest.raises(BrokenPipeError):
         cli.main(["plan", "--frames", "16"])
     assert capfd.readouterr().out == ""

@@ -44,7 +44,7 @@ def test_a_hostile_name_and_question_are_text_in_a_browser(reads: bool, browser:
     video.symlink_to(clip("bikes"))
     out = tmp_path / "out.html"
     questions = ["star", HOSTILE]
-    assert ask(folder, video, *questions, "--report", str(out), "--swap") == 0
+    assert ask(folder, video, *questions, "--report", str(out), "--compare") == 0
     exact = [Answerer(folder).ask(video, question) for question in questions]
     kept = [set(answer.selection.kept) for answer in exact]
     assert (kept[0] != kept[1]) == reads

@@ -9,20 +9,34 @@ from dynfocus.inspection.figures.chart import check_folder, check_matplotlib
 from dynfocus.inspection.figures.durations import BENCHMARKS, read_durations
 from dynfocus.settings import ConnectorSettings
 
+FIGURES = Path("runs/figures")
+
 
 def figure_1a(
-    out: Path,
-    data: Path,
-    set: str | None,
-    file: str,
-    format: FormatName,
-    media: str,
-    rows: int,
-    fps: float,
-    threshold: float,
-    index: Path,
+    out: Path = FIGURES,
+    data: Path = Path("cache/world/data"),
+    set: str | None = None,
+    file: str = "test.json",
+    format: FormatName = "conversations",
+    media: str = ".",
+    rows: int = 1600,
+    fps: float = 1.0,
+    threshold: float = 20.0,
+    index: Path = Path("cache/index"),
 ) -> Path:
-    """Figure 1a of a data set below the folder ``data``; returns the picture's path.
+    """Draw figure 1a of a data set; returns the picture's path.
+
+    Args:
+        out: folder to write into.
+        data: folder that files are named under.
+        set: a published data set by its name; without it, file, format and media say which.
+        file: the annotation file.
+        format: how the annotation file is written.
+        media: folder of the videos.
+        rows: rows to look at, evenly spread over the file.
+        fps: frames a second.
+        threshold: grey levels of 255 under which two frames are alike.
+        index: folder for indices of annotation files.
 
     Raises:
         ConfigError: if there is no set of that name, a number is out of range, or matplotlib is not installed.
@@ -46,8 +60,21 @@ def figure_1a(
     return draw(out, measure(Annotations(source, data, index), rows, fps), threshold)
 
 
-def figure_4(out: Path, durations: Path | None, events: int, keep: float, long_video_frames: int) -> Path:
-    """Figure 4, of one's own durations or of published means; returns the picture's path.
+def figure_4(
+    out: Path = FIGURES,
+    durations: Path | None = None,
+    events: int = 25,
+    keep: float = 0.8,
+    long_video_frames: int = 200,
+) -> Path:
+    """Draw figure 4, of one's own durations or of published means; returns the picture's path.
+
+    Args:
+        out: folder to write into.
+        durations: a CSV file with columns benchmark and seconds, a line a video.
+        events: L, event prototypes.
+        keep: K/L, the share of them that is kept.
+        long_video_frames: frames read of the long videos of LVBench and Video-MME; 0 for all.
 
     Raises:
         ConfigError: if a number is out of range, or matplotlib is not installed.
@@ -61,8 +88,14 @@ def figure_4(out: Path, durations: Path | None, events: int, keep: float, long_v
     return draw(out, benchmarks, ConnectorSettings(events=events, keep=keep), long_video_frames or None)
 
 
-def figure_5(out: Path, video: Path, question: str, model: Path) -> Path:
-    """Figure 5 of one video and question under a trained model; returns the picture's path.
+def figure_5(video: Path, question: str, model: Path, out: Path = FIGURES) -> Path:
+    """Draw figure 5 of one video and question under a trained model; returns the picture's path.
+
+    Args:
+        video: any video or image file.
+        question: what the model is asked about it.
+        model: folder of a trained model.
+        out: folder to write into.
 
     Raises:
         CheckpointError: if there is no trained model.

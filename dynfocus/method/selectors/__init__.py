@@ -29,7 +29,10 @@ __all__ = [
     "check_selector",
 ]
 
-OLD, NEW = "dynfocus.nn.selectors.", "dynfocus.method.selectors."  # a path that trained folders may name; for one release
+OLD, NEW = (
+    "dynfocus.nn.selectors.",
+    "dynfocus.method.selectors.",
+)  # named by folders of one release ago
 GROUP = "dynfocus.selectors"  # the entry points by which an installed package names its own
 SELECTORS: dict[str, type[nn.Module]] = {
     "dpe": EventPrototypeSelector,

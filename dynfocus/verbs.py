@@ -1,0 +1,300 @@
+"""Do what the command line asks for: the verbs that are not LightningCLI's, as typed functions that `cli` reads.
+
+Parameters are options, behind ``**options`` those of the function that they are handed to, and docstrings are the help.
+What is heavy is imported inside, so that help answers at once.
+"""
+
+import re
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+from dynfocus.errors import ConfigError, UsageError, VideoError
+
+MODEL = Path("runs/world/stage2/model")
+
+
+def ask(
+    video: Path,
+    questions: Sequence[str],
+    model: Path = MODEL,
+    cache: Path | None = None,
+    report: Path | None = None,
+    compare: bool = False,
+    json: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    frames: int | None = None,
+    max_new_tokens: int = 16,
+) -> None:
+    """Ask a trained model about a video or an image: answers, kept frames with time stamps, tokens, time.
+
+    Example: dynfocus ask my_video.mp4 "what color is the star" "which place is first" --compare
+
+    Args:
+        video: any video or image file.
+        questions: one or more; the video is read once for all of them.
+        model: folder of a trained model.
+        cache: folder to keep the video's sketch in, for the next time.
+        report: HTML page to write, which shows what the model looked at, and why.
+        compare: say which kept frames change from question to question.
+        json: print one JSON object.
+        device: where to compute; auto takes a GPU where there is one.
+        frames: most frames to look at, evenly over the video, instead of the model's frame_rule.frames.
+        max_new_tokens: most tokens of an answer.
+    """
+    from dynfocus.inspection.answer import facts, stories
+    from dynfocus.inspection.output import check, lines, numbers, swap_lines, write_report
+    from dynfocus.inspection.report.swap import compare as compare_answers
+
+    check(video, questions, report, compare, max_new_tokens)
+    quiet()
+    from dynfocus.inspection.answerer import Answerer
+
+    answerer = Answerer(model, cache, device=device, frames=frames)
+    answers = []
+    for question in questions:
+        answers.append(answerer.ask(video, question, max_new_tokens))
+        if not json:
+            print("\n".join(lines(answers[-1], alone=len(questions) == 1)), flush=True)
+    about = facts(video, model, answers, answerer.settings | {"max_new_tokens": max_new_tokens})
+    swapped = compare_answers(stories(video, answers), about) if compare else None
+    if report is not None:
+        write_report(report, stories(video, answers, answerer.thumbnails(video, answers[0])), about)
+    if json:
+        print(dumps(numbers(answers, about, swapped), allow_nan=False))
+    elif swapped is not None:
+        print("\n".join(swap_lines(swapped, answers)))
+    if report is not None and not json:
+        print(f"report:        {report}")
+
+
+def sketch(videos: Sequence[Path], *, cache: Path, model: Path = MODEL) -> None:
+    """Compute sketches for a trained model ahead of time, of videos (of the data of configs: sketch --config FILE).
+
+    Example: dynfocus sketch my_videos/one.mp4 my_videos/two.mp4 --cache cache/world/sketches
+
+    Args:
+        videos: any video or image files.
+        cache: folder to keep sketches in.
+        model: folder of a trained model.
+    """
+    quiet()
+    from dynfocus.inspection.answerer import trained_cache
+
+    filled = trained_cache(model, cache).fill(videos)
+    print(filled)
+    if filled.failed:
+        raise VideoError(f"{filled.failed} of {len(videos)} files", "videos and images that can be read", "See above.")
+
+
+def sketch_data(settings: list[str], workers: int = 2, shard: str = "0/1", out: str | None = None) -> None:
+    """Compute the sketches of all data of configs, into their data.init_args.sketch_cache or into shards.
+
+    Example: dynfocus sketch --config lightning_configs/stage1.yaml --shard 0/8 --out shards/stage1
+
+    Args:
+        settings: configs and settings, as `dynfocus fit` takes them.
+        workers: processes that decode videos.
+        shard: I/N, such as 0/8: compute share I of N, from 0 to N - 1, into shards.
+        out: folder or address to write shards to, wherever fsspec writes.
+    """
+    share = re.fullmatch("([0-9]+)/([0-9]+)", shard)
+    if share is None or int(share[1]) >= int(share[2]):
+        raise UsageError(f"--shard {shard}", "I/N with I from 0 to N - 1", "Correct it, such as 0/8.")
+    if out is None and shard != "0/1":
+        raise ConfigError(f"--shard {shard} without --out", "a place for shards", "Give --out.")
+    from dynfocus.train.fit import ready
+
+    data = ready(settings, "sketch")
+    print(data.sketch(workers) if out is None else data.share_out(out, (int(share[1]), int(share[2])), workers))
+
+
+def doctor(settings: list[str], workers: int = 2, limit: float = 0.05, again: bool = False) -> None:
+    """Look at every training row of configs as training will read it; training leaves the bad ones out.
+
+    Example: dynfocus doctor --config lightning_configs/stage2.yaml --config my_overlay.yaml --workers 16
+
+    Args:
+        settings: configs and settings, as `dynfocus fit` takes them.
+        workers: processes that decode videos.
+        limit: share of bad rows above which it fails.
+        again: look at bad rows once more.
+    """
+    from dynfocus.data.doctor import findings
+    from dynfocus.data.doctor.examine import diagnose
+    from dynfocus.train.fit import ready
+
+    diagnosis = diagnose(ready(settings, "training_views").training_views(), workers, retry=again)
+    print(findings.format_table(diagnosis))
+    findings.refuse(diagnosis, limit)
+
+
+def plan(config: Sequence[Path] = (), json: bool = False, **options: Any) -> None:
+    """Count what a video, an answer and a training run cost, before anything runs: tokens, FLOPs and memory.
+
+    Example: dynfocus plan --frames 32 --rows 8 --train stage2 --gpus 8 --strategy fsdp
+
+    Args:
+        config: settings of `dynfocus fit`, over which options win; one or more, the last one on top.
+        json: print everything as one JSON object.
+    """
+    from dynfocus.plan import numbers, page, planned
+
+    counts = numbers(planned(config, **options))
+    print(dumps(counts, allow_nan=False) if json else page(counts, details=options["train"] is not None))
+
+
+def export(
+    model: Path, out: Path, merge: bool = False, dtype: Literal["float32", "bfloat16", "float16"] | None = None
+) -> None:
+    """Write a trained model as one plain checkpoint of transformers, with its processor.
+
+    Example: dynfocus export runs/world/stage2/model my_model --merge --dtype bfloat16
+
+    Args:
+        model: folder of a trained model.
+        out: folder to write; it must be empty or absent.
+        merge: add adapters to the weights that they adapt.
+        dtype: precision of the towers, instead of what they have.
+    """
+    quiet()
+    from dynfocus.models.export import export as write_model
+
+    write_model(model, out, merge, dtype)
+    print(f"the model is in {out}")
+
+
+def world(out: Path, videos: int = 1600, seed: int = 0, val: int = 100, test: int = 200) -> None:
+    """Write the embedded world, a data set of videos, images and questions.
+
+    Example: dynfocus world my_world --videos 100 --seed 0
+
+    Args:
+        out: folder to write; it may hold the same world already.
+        videos: videos to train on.
+        seed: another seed draws another world.
+        val: videos to validate on.
+        test: videos to test on.
+    """
+    from dynfocus.world.dataset import write_world
+
+    print(f"the embedded world is in {write_world(out, videos=videos, seed=seed, val=val, test=test)}")
+
+
+def towers(data: Path, out: Path, seed: int = 0) -> None:
+    """Train the embedded world's tiny vision, instruction and language towers.
+
+    Example: dynfocus towers cache/world/data cache/world/towers
+
+    Args:
+        data: the world, as `dynfocus world` writes it.
+        out: folder for the towers; finished ones are kept.
+        seed: another seed starts from other weights.
+    """
+    quiet()
+    from dynfocus.world.towers import train_towers
+
+    train_towers(data, out, seed=seed)
+
+
+def smol(out: Path) -> None:
+    """Write a small real language model, SmolLM2-135M-Instruct, from its package.
+
+    Example: dynfocus smol cache/smol
+
+    Args:
+        out: folder to write; a finished one is kept.
+    """
+    quiet()
+    from dynfocus.world.towers.smol import write_smol
+
+    print(f"SmolLM2-135M-Instruct is in {write_smol(out)}")
+
+
+def table(folder: Path, bars: bool = False) -> None:
+    """Print the table of a tested run.
+
+    Example: dynfocus table runs/world/stage2
+
+    Args:
+        folder: folder of the run.
+        bars: fail where the embedded world's bars are not reached.
+    """
+    from dynfocus.evals.results_table import format_results, read_metrics
+    from dynfocus.lab.gates import find_failed_gates
+
+    metrics = read_metrics(folder)
+    print(format_results(metrics))
+    if bars and (short := find_failed_gates(metrics)):
+        raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
+
+
+def seeds(seeds: str = "0,1,2") -> None:
+    """Train and test the embedded world once a seed, DynFocus and its baseline, average pooling.
+
+    Example: dynfocus seeds --seeds 0,1,2
+
+    Args:
+        seeds: whole numbers with commas between them.
+    """
+    from dynfocus.lab.seeds import repeat
+
+    if not re.fullmatch("[0-9]+(,[0-9]+)*", seeds):
+        raise UsageError(f"--seeds {seeds}", "whole numbers with commas between them", "Correct it, such as 0,1,2.")
+    lines, short = repeat([int(seed) for seed in seeds.split(",")])
+    print(lines)
+    if short:
+        raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
+
+
+def figure_1a(**options: Any) -> None:
+    """Draw figure 1a: the share of repeated and of irrelevant frames of a data set.
+
+    Example: dynfocus figure 1a --data cache/world/data
+    """
+    from dynfocus.inspection.figures import making
+
+    say_figure("1a", making.figure_1a(**options))
+
+
+def figure_4(**options: Any) -> None:
+    """Draw figure 4: visual tokens of many methods, per benchmark and against duration.
+
+    Example: dynfocus figure 4
+    """
+    from dynfocus.inspection.figures import making
+
+    say_figure("4", making.figure_4(**options))
+
+
+def figure_5(video: Path, question: str, model: Path = MODEL, **options: Any) -> None:
+    """Draw figure 5: the storyboard and the scores of one video under a trained model.
+
+    Example: dynfocus figure 5 cache/world/data/videos/test_000000.mp4 "what color is the star"
+
+    Args:
+        video: any video or image file.
+        question: what the model is asked about it.
+        model: folder of a trained model.
+    """
+    from dynfocus.inspection.output import check
+
+    check(video, [question], None, False, 1)
+    quiet()
+    from dynfocus.inspection.figures import making
+
+    say_figure("5", making.figure_5(video, question, model, **options))
+
+
+def say_figure(which: str, path: Path) -> None:
+    """Print where a figure lies."""
+    print(f"figure {which} is in {path}, its numbers beside it in {path.stem}.csv")
+
+
+def quiet() -> None:
+    """Keep transformers' own bars and reports off the screen."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
