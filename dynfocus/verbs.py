@@ -130,7 +130,7 @@ def doctor(settings: list[str], workers: int = 2, limit: float = 0.05, again: bo
     findings.refuse(diagnosis, limit)
 
 
-def plan(config: Sequence[Path] = (), json: bool = False, **options: Any) -> None:
+def plan(config: Sequence[Path] = (), json: bool = False, recipes: Path | None = None, **options: Any) -> None:
     """Count what a video, an answer and a training run cost, before anything runs: tokens, FLOPs and memory.
 
     Example: dynfocus plan --frames 32 --rows 8 --train stage2 --gpus 8 --strategy fsdp
@@ -138,11 +138,21 @@ def plan(config: Sequence[Path] = (), json: bool = False, **options: Any) -> Non
     Args:
         config: settings of `dynfocus fit`, over which options win; one or more, the last one on top.
         json: print everything as one JSON object.
+        recipes: print the memory of every recipe in this folder, as a Markdown table.
     """
-    from dynfocus.plan import numbers, page, planned
+    from dynfocus.plan import list_numbers, make_plan, write_page
 
-    counts = numbers(planned(config, **options))
-    print(dumps(counts, allow_nan=False) if json else page(counts, details=options["train"] is not None))
+    if recipes is not None:
+        from dynfocus.plan.ways import recipe_table
+
+        print(recipe_table(recipes, options["frames"] or 32))
+        return
+    made = make_plan(config, **options)
+    if json:
+        print(dumps(list_numbers(made), allow_nan=False))
+        return
+    for part in write_page(made, details=options["train"] is not None):
+        print(part, flush=True)
 
 
 def export(

@@ -2,26 +2,11 @@
 
 import torch
 
+from dynfocus.plan.cards import data_sheet
 from dynfocus.plan.connector_flops import Sizes
 from perf.roofline import Gemm
 
-# Dense bf16 products with sums in fp32, FLOP/s; the first name that is part of the device's counts.
-PEAKS = {
-    "H200 NVL": 835e12,
-    "H200": 989e12,
-    "H100 NVL": 835e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "RTX 4090": 165e12,
-}
 TRIES = 5
-
-
-def data_sheet(name: str) -> float | None:
-    """FLOP/s of a GPU of this name, or None where it is none of ``PEAKS``."""
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
 def peak_rate(device: torch.device, dtype: torch.dtype, sizes: Sizes) -> tuple[float, str]:

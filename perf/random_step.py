@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, InstructBlipQFormerConfig, Instru
 from dynfocus.budget import budget
 from dynfocus.models.config import DynFocusConfig
 from dynfocus.models.model import DynFocusModel
-from dynfocus.plan import TOWERS, Towers, Training
+from dynfocus.plan import Training
 from dynfocus.plan.connector_flops import Sizes
+from dynfocus.plan.towers import Towers
 from dynfocus.settings import ConnectorSettings, LoraSettings
 from dynfocus.train.build import Building, checkpoint_activations
 from dynfocus.train.fsdp import language_layers
@@ -34,18 +35,8 @@ class Shapes:
 
     @property
     def towers(self) -> Towers:
-        """The same sizes as `plan` takes them."""
-
-        def read(sizes: Any, config: Any) -> Any:
-            return type(sizes)(
-                **{one.name: getattr(config, one.name, None) or getattr(sizes, one.name) for one in fields(sizes)}
-            )
-
-        return Towers(
-            read(TOWERS.vision, self.vision),
-            read(TOWERS.instruction, self.instruction),
-            read(TOWERS.language, self.language),
-        )
+        """The same for `plan`."""
+        return Towers(self.vision, self.instruction, self.language)
 
 
 class RandomStep:
@@ -160,7 +151,7 @@ def random_batch(frames: int, settings: ConnectorSettings, training: Training, s
     labels = torch.full_like(ids, nn.CrossEntropyLoss().ignore_index)
     labels[:, visual + training.text :] = ids[:, visual + training.text :]
     ids[:, before : before + visual] = words
-    size, index = shapes.towers.vision.image_size, torch.arange(rows)
+    size, index = shapes.vision.image_size, torch.arange(rows)
     return Batch(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,9 +10,10 @@ import torch
 from tqdm import tqdm
 
 from dynfocus.errors import ConfigError
-from dynfocus.plan import Training, memory, prompt_tokens
+from dynfocus.plan import Training, count_prompt_tokens
 from dynfocus.plan.connector_flops import Sizes
-from dynfocus.plan.flops import step_flops
+from dynfocus.plan.flops import count_step_flops
+from dynfocus.plan.memory import estimate_step
 from dynfocus.plan.training import Train
 from dynfocus.settings import ConnectorSettings
 from perf.peaks import peak_rate
@@ -62,7 +62,7 @@ def case(
 ) -> Iterator[dict[str, Any]]:
     """One row; none, and a sentence about it, where the GPU's free memory is too small."""
     shapes = Shapes()
-    needs = memory(frames, settings, training, shapes.towers).total
+    needs = estimate_step(frames, settings, training, shapes.towers).total
     gc.collect()
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info(device)[0]
@@ -92,11 +92,11 @@ def measure_training(
         random_step.step()
     peak_bytes = peak(random_step.step, device)
     times = [seconds(random_step.step, str(device)) for _ in range(repeats)]
-    flops = step_flops(frames, settings, training, towers)
+    flops = count_step_flops(frames, settings, training, towers)
     sizes = Sizes(towers.vision.hidden_size, towers.instruction.hidden_size, towers.language.hidden_size)
     rate, source = peak_rate(device, random_step.half or torch.float32, sizes)
-    planned = memory(frames, settings, training, towers, overhead=0).total
-    tokens, typical = training.rows * prompt_tokens(frames, settings, training), median(times)
+    planned = estimate_step(frames, settings, training, towers, overhead=0).total
+    tokens, typical = training.rows * count_prompt_tokens(frames, settings, training), median(times)
     with torch.no_grad():
         loss = float(random_step.loss())
     return {
@@ -114,9 +114,9 @@ def measure_training(
         "repeats": repeats,
         "tokens": tokens,
         "tokens_per_second": tokens / typical,
-        "flops": flops.total,
-        "flops_parts": asdict(flops),
-        "mfu": flops.total / typical / rate,
+        "flops": sum(flops.values()),
+        "flops_parts": flops,
+        "mfu": sum(flops.values()) / typical / rate,
         "peak_flops": rate,
         "peak_flops_from": source,
         "peak_bytes": peak_bytes,

@@ -1,30 +1,14 @@
-"""What a run needs, known before anything runs and without torch.
+"""What a run needs, known before anything runs.
 
-`configs`, `from_configs` and `from_folders` read what is given, and `plan` puts it together. From its sizes (`towers`)
-and its way to train (`training`), `memory`, `activations`, `answer_memory`, `flops` and `connector_flops` count, once
-for each way in `ways`. `numbers` tells all of it to scripts, `page` to people.
+Tokens, context and KV cache are known at once, without torch: `plan` puts a plan together, from options, from what
+`sizes` reads in config.json, and from what `configs` reads in a run's configs. FLOPs and memory come from the model
+itself, built by `towers` and run on tensors without numbers by `dry_run`: `flops` and `memory` count there, `ways` for
+every way to train. `numbers` lists all of it for scripts, `page` writes it for people.
 """
 
-from dynfocus.plan.cards import fitting
-from dynfocus.plan.from_folders import read_towers
-from dynfocus.plan.memory import Memory, memory
-from dynfocus.plan.numbers import numbers
-from dynfocus.plan.page import page
-from dynfocus.plan.plan import Plan, planned
-from dynfocus.plan.towers import TOWERS, Towers
-from dynfocus.plan.training import Training, prompt_tokens
+from dynfocus.plan.numbers import list_numbers, list_tokens
+from dynfocus.plan.page import write_page
+from dynfocus.plan.plan import Plan, make_plan
+from dynfocus.plan.training import Training, count_prompt_tokens
 
-__all__ = [
-    "TOWERS",
-    "Memory",
-    "Plan",
-    "Towers",
-    "Training",
-    "fitting",
-    "memory",
-    "numbers",
-    "page",
-    "planned",
-    "prompt_tokens",
-    "read_towers",
-]
+__all__ = ["Plan", "Training", "count_prompt_tokens", "list_numbers", "list_tokens", "make_plan", "write_page"]

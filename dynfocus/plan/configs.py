@@ -1,132 +1,120 @@
-"""What configs of a run say that a plan depends on, merged as the command line merges them (no torch)."""
+"""Read from the configs of a run what a plan depends on, with the parser of `dynfocus fit` itself."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError, safe_load
+from typing import Any
 
 from dynfocus.errors import ConfigError
-from dynfocus.settings import Settings, restored
+from dynfocus.models.lora import held_adapters
+from dynfocus.plan.plan import FOLDERS
+from dynfocus.settings import ConnectorSettings, LoraSettings, restored
+from dynfocus.train.build import Building
+from dynfocus.train.fit import UNNAMED, read_settings
 
-TOP = ("model", "data", "trainer", "seed_everything", "ckpt_path", "weights_only", "verbose", "return_predictions")
-MODEL = (  # the arguments of `DynFocusModule`
-    *("encoders", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage", "vision"),
-    *("attention", "quantize", "lora", "train_instruction", "activation_checkpointing", "shard_towers", "lr"),
-    *("language_lr", "init_from", "warmup", "optimizer", "weight_decay", "betas", "arms", "max_new_tokens", "template"),
-)
-
-
-@dataclass(frozen=True)
-class Configs:
-    """Merged configs; values are read from them one by one, with the references in each resolved.
-
-    Attributes:
-        whole: the merged configs.
-    """
-
-    whole: DictConfig
-
-    def get(self, name: str, kind: Any, default: Any) -> Any:
-        """A value by its dotted name, or ``default`` where none is given.
-
-        Raises:
-            ConfigError: if it is of another kind, or refers to what is not there.
-        """
-        try:
-            found = OmegaConf.select(self.whole, name)
-            found = OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
-        except OmegaConfBaseException as error:
-            raise _unresolved(name, error) from error
-        return default if found is None else _checked(name, found, kind)
-
-    def settings(self, name: str, kind: type[Settings]) -> Settings | None:
-        """A dataclass of settings by its dotted name, None where none is given; raises ConfigError as `get` does."""
-        given = self.get(name, dict, None)
-        if given is None:
-            return None
-        hints = get_type_hints(kind)
-        _known(given, tuple(hints), f"{name}.")
-        return restored(kind, {key: _checked(f"{name}.{key}", value, hints[key]) for key, value in given.items()})
+SHARDED = "dynfocus.train.fsdp.FSDP2Strategy"
+PRECISIONS = {"None": "32", "32": "32", "32-true": "32", "bf16-mixed": "bf16-mixed", "16-mixed": "bf16-mixed"}
+UNCOUNTED = {  # what a plan knows no size of, and what it is without
+    "train_instruction": "Plan with false; it takes 16 bytes more for each weight of the instruction encoder.",
+    "shard_towers": "Plan with false, which needs more memory.",
+}
 
 
-def merged(paths: Sequence[Path]) -> Configs:
-    """Configs laid over each other, the last one on top.
+def read_options(paths: Sequence[Path], instead: Collection[str] = ()) -> dict[str, Any]:
+    """What ``dynfocus fit`` with these configs does, by the names of `make_plan`'s options; absent is what is open.
+
+    Beside these ``settings``, ``slots``, ``precision``, ``rank`` and ``accumulate``, and ``notes``: sentences on what
+    the configs leave open or a plan does not count.
+
+    Args:
+        paths: the configs, the last one on top.
+        instead: what options say in their place, of which there are no notes.
 
     Raises:
-        ConfigError: if a file cannot be read, is no mapping, names what is no setting of a run or its model, or says
-            one of a run's parts by a reference to what is not there.
+        CheckpointError: if adapters to start from cannot be read.
+        ConfigError: if a config cannot be read or contradicts itself, or a plan cannot count what it asks for.
     """
-    whole: Any = OmegaConf.create({})
-    for path in paths:
-        try:
-            whole = OmegaConf.merge(whole, OmegaConf.load(path))
-        except (OSError, TypeError, ValueError, YAMLError, OmegaConfBaseException) as error:
-            said = " ".join(str(error).split())
-            given = f"the config {path}, which cannot be read ({said})"
-            raise ConfigError(given, "a file of YAML settings", "Check the path and the file.") from error
-    _known(whole, TOP, "")
-    for name in ("model", "trainer", "data", "data.init_args"):
-        try:
-            part = OmegaConf.select(whole, name)
-        except OmegaConfBaseException as error:
-            raise _unresolved(name, error) from error
-        if part is not None and not (name == "data" and isinstance(part, str)):  # a class may be named alone
-            _checked(name, part, Mapping)
-    _known(whole.get("model") or {}, MODEL, "model.")
-    return Configs(whole)
+    read = read_settings(paths)
+    model, data, trainer, notes = read["model"], read["data"].get("init_args", {}), read["trainer"], []
+    for name, advice in UNCOUNTED.items():
+        if model[name]:
+            raise ConfigError(f"model.{name} = true", "what a plan can count", advice)
+    options: dict[str, Any] = {
+        "settings": restored(ConnectorSettings, model["connector"]),
+        "frames": model["frame_rule"]["frames"],
+        "slots": model["slots"],
+        "checkpointing": model["activation_checkpointing"],
+        "optimizer": model["optimizer"],
+        "new": model["max_new_tokens"],
+        "rows": data.get("batch_size"),
+        "global_batch": data.get("global_batch"),
+        "accumulate": trainer["accumulate_grad_batches"] or 1,
+        "precision": _precision(trainer["precision"]),
+        "strategy": _strategy(trainer["strategy"]),
+        **_trained(model),
+    }
+    for name in FOLDERS:
+        folder = model[name]
+        if folder is None or str(folder) == UNNAMED:
+            continue
+        if Path(folder).exists():
+            options[name] = Path(folder)
+        elif name not in instead:
+            notes.append(f"model.{name} = {folder} is not there: the paper's sizes are taken.")
+    devices = _devices(trainer["devices"])
+    if devices is None and "gpus" not in instead:
+        notes.append("trainer.devices is left to the machine: 1 GPU a machine is taken; --gpus says another number.")
+    options["gpus"] = (1 if devices is None else devices) * trainer["num_nodes"]
+    if options["settings"].instruction_mode == "frame":
+        notes.append("instruction_mode = frame: the instruction encoder is counted as if it read the question alone.")
+    if data.get("sketch_cache") or data.get("sketch_shards"):
+        notes.append("sketches are kept: the vision encoder runs once a video, but is counted in each row's FLOPs.")
+    if model["attention"] == "eager":
+        notes.append("attention = eager: its weights of size tokens x tokens are not counted.")
+    if trainer["precision"] == "16-mixed" and options["optimizer"] == "adamw":
+        notes.append("precision = 16-mixed: AdamW takes 4 bytes more a trained weight as it updates, not counted.")
+    return {name: value for name, value in options.items() if value is not None} | {"notes": tuple(notes)}
 
 
-def _unresolved(name: str, error: OmegaConfBaseException) -> ConfigError:
-    said = " ".join(str(error).split())
-    return ConfigError(f"{name}: {said}", "references to settings that exist", "Correct it.")
+def _trained(model: dict[str, Any]) -> dict[str, Any]:
+    """``train`` and the adapters' ``rank``; contradictions are refused as `dynfocus fit` refuses them."""
+    lora = None if model["lora"] is None else restored(LoraSettings, model["lora"])
+    settings = restored(ConnectorSettings, model["connector"])
+    building = Building(Path(), Path(), settings, model["stage"], quantize=model["quantize"], lora=lora)
+    if "language_model" not in building.trains:
+        if building.quantize:
+            raise ConfigError("model.quantize in stage1", "weights that a plan can count", "Plan with null.")
+        return {"train": "stage1"}
+    start = model["init_from"]
+    adapters = lora or (None if start is None else held_adapters(Path(start)))
+    if adapters is None:
+        return {"train": "stage2"}
+    return {"train": "qlora" if building.quantize else "lora", "rank": adapters.rank}
 
 
-def _known(given: Any, names: Sequence[str], where: str) -> None:
-    """Raises ConfigError for a key that is none of ``names``."""
-    for key in given:
-        if key not in names:
-            raise ConfigError(f"{where}{key} in a config", f"one of {', '.join(names)}", "Correct it, or leave it out.")
+def _precision(given: Any) -> str:
+    if str(given) not in PRECISIONS:
+        needed = f"one of {', '.join(list(PRECISIONS)[1:])}"
+        raise ConfigError(f"trainer.precision = {given}", needed, "Plan with one of them.")
+    return PRECISIONS[str(given)]
 
 
-def _checked(name: str, value: Any, kind: Any) -> Any:
-    """The value, if it is of this kind; raises ConfigError if it is not."""
-    if isinstance(value, str) and not _fits(value, kind) and _fits(read := _read(value), kind):
-        return read
-    if not _fits(value, kind):
-        needed = "one of " + ", ".join(map(str, get_args(kind))) if get_origin(kind) is Literal else _named(kind)
-        raise ConfigError(f"{name} = {value!r} in a config", needed, "Correct it.")
-    return value
+def _strategy(given: Any) -> str:
+    name = given if isinstance(given, str) else str(given.get("class_path"))
+    if name == SHARDED:
+        return "fsdp"
+    if name in ("auto", "ddp") or name.startswith("ddp_") or name.endswith((".DDPStrategy", ".SingleDeviceStrategy")):
+        return "ddp"
+    raise ConfigError(
+        f"trainer.strategy = {name}", f"auto, ddp or {SHARDED}", "Set it; lightning_configs/fsdp.yaml shards the model."
+    )
 
 
-def _read(word: str) -> Any:
-    """What a word says to the command line, which takes "9" for 9: a reference to the environment gives words alone."""
-    try:
-        return safe_load(word)
-    except YAMLError:
-        return word
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a plain value is of a kind that an annotation names."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return any(value == one and type(value) is type(one) for one in inner)
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is dict:
-        return isinstance(value, dict)
-    if origin is tuple:
-        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def _named(kind: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-    return "settings" if kind in (dict, Mapping) else words.get(kind, str(kind))
+def _devices(given: Any) -> int | None:
+    """Processes on one machine; None where the machine decides."""
+    if str(given) in ("auto", "-1"):
+        return None
+    if isinstance(given, str) and "," in given:
+        given = [part for part in given.split(",") if part.strip()]
+    if not isinstance(given, list) and not str(given).isdecimal():
+        raise ConfigError(f"trainer.devices = {given}", "a number of devices, a list of them, or auto", "Correct it.")
+    return len(given) if isinstance(given, list) else int(given)

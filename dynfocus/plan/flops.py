@@ -1,165 +1,116 @@
-"""The operations of a training step and of an answer that the model's function asks for, by its sizes (no torch)."""
+"""Count the operations of a training step and of an answer, in the model's own modules on tensors without numbers."""
 
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from dynfocus.errors import ConfigError
-from dynfocus.plan.connector_flops import Sizes, fewest_flops
-from dynfocus.plan.memory import adapters
-from dynfocus.plan.towers import InstructionSizes, LanguageSizes, Towers, VisionSizes, parameters
-from dynfocus.plan.training import Training, prompt_tokens
+from dynfocus.plan.dry_run import QUESTION, connect, encode, extrapolate, read, without_numbers
+from dynfocus.plan.towers import Towers
+from dynfocus.plan.training import Training, count_prompt_tokens
 from dynfocus.settings import ConnectorSettings
 
-FORWARD, FROZEN, TRAINED = 1, 2, 3  # times a product is done: itself, its gradient of the input, that of the weight
+aten = torch.ops.aten
+FUSED = {  # a CPU's attention, which torch leaves out
+    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, *qkv, **__: 2 * sdpa_flop_count(*qkv[:3]),
+}
 
 
-@dataclass(frozen=True)
-class StepFlops:
-    """Operations of a training step by what does them; see `step_flops`."""
-
-    vision: int
-    instruction: int
-    connector: int
-    layers: int
-    adapters: int
-    attention: int
-    head: int
-
-    @property
-    def total(self) -> int:
-        return sum(getattr(self, field.name) for field in fields(self))
-
-
-def step_flops(
-    frames: int, settings: ConnectorSettings, training: Training, towers: Towers, question: int = Sizes.question
-) -> StepFlops:
+@cache
+def count_step_flops(frames: int, settings: ConnectorSettings, training: Training, towers: Towers) -> dict[str, int]:
     """Model FLOPs of one batch, forward and backward, on videos of T ``frames``: what the share of the peak counts.
 
-    A product [m, k] x [k, n] is 2 m k n, all else is nothing. Per row, with S prompt tokens and A answer tokens:
-
-    * vision: forward alone, T times the patch embedding and all blocks but the last: for n tokens of width d and
-      feed-forward m, 2 n (4 d^2 + 2 d m) + 4 n^2 d a block;
-    * instruction: forward alone, likewise on the question's tokens;
-    * connector: `fewest_flops`, with gradients;
-    * layers: of N weights in the linear layers, 2 N S forward and 2 N S for the gradient of their input, as visual
-      tokens are trained through them: 4 N S; trained weights take 2 N S more: 6 N S;
-    * adapters: 6 N S of their own weights;
-    * attention: 4 S^2 q a layer forward, q the width of all query heads, and twice that backward; the causal half that
-      may be left out is counted;
-    * head: as a layer, on the A supervised positions alone.
-
-    A row of several slots pays for its instructions and the connector once a slot, for its video's frames once. What
-    activation checkpointing computes again is not counted, nor what unpacks 4-bit weights, nor the optimizer.
-
-    Raises:
-        VideoError: if ``frames`` is below 1.
+    By what does them: vision, instruction, connector, and of the language model layers, adapters, attention, head. A
+    product [m, k] x [k, n] is 2 m k n, all else is nothing. The vision encoder and the sketch run once for each video,
+    the instruction encoder and the connector once for each slot. Attention is counted whole, also the causal half that
+    may be left out. What activation checkpointing computes again is not counted, nor what unpacks 4-bit weights, nor
+    the optimizer.
     """
-    language, rows, slots = towers.language, training.rows, training.rows * training.slots
-    tokens, times = prompt_tokens(frames, settings, training), TRAINED if training.train == "stage2" else FROZEN
-    sizes = widths(towers, question)
-    linear, added = language_weights(training, towers)
-    return StepFlops(
-        vision=rows * frames * frame_flops(towers.vision),
-        instruction=slots * question_flops(towers.instruction, question),
-        connector=slots * fewest_flops(frames, settings, sizes, training=True).total,
-        layers=2 * rows * tokens * linear * times,
-        adapters=2 * rows * tokens * added * TRAINED,
-        attention=rows * language.num_hidden_layers * attention_flops(language, tokens) * (FORWARD + 2),
-        head=2 * rows * training.answer * language.hidden_size * language.vocab_size * times,
-    )
+    row = replace(training, rows=1, checkpointing=False)
+    tokens = count_prompt_tokens(frames, settings, row)
+    parts = _encoders(frames, settings, row, towers, learns=True)
+    parts |= _language(settings, row, towers, tokens, row.answer, learns=True)
+    return {name: training.rows * flops for name, flops in parts.items()}
 
 
-@dataclass(frozen=True)
-class AnswerFlops:
-    """Operations of one row's answer; see `answer_flops`.
+@cache
+def count_answer_flops(
+    frames: int, settings: ConnectorSettings, training: Training, towers: Towers, new: int
+) -> dict[str, int]:
+    """FLOPs of one row's greedy answer of ``new`` tokens, by a model trained so; what counts is as in a step.
 
-    Attributes:
-        vision: all frames.
-        instruction: the question, once a slot.
-        connector: from patches to tokens.
-        prefill: the language model on the whole prompt; it gives the first new token.
-        generation: the language model on the other new tokens, one by one, beside a cache of keys and values.
-        new_token: the first of these alone.
-    """
-
-    vision: int
-    instruction: int
-    connector: int
-    prefill: int
-    generation: int
-    new_token: int
-
-    @property
-    def language(self) -> int:
-        return self.prefill + self.generation
-
-    @property
-    def total(self) -> int:
-        return self.vision + self.instruction + self.connector + self.language
-
-
-def answer_flops(
-    frames: int,
-    settings: ConnectorSettings,
-    training: Training,
-    towers: Towers,
-    new: int,
-    question: int = Sizes.question,
-) -> AnswerFlops:
-    """FLOPs of one row's greedy answer of ``new`` tokens, by a model trained so; what counts is as in `step_flops`.
-
-    With S prompt tokens, N weights in linear layers and adapters, and q the width of all query heads: the prompt takes
-    2 N S + 4 S^2 q a layer, the j-th new token after the first 2 N + 4 (S + j) q a layer; each of them takes the head
-    once. Cached keys and values are computed once.
+    Of the language model these are ``prefill``, the whole prompt and the first new token; ``generation``, the others,
+    one by one beside a cache of keys and values; and ``new_token``, the first of these alone, which is no part of the
+    sum. After S prompt tokens, the j-th takes a S-th of what the prompt's layers take, and a look at S + j tokens.
 
     Raises:
         ConfigError: if ``new`` is below 1.
-        VideoError: if ``frames`` is below 1.
     """
     if new < 1:
         raise ConfigError(f"an answer of {new} new tokens", "at least 1", "Raise max_new_tokens.")
-    language, tokens = towers.language, prompt_tokens(frames, settings, training) - training.answer
-    weights, head = sum(language_weights(training, towers)), 2 * language.hidden_size * language.vocab_size
-    layers, others = language.num_hidden_layers, new - 1
-    each, look = 2 * weights + head, 4 * language.queries * layers  # a new token, and its look at one token
-
-    return AnswerFlops(
-        vision=frames * frame_flops(towers.vision),
-        instruction=training.slots * question_flops(towers.instruction, question),
-        connector=training.slots * fewest_flops(frames, settings, widths(towers, question)).total,
-        prefill=2 * weights * tokens + layers * attention_flops(language, tokens) + head,
-        generation=others * (each + look * tokens) + look * others * new // 2,
-        new_token=each + look * (tokens + 1),
-    )
+    asked, others = replace(training, rows=1, answer=0, checkpointing=False), new - 1
+    tokens = max(1, count_prompt_tokens(frames, settings, asked))
+    parts = _language(settings, asked, towers, tokens, 1, learns=False)
+    each, look = (parts["layers"] + parts["adapters"]) // tokens + parts["head"], parts["attention"] // tokens**2
+    return _encoders(frames, settings, asked, towers, learns=False) | {
+        "prefill": sum(parts.values()),
+        "generation": others * (each + look * tokens) + look * others * new // 2,
+        "new_token": each + look * (tokens + 1),
+    }
 
 
-def widths(towers: Towers, question: int) -> Sizes:
-    """What the connector's operations depend on."""
-    return Sizes(towers.vision.hidden_size, towers.instruction.hidden_size, towers.language.hidden_size, question)
+def _encoders(
+    frames: int, settings: ConnectorSettings, training: Training, towers: Towers, learns: bool
+) -> dict[str, int]:
+    """Of the vision encoder on all frames, of the instruction encoder on all questions, and from patches to tokens."""
+    sees, reads = [], []
+    for layers in (1, 2):
+        with without_numbers(settings, training, towers.cut(layers)) as model:
+            size, mask = model.vision.size, torch.ones(training.slots, QUESTION, dtype=torch.bool)
+            sees.append(count(partial(model.vision, torch.empty(1, size, size, 3, dtype=torch.uint8))))
+            reads.append(count(partial(model.instruction, mask.long(), mask)))
+    with without_numbers(settings, training, towers.cut(1)) as model:
+        model.connector.train(learns)
+        sketch = count(partial(encode, model, 1)) - sees[0]
+        tokens = count(lambda: _backward(connect(model, frames, training.slots), learns)) - reads[0]
+    return {
+        "vision": frames * extrapolate(*sees, towers.vision.num_hidden_layers - 1).total(),  # the last is never run
+        "instruction": extrapolate(*reads, towers.instruction.num_hidden_layers).total(),
+        "connector": frames * sketch.total() + tokens.total(),
+    }
 
 
-def language_weights(training: Training, towers: Towers) -> tuple[int, int]:
-    """Weights in the language model's linear layers, the head aside, and in its adapters."""
-    added = adapters(towers.language.weights, training.rank) if training.train in ("lora", "qlora") else ()
-    return parameters(weight for weight in towers.language.weights if weight.linear), parameters(added)
+def _language(
+    settings: ConnectorSettings, training: Training, towers: Towers, tokens: int, last: int, learns: bool
+) -> dict[str, int]:
+    """Of the language model on one row, by what its layers are made of, and by its head at the ``last`` positions."""
+    counts = []
+    for layers in (1, 2):
+        with without_numbers(settings, training, towers.cut(layers)) as model:
+            embeds = torch.empty(1, tokens, towers.language.hidden_size, dtype=model.dtype, requires_grad=True)
+            counts.append(count(lambda model=model, embeds=embeds: _backward(read(model, embeds, last), learns)))
+    one, two = counts
+    layers = {name: towers.language.num_hidden_layers * (two[name] - one[name]) for name in two}
+    return layers | {"head": 2 * one["layers"] - two["layers"]}
 
 
-def frame_flops(sizes: VisionSizes) -> int:
-    """The second-last block's output of one frame, forward."""
-    tokens, width = sizes.patches + (sizes.model_type != "siglip_vision_model"), sizes.hidden_size
-    blocks = (sizes.num_hidden_layers - 1) * block_flops(tokens, width, sizes.intermediate_size)
-    return blocks + 2 * sizes.patches * 3 * sizes.patch_size**2 * width
+def count(work: Callable[[], object]) -> Counter[str]:
+    """FLOPs of a call: in adapters, in other products with weights (``layers``), and in all else (``attention``)."""
+    with FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
+        work()
+    modules = counter.get_flop_counts()
+    adapters = sum(sum(kinds.values()) for name, kinds in modules.items() if ".lora_" in name)
+    weights = sum(flops for kind, flops in modules["Global"].items() if kind in (aten.mm, aten.addmm))
+    rest = counter.get_total_flops() - weights
+    return Counter({"layers": weights - adapters, "adapters": adapters, "attention": rest})
 
 
-def question_flops(sizes: InstructionSizes, tokens: int) -> int:
-    """One question, forward."""
-    return sizes.num_hidden_layers * block_flops(tokens, sizes.hidden_size, sizes.intermediate_size)
-
-
-def block_flops(tokens: int, width: int, between: int) -> int:
-    """One block of an encoder: attention and a feed-forward of width ``between``, forward."""
-    return 2 * tokens * (4 * width * width + 2 * width * between) + 4 * tokens * tokens * width
-
-
-def attention_flops(sizes: LanguageSizes, tokens: int) -> int:
-    """Scores and weighted sums of one layer on one row, forward; neither has weights, so backward is twice that."""
-    return 4 * tokens * tokens * sizes.queries
+def _backward(made: Tensor, learns: bool) -> None:
+    if learns:
+        made.float().sum().backward()

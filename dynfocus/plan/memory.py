@@ -1,48 +1,42 @@
-"""GPU memory of a training step: what is held, how many bytes of it, and at which moment (no torch)."""
+"""Estimate the GPU memory of a training step and of an answer: what is held, how many bytes, and at which moment."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
 
-from dynfocus.plan import activations
-from dynfocus.plan.towers import TOWERS, Towers, Weight, Weights, parameters
-from dynfocus.plan.training import Training, prompt_tokens
+import torch
+from torch import Tensor, nn
+
+from dynfocus.models.lora import without_adapters
+from dynfocus.models.model import DynFocusModel
+from dynfocus.plan.dry_run import Moment, watch_answer, watch_encoding, watch_step
+from dynfocus.plan.sizes import Sizes, language_sizes
+from dynfocus.plan.towers import Towers, build_model, decoder_layers
+from dynfocus.plan.training import Training, count_prompt_tokens
 from dynfocus.settings import ConnectorSettings
 
-Moment = Literal["encode", "forward", "recompute", "backward", "update", "connect", "prefill", "generate"]
-ENCODE: Moment = "encode"
-FORWARD: Moment = "forward"
-RECOMPUTE: Moment = "recompute"
-BACKWARD: Moment = "backward"
-UPDATE: Moment = "update"
-CONNECT: Moment = "connect"
-PREFILL: Moment = "prefill"
-GENERATE: Moment = "generate"
-ALWAYS: tuple[Moment, ...] = (ENCODE, FORWARD, RECOMPUTE, BACKWARD, UPDATE)
-
+STEP: tuple[Moment, ...] = ("encode", "forward", "recompute", "backward", "update")
+ANSWER: tuple[Moment, ...] = ("encode", "connect", "prefill", "generate")
 CONTEXT = 3 << 28  # 0.75 GiB: CUDA's context and the workspaces of its libraries, 0.5 to 1 on today's cards
 SMALL, BLOCK = 4096, 256  # 8-bit AdamW: smaller tensors keep fp32 states; numbers that share a scale
 NF4_BLOCK, NF4_SCALES, NF4_TABLES = 64, 256, (16 + 256 + 1) * 4
 
 
 @dataclass(frozen=True)
-class Held:
-    """Something in memory: its name, its bytes on one GPU, and the moments of a step at which it is there."""
-
-    name: str
-    size: int
-    moments: tuple[Moment, ...] = ALWAYS
-
-
-@dataclass(frozen=True)
 class Memory:
-    """What one GPU holds, and the moments there are: those of a training step, or those of an answer."""
+    """What one GPU holds.
 
-    rows: tuple[Held, ...]
-    moments: tuple[Moment, ...] = ALWAYS
+    Attributes:
+        rows: by name its bytes, and the moments at which it is there.
+        moments: all there are, of a training step or of an answer.
+    """
+
+    rows: dict[str, tuple[int, tuple[Moment, ...]]]
+    moments: tuple[Moment, ...]
 
     def at(self, moment: Moment) -> int:
         """Bytes at one moment."""
-        return sum(row.size for row in self.rows if moment in row.moments)
+        return sum(size for size, moments in self.rows.values() if moment in moments)
 
     @property
     def worst(self) -> Moment:
@@ -54,81 +48,118 @@ class Memory:
         """Bytes at that moment."""
         return self.at(self.worst)
 
-    def __getitem__(self, name: str) -> int:
-        return next(row.size for row in self.rows if row.name == name)
 
-
-def memory(
-    frames: int, settings: ConnectorSettings, training: Training, towers: Towers = TOWERS, overhead: int = CONTEXT
+def estimate_step(
+    frames: int, settings: ConnectorSettings, training: Training, towers: Towers, overhead: int = CONTEXT
 ) -> Memory:
-    """Bytes on one GPU, by what holds them, of a training step on videos of T ``frames``.
+    """Bytes on one GPU of a training step on videos of T ``frames``, from the second step on: AdamW has its states.
 
-    It is a step from the second on, when the optimizer has its states.
-
-    Exact are weights, gradients and optimizer states: frozen parts in 16 bit, trained ones in fp32 (4 bytes each for
-    weight and gradient, 8 for AdamW's states), the linear layers of QLoRA's base in NF4 with double quantisation (0.516
-    bytes a weight). Sharding divides the language model's and the connector's by the number of GPUs; frozen towers
-    stand whole on each. The rest are estimates, each with its formula where it is computed. Left out: fragments of the
+    Exact are weights, gradients and optimizer states, of the model as the stages build it; the linear layers of QLoRA's
+    base are counted in NF4. Sharding divides the language model's and the connector's by the number of GPUs; frozen
+    encoders stand whole on each. Activations are what torch's CPU kernels hold in this step. Left out: fragments of the
     allocator, batches on their way, the vision encoder's weights twice (a tower of its own for a cache).
-
-    Raises:
-        VideoError: if ``frames`` is below 1.
     """
-    learned = trained(settings, training, towers)
-    own = "language model" in learned
-    every = [weight for part in learned.values() for weight in part]
-    count = parameters(every)
-    base = 0 if own else base_bytes(training, towers)
-    late: tuple[Moment, ...] = ALWAYS if training.accumulate > 1 else (BACKWARD, UPDATE)
-    shards = training.shards
-    rows = [
-        Held("weights: vision encoder", training.frozen * parameters(towers.vision.weights)),
-        Held("weights: instruction encoder", training.frozen * parameters(towers.instruction.weights)),
-        *([] if own else [Held("weights: language model, frozen", _share(base, shards))]),
-        *(Held(f"weights: {name}, trained", _share(4 * parameters(part), shards)) for name, part in learned.items()),
-        Held("gradients", _share(4 * count, shards), late),
-        Held("optimizer states", _share(sum(state_bytes(one, training.optimizer) for one in every), shards)),
-        *_gathered(learned, training, towers),
-        *_activations(frames, settings, training, towers, learned),
-        Held("overhead: CUDA context and libraries", overhead),
-    ]
-    return Memory(tuple(row for row in rows if row.size))
+    model, shards = weigh(settings, training, towers), training.gpus if training.strategy == "fsdp" else 1
+    base, adapters = language_weights(model)
+    parts = {"connector": [*model.connector.parameters()], "adapters": adapters, "language model": base}
+    learned = {name: weights for name, weights in parts.items() if weights and weights[0].requires_grad}
+    every = [weight for weights in learned.values() for weight in weights]
+    states = sum(state_bytes(weight.numel(), training.optimizer) for weight in every)
+    sizes = {f"weights: {name}, trained": count_bytes(weights) for name, weights in learned.items()}
+    if "language model" not in learned:
+        sizes["weights: language model, frozen"] = base_bytes(model, training)
+    sizes |= {"gradients": count_bytes(every), "optimizer states": states}
+    rows = {
+        "weights: vision encoder": (count_bytes(model.vision.parameters()), STEP),
+        "weights: instruction encoder": (count_bytes(model.instruction.parameters()), STEP),
+        **{name: (-(-size // shards), STEP) for name, size in sizes.items()},
+        "a 4-bit matrix unpacked": (_unpacked_bytes(model, training), STEP[1:4]),
+        "overhead: CUDA context and libraries": (overhead, STEP),
+    }
+    if training.accumulate == 1:  # else those of the first batch stand beside the activations of the next
+        rows["gradients"] = (rows["gradients"][0], STEP[3:])
+    if training.gpus > 1 and shards == 1:
+        rows["gradient buckets of DDP"] = rows["gradients"]  # which hold them a second time
+    if training.strategy == "fsdp":
+        rows |= _gathered(model, training)
+    alike = _alike(training)
+    work = {"encode": watch_encoding(frames, settings, alike, towers), **watch_step(frames, settings, alike, towers)}
+    rows |= {f"{moment}: {part}": (size, (moment,)) for moment, sizes in work.items() for part, size in sizes.items()}
+    return Memory({name: row for name, row in rows.items() if row[0]}, STEP)
 
 
-def trained(settings: ConnectorSettings, training: Training, towers: Towers) -> dict[str, Weights]:
-    """The tensors that a run trains, by part."""
-    learned = {"connector": towers.connector(settings)}
-    if training.train == "stage2":
-        learned["language model"] = towers.language.weights
-    if training.train in ("lora", "qlora"):
-        learned["adapters"] = adapters(towers.language.weights, training.rank)
-    return learned
+def estimate_answer(
+    frames: int, settings: ConnectorSettings, training: Training, new: int, towers: Towers, overhead: int = CONTEXT
+) -> Memory:
+    """Bytes on one GPU that answers ``training.rows`` questions at once, each with ``new`` tokens, greedily.
+
+    The model is held as a run leaves it: frozen towers in the precision of products, what was trained (connector,
+    adapters, a language model in stage 2) in fp32, QLoRA's base in NF4. Exact are its weights, and the cache of keys
+    and values when the last new token is chosen, which itself is never put there.
+    """
+    asked = replace(training, answer=0)
+    model, tokens = weigh(settings, training, towers), count_prompt_tokens(frames, settings, asked) + new - 1
+    cached = training.rows * Sizes(**language_sizes(towers.language)).kv_bytes(tokens, training.language_bytes)
+    alike = _alike(asked)
+    work = {"encode": watch_encoding(frames, settings, alike, towers), **watch_answer(frames, settings, alike, towers)}
+    rows = {
+        "weights: vision encoder": (count_bytes(model.vision.parameters()), ANSWER),
+        "weights: instruction encoder": (count_bytes(model.instruction.parameters()), ANSWER),
+        "weights: language model": (base_bytes(model, training), ANSWER),
+        "weights: connector": (count_bytes(model.connector.parameters()), ANSWER),
+        "weights: adapters": (count_bytes(language_weights(model)[1]), ANSWER),
+        "KV cache": (cached, ANSWER[2:]),
+        **{f"{moment}: at work": (sizes.total(), (moment,)) for moment, sizes in work.items()},
+        "overhead: CUDA context and libraries": (overhead, ANSWER),
+    }
+    return Memory({name: row for name, row in rows.items() if row[0]}, ANSWER)
 
 
-def adapters(weights: Weights, rank: int) -> Weights:
-    """LoRA's two factors for every linear layer, rank x in and out x rank; a head beside the layers gets none."""
-    found = [weight for weight in weights if weight.linear]
-    return tuple(
-        factor
-        for weight in found
-        for factor in (
-            Weight((rank, weight.shape[1]), weight.count, linear=True),
-            Weight((weight.shape[0], rank), weight.count, linear=True),
-        )
-    )
+def weigh(settings: ConnectorSettings, training: Training, towers: Towers) -> DynFocusModel:
+    """The whole model on the meta device, where its weights take no memory."""
+    return _weigh(settings, replace(_alike(training), rows=1, text=0, answer=0, slots=1, strategy="ddp"), towers)
 
 
-def base_bytes(training: Training, towers: Towers) -> int:
-    """Bytes of a language model; under QLoRA its layers' matrices are in NF4, all else in 16 bit."""
-    whole = training.train != "qlora"
-    each = training.language
-    return sum(
-        w.count * (each * w.each if whole or not w.linear else nf4_bytes(w.each)) for w in towers.language.weights
-    )
+@cache
+def _weigh(settings: ConnectorSettings, training: Training, towers: Towers) -> DynFocusModel:
+    with torch.device("meta"):
+        return build_model(settings, training, towers)
+
+
+def _alike(training: Training) -> Training:
+    """Without what changes neither weights nor activations, so that each is counted once."""
+    train = "lora" if training.train == "qlora" else training.train
+    strategy = training.strategy if train == "stage2" else "ddp"
+    return replace(training, train=train, strategy=strategy, gpus=1, accumulate=1, optimizer="adamw")
+
+
+def language_weights(model: DynFocusModel) -> tuple[list[Tensor], list[Tensor]]:
+    """The language model's own weights, and those of adapters."""
+    named = dict(model.language_model.named_parameters())
+    adapters = [weight for name, weight in named.items() if "lora_" in name]
+    return [weight for name, weight in named.items() if "lora_" not in name], adapters
+
+
+def count_bytes(weights: Iterable[Tensor]) -> int:
+    """Bytes of some tensors."""
+    return sum(weight.nbytes for weight in weights)
+
+
+def packed_weights(model: DynFocusModel) -> list[Tensor]:
+    """The matrices that QLoRA packs: those of all linear layers but the head."""
+    modules = without_adapters(model.language_model).get_decoder().named_modules()
+    return [part.weight for name, part in modules if isinstance(part, nn.Linear) and "lora_" not in name]
+
+
+def base_bytes(model: DynFocusModel, training: Training) -> int:
+    """Bytes of a language model without its adapters; under QLoRA its layers' matrices are in NF4."""
+    packed = packed_weights(model) if training.train == "qlora" else []
+    saved = sum(weight.nbytes - nf4_bytes(weight.numel()) for weight in packed)
+    return count_bytes(language_weights(model)[0]) - saved
 
 
 def nf4_bytes(count: int) -> int:
-    """Bytes of one matrix of ``count`` numbers in NF4 with double quantisation.
+    """Bytes of one matrix of ``count`` numbers in NF4 with double quantisation: 0.516 a number.
 
     Half a byte a number, a byte for each block of 64, 4 bytes for each 256 of these, and tables.
     """
@@ -136,67 +167,30 @@ def nf4_bytes(count: int) -> int:
     return -(-count // 2) + blocks + 4 * -(-blocks // NF4_SCALES) + NF4_TABLES
 
 
-def state_bytes(weight: Weight, optimizer: str) -> int:
-    """Bytes of AdamW's two states for some tensors: fp32, or a byte each with a scale for each block of 256."""
-    if optimizer == "adamw" or weight.each < SMALL:
-        return weight.count * 8 * weight.each
-    return weight.count * 2 * (weight.each + 4 * -(-weight.each // BLOCK))
+def state_bytes(count: int, optimizer: str) -> int:
+    """Bytes of AdamW's two states for a tensor: fp32, or a byte each with a scale for each block of 256."""
+    return 8 * count if optimizer == "adamw" or count < SMALL else 2 * (count + 4 * -(-count // BLOCK))
 
 
-def _share(size: int, shards: int) -> int:
-    return -(-size // shards)
+def _unpacked_bytes(model: DynFocusModel, training: Training) -> int:
+    """Bytes of the largest matrix that is unpacked from 4 bits to be computed with."""
+    return max(weight.nbytes for weight in packed_weights(model)) if training.train == "qlora" else 0
 
 
-def _gathered(learned: dict[str, Weights], training: Training, towers: Towers) -> list[Held]:
-    """What stands beside the weights for a time: copies for autocast, buckets of DDP, whole layers of FSDP2.
+def _gathered(model: DynFocusModel, training: Training) -> dict[str, tuple[int, tuple[Moment, ...]]]:
+    """What FSDP2 holds whole for a time.
 
-    * autocast: a 16-bit copy of every matrix that is trained, from its first use to the end of the forward pass; in a
-      sharded model only of those in no layer;
-    * DDP: its buckets hold every gradient a second time;
-    * FSDP2: two whole layers in 16 bit, the one at work and the next, and what is in no layer, as it is held. Backward
-      also the gradients of one layer, in 16 bit and in the fp32 they are summed in, and of what is in no layer, twice.
+    Two layers in the precision of products, the one at work and the next, and what is in no layer, as it is held.
+    Backward also the gradients of one layer, in that precision and in the fp32 they are summed in, and of what is in no
+    layer, twice.
     """
-    language, own, shared = towers.language, learned.get("language model"), training.strategy == "fsdp"
-    every = [weight for part in learned.values() for weight in part]
-    matrices = parameters(w for w in (learned["connector"] if shared else every) if w.linear)
-    head = language.vocab_size * language.hidden_size if own else 0
-    copies = 0 if training.frozen == 4 else 2 * (matrices + head)
-    found = [Held("autocast's copies of trained matrices", copies, (FORWARD,))]
-    if shared:
-        added = adapters(language.layer, training.rank) if "adapters" in learned else ()
-        layer = parameters((*language.layer, *added))
-        outside = 4 * parameters(learned["connector"]) + (4 if own else training.frozen) * parameters(language.ends)
-        taught = 6 * parameters(language.layer if own else added)
-        taught += 8 * parameters((*learned["connector"], *(language.ends if own else ())))
-        whole = 2 * training.frozen * layer + outside
-        found.append(Held("gathered: two layers and the ends", whole, (FORWARD, RECOMPUTE, BACKWARD)))
-        found.append(Held("gathered: gradients before they are shared", taught, (RECOMPUTE, BACKWARD)))
-    elif training.gpus > 1:
-        found.append(Held("gradient buckets of DDP", 4 * parameters(every)))
-    return found
-
-
-def _activations(
-    frames: int, settings: ConnectorSettings, training: Training, towers: Towers, learned: dict[str, Weights]
-) -> list[Held]:
-    """What is computed: kept from forward to backward, and at work at one moment."""
-    sizes, numbers, rows = towers.language, training.numbers, training.rows
-    tokens = rows * prompt_tokens(frames, settings, training)
-    taught, adapted, answer = "language model" in learned, "adapters" in learned, rows * training.answer
-    whole = tokens * activations.layer_kept(sizes, numbers, taught, adapted)
-    between = tokens * sizes.hidden_size * numbers.stream
-    kept, again = (between, whole) if training.checkpointing else (whole, 0)
-    unpacked = 0
-    if training.train == "qlora":
-        unpacked = 2 * max(weight.each for weight in sizes.layer if weight.linear)
-    connect = rows * training.slots * activations.connector_kept(frames, settings, towers, numbers)
-    return [
-        Held("encoding: frames at work", activations.encoding(frames, towers.vision, training.frozen), (ENCODE,)),
-        Held("activations: connector", connect + activations.prompt_kept(tokens, sizes, numbers), (FORWARD, RECOMPUTE)),
-        Held("activations: language model's layers", sizes.num_hidden_layers * kept, (FORWARD, RECOMPUTE)),
-        Held("activations: one layer computed again", again, (RECOMPUTE, BACKWARD)),
-        Held("activations: gradients in one layer", tokens * activations.layer_gradients(sizes, numbers), (RECOMPUTE,)),
-        Held("logits of answers", activations.logits(sizes, numbers, answer), (FORWARD,)),
-        Held("logits of answers: gradients", activations.logit_gradients(sizes, numbers, answer), (FORWARD,)),
-        Held("a 4-bit matrix unpacked", unpacked, (FORWARD, RECOMPUTE, BACKWARD)),
-    ]
+    number, layers = 4 if training.precision == "32" else 2, decoder_layers(model)
+    layer, inside = [*layers[0].parameters()], {*layers.parameters()}
+    outside = [*model.connector.parameters(), *(w for w in model.language_model.parameters() if w not in inside)]
+    gradients = (number + 4) * sum(weight.numel() for weight in layer if weight.requires_grad)
+    gradients += 8 * sum(weight.numel() for weight in outside if weight.requires_grad)
+    whole = 2 * number * sum(weight.numel() for weight in layer) + count_bytes(outside)
+    return {
+        "gathered: two layers and the ends": (whole, STEP[1:4]),
+        "gathered: gradients before they are shared": (gradients, STEP[2:4]),
+    }

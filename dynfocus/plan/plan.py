@@ -1,19 +1,19 @@
-"""What is planned: a video, a way to train on it and to answer about it, from configs and options (no torch)."""
+"""Put a plan together: a video, a way to train on it and to answer about it, from configs and options (no torch)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dynfocus.budget import Budget, budget
 from dynfocus.errors import ConfigError
-from dynfocus.plan.from_folders import read_towers
-from dynfocus.plan.towers import TOWERS, Towers
-from dynfocus.plan.training import Training, prompt_tokens
+from dynfocus.plan.cards import CardName
+from dynfocus.plan.sizes import Sizes, read_sizes
+from dynfocus.plan.training import Optimizer, Strategy, Train, Training, count_prompt_tokens
 from dynfocus.settings import ConnectorSettings
 
 GPUS = (1, 2, 4, 8, 16, 32, 64)
-TRAINING = tuple(one.name for one in fields(Training) if one.name != "slots")
+FOLDERS = ("encoders", "language_model", "vision")
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,13 @@ class Plan:
         frames: T.
         settings: the connector's.
         training: how a run trains on such videos; it answers about them with the same prompt, one row at a time.
-        towers: sizes of the encoders and the language model.
+        sizes: of the encoders and the language model, as far as tokens depend on them.
+        folders: of the encoders, the language model and another vision encoder; the paper's where none is given.
         new: tokens of an answer that is asked for.
         global_batch: rows an optimizer step learns from, over all GPUs; None where ``training`` says all of it.
+        epoch_rows: rows whose hours are counted; None where none are.
+        utilisation: the share of a card's peak that training is assumed to reach.
+        card: the graphics card that hours are counted for.
         notes: what was left open or is not counted, a sentence each.
 
     Raises:
@@ -37,20 +41,32 @@ class Plan:
     frames: int
     settings: ConnectorSettings = field(default_factory=ConnectorSettings)
     training: Training = field(default_factory=Training)
-    towers: Towers = TOWERS
+    sizes: Sizes = field(default_factory=Sizes)
+    folders: tuple[Path | None, ...] = (None, None, None)
     new: int = 16
     global_batch: int | None = None
+    epoch_rows: int | None = None
+    utilisation: float = 0.4
+    card: CardName = "h100"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.new < 1:
-            raise ConfigError(f"max_new_tokens = {self.new}", "at least 1", "Raise it.")
-        if self.global_batch is not None and self.global_batch < 1:
-            raise ConfigError(f"global_batch = {self.global_batch}", "at least 1", "Raise it.")
+        names = {"max_new_tokens": self.new, "global_batch": self.global_batch, "epoch_rows": self.epoch_rows}
+        for name, value in names.items():
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} = {value}", "at least 1", "Raise it.")
+        if not 0 < self.utilisation <= 1:
+            raise ConfigError(f"utilisation = {self.utilisation}", "a share of the peak in (0, 1]", "Set it.")
+        if self.epoch_rows is not None and self.training.precision == "32":
+            raise ConfigError(
+                "hours of training in fp32",
+                "a precision whose peak is known, which is bf16-mixed",
+                "Set trainer.precision, or leave out --epoch-rows.",
+            )
         budget(self.frames, self.settings)  # refuses a video without frames
-        if self.settings.patches != self.towers.vision.patches:
+        if self.settings.patches != self.sizes.patches:
             absent = [f" ({note[:-1]})" for note in self.notes if note.startswith(("model.encoders", "model.vision"))]
-            given = f"connector.patches = {self.settings.patches} with a vision encoder of {self.towers.vision.patches}"
+            given = f"connector.patches = {self.settings.patches} with a vision encoder of {self.sizes.patches}"
             raise ConfigError(
                 given + "".join(absent),
                 "the same number in both",
@@ -75,7 +91,11 @@ class Plan:
     @property
     def needed(self) -> int:
         """Tokens of the context that the longer prompt takes: the one that is learned, or asked and answered."""
-        return prompt_tokens(self.frames, self.settings, self.asked) + max(self.training.answer, self.new)
+        return self.prompt(self.asked) + max(self.training.answer, self.new)
+
+    def prompt(self, training: Training) -> int:
+        """Tokens of a row."""
+        return count_prompt_tokens(self.frames, self.settings, training)
 
     def on(self, gpus: int, **changed: Any) -> Training:
         """The same on another number of GPUs: as many batches are accumulated as the global batch then needs."""
@@ -84,17 +104,13 @@ class Plan:
             return other
         return replace(other, accumulate=-(-self.global_batch // (other.rows * gpus)))
 
-    def even(self, gpus: int) -> bool:
-        """Whether the global batch is a whole number of batches of so many GPUs; `dynfocus fit` refuses what is not."""
-        return self.global_batch is None or self.global_batch % (self.training.rows * gpus) == 0
-
     @property
     def step_rows(self) -> int:
         """Rows an optimizer step learns from."""
         return self.global_batch or self.training.rows * self.training.gpus * self.training.accumulate
 
 
-def planned(
+def make_plan(
     configs: Sequence[Path] = (),
     *,
     frames: int | None = None,
@@ -104,72 +120,74 @@ def planned(
     text: int | None = None,
     answer: int | None = None,
     new: int | None = None,
-    train: Literal["stage1", "stage2", "lora", "qlora"] | None = None,
+    train: Train | None = None,
     gpus: int | None = None,
-    strategy: Literal["ddp", "fsdp"] | None = None,
+    strategy: Strategy | None = None,
     rows: int | None = None,
     global_batch: int | None = None,
     checkpointing: bool | None = None,
-    optimizer: Literal["adamw", "adamw8bit"] | None = None,
+    optimizer: Optimizer | None = None,
     encoders: Path | None = None,
     vision: Path | None = None,
     language_model: Path | None = None,
+    epoch_rows: int | None = None,
+    utilisation: float | None = None,
+    card: CardName | None = None,
 ) -> Plan:
-    """A plan from configs and options; an option that is not None wins over the configs.
+    """Make a plan from configs of `dynfocus fit` and from options, which win over them.
 
     Args:
-        configs: settings of `dynfocus fit`, the last one on top.
-        frames: T, frames of the video, else a config's frame_rule.frames.
-        events: L, event prototypes, else 25.
-        keep: K/L, the share of them that is kept, else 0.8.
-        turns: questions of a row, else 1; each shows the video, unless slots is first.
-        text: prompt tokens of a row that are not visual, else 64.
-        answer: answer tokens of a row that are learned, else 32.
-        new: most tokens of an answer that is asked for (max_new_tokens), else 16.
-        train: show this training in detail.
-        gpus: over all machines, else 1.
-        strategy: ddp replicates, fsdp shards, else ddp.
-        rows: rows a GPU reads at once (batch_size), else 1.
+        configs: settings of `dynfocus fit`, where a plan reads its own from; one or more, the last one on top.
+        frames: T, frames of the video; by default a config's frame_rule.frames.
+        events: L, event prototypes (25).
+        keep: K/L, the share of them that is kept (0.8).
+        turns: questions of a row; each shows the video, unless slots is first (1).
+        text: prompt tokens of a row that are not visual (64).
+        answer: answer tokens of a row that are learned (32).
+        new: most tokens of an answer that is asked for: max_new_tokens (16).
+        train: the way to train that is shown in detail (stage2).
+        gpus: over all machines (1).
+        strategy: ddp replicates, fsdp shards (ddp).
+        rows: rows a GPU reads at once: batch_size (1).
         global_batch: rows an optimizer step learns from, over all GPUs.
-        checkpointing: of activations, else yes.
-        optimizer: what trains the weights, else adamw.
-        encoders: folder with a config.json, else EVA ViT-G and its Q-Former.
+        checkpointing: of activations (yes).
+        optimizer: AdamW with its states in fp32, or in 8 bits (adamw).
+        encoders: folder with a config.json (EVA ViT-G and its Q-Former).
         vision: folder of another vision encoder, with a config.json.
-        language_model: folder with a config.json, else Vicuna-7B v1.5.
+        language_model: folder with a config.json (Vicuna-7B v1.5).
+        epoch_rows: count the hours that training on so many rows takes.
+        utilisation: the share of the card's peak that training is assumed to reach (0.4).
+        card: the graphics card that hours are counted for (h100).
 
     Raises:
-        CheckpointError: if a folder has no config.json of a known family.
-        ConfigError: if a config or an option cannot be, or no number of frames is said.
+        CheckpointError: if a folder has no config.json of a family that transformers knows.
+        ConfigError: if a config or an option cannot be, or no number of frames is given.
         VideoError: if there is no frame.
     """
-    given = {name: value for name, value in locals().items() if name != "configs" and value is not None}
-    told: dict[str, Any] = {"notes": ()}
+    options = {name: value for name, value in locals().items() if name != "configs" and value is not None}
     if configs:
-        from dynfocus.plan.from_configs import described  # omegaconf takes longer to import than a plan to make
+        from dynfocus.plan.configs import read_options  # reads as `dynfocus fit` does, which takes seconds to import
 
-        told = described(configs, instead=given)
-    told |= given
-    if told.get("frames") is None:
-        raise ConfigError(
-            "no number of frames",
-            "T, the frames of a video: its seconds at 1 frame a second",
-            "Give --frames, such as 60.",
-        )
-    towers = read_towers(told.get("encoders"), told.get("language_model"), told.get("vision"))
-    settings = told.get("settings") or ConnectorSettings(patches=towers.vision.patches)
-    settings = replace(settings, **_named(told, "events", "keep"))
-    turns = told.get("turns", 1)
-    if turns < 1:
+        options = read_options(configs, instead=options) | options
+    if "frames" not in options:
+        needed = "T, the frames of a video: its seconds at 1 frame a second"
+        raise ConfigError("no number of frames", needed, "Give --frames, such as 60.")
+    if options.setdefault("turns", 1) < 1:
         raise ConfigError(f"turns = {turns}", "at least 1", "Raise --turns.")
-    training = Training(**_named(told, *TRAINING), slots=1 if told.get("slots") == "first" else turns)
-    plan = Plan(told["frames"], settings, training, towers, **_named(told, "new", "global_batch", "notes"))
-    uneven = [gpus for gpus in sorted({*GPUS, training.gpus}) if not plan.even(gpus)]
-    notes = plan.notes
-    if uneven:
-        step = f"{plan.global_batch} rows a step are no whole batches of {training.rows}"
+    options["slots"] = 1 if options.get("slots") == "first" else options["turns"]
+    options["folders"] = tuple(options.get(name) for name in FOLDERS)
+    options["sizes"] = read_sizes(*options["folders"])
+    settings = options.get("settings", ConnectorSettings(patches=options["sizes"].patches))
+    options["settings"] = replace(settings, **{name: options[name] for name in ("events", "keep") if name in options})
+    options["training"] = Training(**_pick(options, Training))
+    plan = Plan(**_pick(options, Plan))
+    batch, notes = plan.training.rows, plan.notes
+    uneven = [count for count in sorted({*GPUS, plan.training.gpus}) if plan.step_rows % (batch * count)]
+    if plan.global_batch is not None and uneven:  # which `dynfocus fit` refuses
+        step = f"{plan.global_batch} rows a step are no whole batches of {batch}"
         notes += (f"{step} on {', '.join(map(str, uneven))} GPUs: lower batch_size there.",)
-    return replace(plan, training=plan.on(training.gpus), notes=notes)
+    return replace(plan, training=plan.on(plan.training.gpus), notes=notes)
 
 
-def _named(told: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: told[name] for name in names if name in told}
+def _pick(options: dict[str, Any], kind: type) -> dict[str, Any]:
+    return {one.name: options[one.name] for one in fields(kind) if one.name in options}

@@ -5,10 +5,11 @@ from typing import Literal
 
 from dynfocus.budget import budget
 from dynfocus.errors import ConfigError
-from dynfocus.plan.activations import Numbers
 from dynfocus.settings import ConnectorSettings, LoraSettings
 
 Train = Literal["stage1", "stage2", "lora", "qlora"]
+Strategy = Literal["ddp", "fsdp"]
+Optimizer = Literal["adamw", "adamw8bit"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Training:
 
     train: Train = "stage2"
     gpus: int = 1
-    strategy: Literal["ddp", "fsdp"] = "ddp"
+    strategy: Strategy = "ddp"
     rows: int = 1
     text: int = 64
     answer: int = 32
     checkpointing: bool = True
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    optimizer: Optimizer = "adamw"
     slots: int = 1
     rank: int = LoraSettings.rank
     accumulate: int = 2
@@ -58,26 +59,11 @@ class Training:
             )
 
     @property
-    def shards(self) -> int:
-        return self.gpus if self.strategy == "fsdp" else 1
-
-    @property
-    def frozen(self) -> int:
-        """Bytes of a frozen weight."""
-        return 4 if self.precision == "32" else 2
-
-    @property
-    def language(self) -> int:
-        """Bytes of a language model's weight: one that is trained whole is held in fp32, and left so."""
-        return 4 if self.train == "stage2" else self.frozen
-
-    @property
-    def numbers(self) -> Numbers:
-        """Under autocast the stream of a model trained whole is in fp32; that of a sharded or frozen one in 16 bit."""
-        wide = self.train == "stage2" and self.strategy == "ddp"
-        return Numbers(self.frozen, 4 if wide else self.frozen)
+    def language_bytes(self) -> int:
+        """Bytes of a number of the language model: one that is trained whole is held in fp32, and left so."""
+        return 4 if self.train == "stage2" or self.precision == "32" else 2
 
 
-def prompt_tokens(frames: int, settings: ConnectorSettings, training: Training) -> int:
+def count_prompt_tokens(frames: int, settings: ConnectorSettings, training: Training) -> int:
     """S, tokens of one row: visual ones, text and answer."""
     return training.slots * budget(frames, settings).visual_tokens + training.text + training.answer

@@ -3,7 +3,7 @@
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from logging import getLogger
@@ -30,6 +30,7 @@ LINKED = (
     *("template", "max_new_tokens"),
 )
 CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
+UNNAMED = "unnamed"  # a folder that a config leaves to the command line
 EXPECTED = (  # said by Lightning about what is meant to be so
     ".*does not have many workers.*",
     ".*module\\(s\\) in eval mode at the start of training.*",
@@ -171,6 +172,34 @@ class Ready(Experiment):
     def fit(self, **options: Any) -> None:
         self.datamodule.trainer = self.trainer
         self.trainer.strategy.connect(self.model)
+
+
+class Reader(Experiment):
+    """The settings that ``fit`` would run with; nothing is built, and data and towers need not be named."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.set_defaults({"model.encoders": UNNAMED, "model.language_model": UNNAMED})
+        world = {"class_path": "datamodules.world.WorldDataModule", "init_args": {"root": UNNAMED}}
+        parser.set_defaults({"data": world})
+
+    def _set_seed(self) -> None:
+        """Nothing is drawn."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+def read_settings(configs: Sequence[Path]) -> dict[str, Any]:
+    """What ``fit`` with these configs runs with; raises ConfigError as ``fit`` does."""
+    args = [part for path in configs for part in ("--config", str(path))]
+    settings = run(["fit", *args], Reader).config["fit"].as_dict()
+    if not isinstance(settings["trainer"], dict):
+        raise ConfigError(f"trainer = {settings['trainer']}", "settings of Lightning's Trainer", "Correct it.")
+    return settings
 
 
 def ready(args: list[str], able: str) -> Any:

@@ -1,9 +1,8 @@
 """What `plan --train` says: parameters and bytes against the real modules, activations against measured steps."""
 
 import json
-import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,28 @@ from transformers import LlamaConfig
 
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.method.connector import build_connector
-from dynfocus.plan import TOWERS, Training, fitting, memory, planned, read_towers
-from dynfocus.plan.memory import ALWAYS, BACKWARD, FORWARD, Memory, adapters, nf4_bytes, state_bytes
-from dynfocus.plan.towers import LanguageSizes, Weight, parameters
-from dynfocus.plan.ways import WAYS, ways
+from dynfocus.models.model import DynFocusModel
+from dynfocus.plan import Training
+from dynfocus.plan.cards import list_fitting
+from dynfocus.plan.dry_run import _watch_step, watch_step
+from dynfocus.plan.memory import STEP, Memory, estimate_step, language_weights, nf4_bytes, state_bytes, weigh
+from dynfocus.plan.sizes import read_sizes
+from dynfocus.plan.towers import Towers, read_towers
+from dynfocus.plan.ways import recipe_table
 from dynfocus.settings import ConnectorSettings
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "lightning_configs"
 PAPER = ConnectorSettings()
 GIB = 2**30
+
+
+def memory(training: Training, towers: Towers | None = None, **options: Any) -> Memory:
+    return estimate_step(32, PAPER, training, towers or read_towers(), **options)
+
+
+def model_of(towers: Towers, settings: ConnectorSettings = PAPER) -> DynFocusModel:
+    return weigh(settings, Training("stage1"), towers)
 
 
 def count(module: nn.Module) -> int:
@@ -41,10 +52,10 @@ def on_meta(build: Callable[[], nn.Module]) -> int:
 
 def test_the_papers_towers_are_counted_to_the_last_parameter() -> None:
     vision, qformer = transformers.InstructBlipVisionConfig(), transformers.InstructBlipQFormerConfig(vocab_size=30523)
-    assert parameters(TOWERS.vision.weights) == on_meta(lambda: transformers.InstructBlipVisionModel(vision))
-    assert parameters(TOWERS.instruction.weights) == on_meta(lambda: transformers.InstructBlipQFormerModel(qformer))
-    assert parameters(TOWERS.language.weights) == on_meta(lambda: transformers.LlamaForCausalLM(LlamaConfig()))
-    assert parameters(TOWERS.language.weights) == 6_738_415_616
+    model = model_of(read_towers())
+    assert count(model.vision) == on_meta(lambda: transformers.InstructBlipVisionModel(vision)) == 985_952_256
+    assert count(model.instruction) == on_meta(lambda: transformers.InstructBlipQFormerModel(qformer)) == 185_660_160
+    assert count(model.language_model) == on_meta(lambda: transformers.LlamaForCausalLM(LlamaConfig())) == 6_738_415_616
 
 
 @pytest.mark.parametrize(
@@ -55,7 +66,7 @@ def test_the_papers_towers_are_counted_to_the_last_parameter() -> None:
 def test_the_connector_is_counted_to_the_last_parameter(changed: dict[str, Any]) -> None:
     settings = replace(PAPER, **changed)
     built = on_meta(lambda: build_connector(settings, 1408, 768, 4096))
-    assert parameters(TOWERS.connector(settings)) == built
+    assert estimate_step(32, settings, Training(), read_towers()).rows["weights: connector, trained"][0] == 4 * built
 
 
 LANGUAGES = [
@@ -71,28 +82,27 @@ LANGUAGES = [
 @pytest.mark.parametrize("config", LANGUAGES, ids=lambda config: config.model_type)
 def test_language_models_are_read_from_their_config(config: Any, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
-    found = read_towers(language_model=tmp_path)
-    assert parameters(found.language.weights) == on_meta(lambda: transformers.AutoModelForCausalLM.from_config(config))
-    assert found.vision == TOWERS.vision
+    model = model_of(read_towers(language_model=tmp_path))
+    assert count(model.language_model) == on_meta(lambda: transformers.AutoModelForCausalLM.from_config(config))
 
 
 @pytest.mark.parametrize("config", [transformers.CLIPVisionConfig(), transformers.SiglipVisionConfig(image_size=384)])
 def test_other_encoders_are_read_from_their_config(config: Any, tmp_path: Path) -> None:
     family = transformers.CLIPConfig if config.model_type.startswith("clip") else transformers.SiglipConfig
     family(vision_config=config.to_dict()).save_pretrained(tmp_path)
-    assert parameters(read_towers(tmp_path).vision.weights) == on_meta(
-        lambda: transformers.AutoModel.from_config(config)
-    )
-    assert read_towers(tmp_path).instruction == TOWERS.instruction
+    towers, patches = read_towers(tmp_path), read_sizes(tmp_path).patches
+    model = model_of(towers, replace(PAPER, patches=patches, pooled=1))
+    assert count(model.vision) == on_meta(lambda: transformers.AutoModel.from_config(config))
+    assert patches == model.vision.patches
+    assert towers.instruction.to_dict() == read_towers().instruction.to_dict()
 
 
 def test_instructblip_is_read_from_its_config(tmp_path: Path) -> None:
-    encoders, language = tiny.towers(tmp_path)
-    found, model = read_towers(encoders, language), tiny.model()
-    assert parameters(found.vision.weights) == count(model.vision)
-    assert parameters(found.instruction.weights) == count(model.instruction)
-    assert parameters(found.language.weights) == count(model.language_model)
-    assert found.vision.patches == model.vision.patches
+    folders, model = tiny.towers(tmp_path), tiny.model()
+    found = model_of(read_towers(*folders), tiny.SETTINGS)
+    for name, part in model.named_children():
+        assert count(getattr(found, name)) == count(part), name
+    assert read_sizes(*folders).patches == model.vision.patches
     transformers.InstructBlipConfig().save_pretrained(tmp_path / "plain")
     assert read_towers(tmp_path / "plain").instruction.vocab_size == 30522
 
@@ -101,26 +111,29 @@ def test_instructblip_is_read_from_its_config(tmp_path: Path) -> None:
 def test_what_a_config_leaves_out_is_its_familys_default(family: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     config = transformers.AutoConfig.for_model(family)
-    built = on_meta(lambda: transformers.AutoModelForCausalLM.from_config(config))
-    found = read_towers(language_model=tmp_path).language
-    assert parameters(found.weights) == built
-    assert found.max_position_embeddings == config.max_position_embeddings
+    sizes, cache = read_sizes(language_model=tmp_path), config.num_key_value_heads or config.num_attention_heads
+    assert (sizes.context, sizes.layers) == (config.max_position_embeddings, config.num_hidden_layers)
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    assert sizes.kv_width == cache * head
+    assert read_towers(language_model=tmp_path).language.vocab_size == config.vocab_size
 
 
 def test_what_the_encoders_config_leaves_out_is_instructblips_default(tmp_path: Path) -> None:
     bare = {"model_type": "instructblip", "vision_config": {}, "qformer_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(bare))
     found = read_towers(tmp_path)
-    assert found.vision == TOWERS.vision
-    assert found.instruction == replace(TOWERS.instruction, vocab_size=30522)
+    assert read_sizes(tmp_path).patches == 256
+    assert found.vision.to_dict() == read_towers().vision.to_dict()
+    assert found.instruction.vocab_size == 30522
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json, which cannot be read"):
         read_towers(tmp_path)
-    transformers.GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"'gpt2'.*llama, mistral, qwen2, gemma"):
-        read_towers(language_model=tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "of my own"}')
+    for read in (read_sizes, read_towers):
+        with pytest.raises(CheckpointError, match=r"config\.json, which cannot be read"):
+            read(language_model=tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(64, 96), (200, 1000), (37, 64)])
@@ -142,23 +155,25 @@ def test_the_optimizers_states_take_as_many_bytes_as_planned(size: int, optimize
     stepper.step()
     own = {name: part for name, part in stepper.state[weight].items() if name != "step" and "qmap" not in name}
     held = sum(part.numel() * part.element_size() for part in own.values())
-    assert state_bytes(Weight((size,)), optimizer) == held
+    assert state_bytes(size, optimizer) == held
 
 
 def test_adapters_are_counted_to_the_last_parameter() -> None:
-    model = tiny.model().language_model
-    sizes = LanguageSizes(**{n: v for n, v in model.config.to_dict().items() if n in asdict(LanguageSizes())})
-    tuned = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model = tiny.model()
+    tuned = get_peft_model(model.language_model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
     learned = sum(weight.numel() for weight in tuned.parameters() if weight.requires_grad)
-    assert parameters(adapters(sizes.weights, 3)) == learned
+    config = model.config
+    towers = Towers(config.vision_config, config.qformer_config, config.text_config)
+    planned = weigh(tiny.SETTINGS, Training("lora", rank=3), towers)
+    assert sum(weight.numel() for weight in language_weights(planned)[1]) == learned
 
 
 def persistent(needs: Memory) -> int:
-    return sum(row.size for row in needs.rows if row.moments == ALWAYS)
+    return sum(size for size, moments in needs.rows.values() if moments == STEP)
 
 
 def test_full_tuning_holds_sixteen_bytes_a_trained_parameter() -> None:
-    needs = memory(32, PAPER, Training("stage2"), overhead=0)
+    needs = memory(Training("stage2"), overhead=0)
     learned = 6_738_415_616 + 50_159_872
     towers = 2 * (985_952_256 + 185_660_160)
     assert persistent(needs) == 16 * learned + towers
@@ -166,33 +181,43 @@ def test_full_tuning_holds_sixteen_bytes_a_trained_parameter() -> None:
 
 
 def test_shards_divide_what_is_sharded_and_nothing_else() -> None:
-    one = memory(32, PAPER, Training("stage2", strategy="fsdp"))
-    eight = memory(32, PAPER, Training("stage2", strategy="fsdp", gpus=8))
+    one, eight = (memory(Training("stage2", strategy="fsdp", gpus=gpus)).rows for gpus in (1, 8))
     for name in ("weights: language model, trained", "weights: connector, trained", "gradients", "optimizer states"):
-        assert eight[name] == -(-one[name] // 8)
-    for name in ("weights: vision encoder", "gathered: two layers and the ends", "activations: connector"):
+        assert eight[name][0] == -(-one[name][0] // 8)
+    for name in ("weights: vision encoder", "gathered: two layers and the ends", "forward: connector"):
         assert eight[name] == one[name]
 
 
 def test_replicas_hold_gradients_twice_and_one_gpu_does_not() -> None:
     buckets = "gradient buckets of DDP"
-    two = memory(32, PAPER, Training("lora", gpus=2))
+    two = memory(Training("lora", gpus=2)).rows
     assert two[buckets] == two["gradients"]
-    assert buckets not in {row.name for row in memory(32, PAPER, Training("lora")).rows}
+    assert buckets not in memory(Training("lora")).rows
 
 
 def test_without_accumulation_gradients_wait_for_the_backward_pass() -> None:
-    once = memory(32, PAPER, Training("stage2", accumulate=1))
-    again = memory(32, PAPER, Training("stage2", accumulate=2))
-    assert again.at(FORWARD) - once.at(FORWARD) == again["gradients"]
-    assert again.at(BACKWARD) == once.at(BACKWARD)
+    once, again = memory(Training("stage2", accumulate=1)), memory(Training("stage2", accumulate=2))
+    assert again.at("forward") - once.at("forward") == again.rows["gradients"][0]
+    assert again.at("backward") == once.at("backward")
 
 
 def test_lower_resources_need_less() -> None:
-    totals = [memory(32, PAPER, Training(train)).total for train in ("stage2", "lora", "qlora")]
+    totals = [memory(Training(train)).total for train in ("stage2", "lora", "qlora")]
     assert totals == sorted(totals, reverse=True)
-    eight_bits = memory(32, PAPER, Training("stage2", optimizer="adamw8bit"))
-    assert eight_bits["optimizer states"] < memory(32, PAPER, Training("stage2"))["optimizer states"] / 3.8
+    states = [memory(Training(optimizer=name)).rows["optimizer states"][0] for name in ("adamw", "adamw8bit")]
+    assert states[1] < states[0] / 3.8
+
+
+@pytest.mark.parametrize("layers", [1, 5])
+def test_what_is_said_of_many_layers_is_what_they_hold(layers: int) -> None:
+    parts = tiny.configs()
+    text = LlamaConfig(**{**parts["text_config"], "num_hidden_layers": layers})
+    config = DynFocusModel.config_class(**{**parts, "text_config": text.to_dict()})
+    towers = Towers(config.vision_config, config.qformer_config, text)
+    for training in (Training("stage2", rows=2), Training("stage1", checkpointing=False)):
+        whole = _watch_step(20, tiny.SETTINGS, training, towers)
+        for moment, parts_at in watch_step(20, tiny.SETTINGS, training, towers).items():
+            assert parts_at.total() == pytest.approx(whole[moment].total(), rel=0.02), moment
 
 
 @pytest.mark.parametrize("wrong", [{"train": "qlora"}, {"optimizer": "adamw8bit"}])
@@ -208,28 +233,15 @@ def test_impossible_numbers_are_refused(name: str) -> None:
 
 
 def test_a_card_keeps_a_twentieth_of_what_it_shows_for_fragments() -> None:
-    assert fitting(int(0.95 * 22 * GIB)) == (24, 48, 80, 141)
-    assert fitting(int(0.95 * 22 * GIB) + 1) == (48, 80, 141)
-    assert fitting(132 * GIB) == (141,)
-    assert fitting(200 * GIB) == ()
+    assert list_fitting(int(0.95 * 22 * GIB)) == (24, 48, 80, 141)
+    assert list_fitting(int(0.95 * 22 * GIB) + 1) == (48, 80, 141)
+    assert list_fitting(132 * GIB) == (141,)
+    assert list_fitting(200 * GIB) == ()
 
 
-def test_the_page_says_what_plan_says() -> None:
-    text = (ROOT / "docs/plan.md").read_text()
-    head = re.search(r"^\| GPUs((?: \| \d+)+) \|$", text, re.M)
-    assert head is not None
-    shown = re.findall(r"^\| `(\w+)`, (DDP|FSDP2)((?: \| [\d.]+ \((?:\d+|none)\))+) \|$", text, re.M)
-    assert len(shown) == len(WAYS)
-    said = {
-        (train, {"DDP": "ddp", "FSDP2": "fsdp"}[strategy], int(gpus)): cell
-        for train, strategy, cells in shown
-        for gpus, cell in zip(head[1].split(" | ")[1:], cells.split(" | ")[1:], strict=True)
-    }
-    recipes = {
-        name: {(way.train, way.strategy, way.gpus): way for way in ways(planned([CONFIGS / name], frames=32))}
-        for name in ("stage1.yaml", "stage2.yaml")
-    }
-    for key, cell in said.items():
-        way = recipes["stage1.yaml" if key[0] == "stage1" else "stage2.yaml"][key]
-        assert way.size is not None
-        assert cell == f"{way.size / GIB:.1f} ({way.fits[0] if way.fits else 'none'})", key
+@pytest.mark.slow
+def test_the_docs_hold_the_table_of_the_recipes() -> None:
+    table = recipe_table(ROOT / "lightning_configs", 32)
+    assert table in (ROOT / "docs/plan.md").read_text(), table
+    rows = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in table.splitlines()}
+    assert (rows["`stage1`, DDP"], rows["`stage2`, FSDP2"]) == ("16", "8")

@@ -9,9 +9,9 @@ import torch
 from test_bench_training import TINY, shapes
 from transformers.utils import is_flash_attn_2_available
 
-from dynfocus.plan import Training, memory
-from dynfocus.plan.answer_memory import answering_memory
+from dynfocus.plan import Training
 from dynfocus.plan.cards import GIB
+from dynfocus.plan.memory import estimate_answer, estimate_step
 from dynfocus.settings import ConnectorSettings
 from perf.random_step import RandomStep, Shapes
 from perf.training import measure_training, peak
@@ -49,7 +49,7 @@ def test_flash_attention_answers_as_sdpa_does(device: torch.device) -> None:
 @pytest.mark.parametrize("train", ["stage1", "lora", "qlora"])
 def test_the_memory_of_seven_billion_is_within_15_percent_of_the_plan(device: torch.device, train: Any) -> None:
     settings, training, sizes = ConnectorSettings(), Training(train, accumulate=1), Shapes()
-    needs = memory(32, settings, training, sizes.towers).total
+    needs = estimate_step(32, settings, training, sizes.towers).total
     free = torch.cuda.mem_get_info(device)[0]
     if free < 1.2 * needs:
         pytest.skip(f"needs {1.2 * needs / GIB:.0f} GiB of free GPU memory, has {free / GIB:.0f}")
@@ -61,7 +61,7 @@ def test_the_memory_of_seven_billion_is_within_15_percent_of_the_plan(device: to
 
 def test_the_memory_of_an_answer_of_seven_billion_is_within_15_percent_of_the_plan(device: torch.device) -> None:
     settings, asked, sizes, new = ConnectorSettings(), Training("stage1", text=96, answer=0), Shapes(), 16
-    needs = answering_memory(200, settings, asked, new, sizes.towers, overhead=0).total
+    needs = estimate_answer(200, settings, asked, new, sizes.towers, overhead=0).total
     free = torch.cuda.mem_get_info(device)[0]
     if free < 1.2 * needs:
         pytest.skip(f"needs {1.2 * needs / GIB:.0f} GiB of free GPU memory, has {free / GIB:.0f}")
