@@ -6,21 +6,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from dynfocus.records.atomic import write_text
 
 FIT_CARD = "fit.json"
+FILES = {"projectors": "projectors.safetensors", "model": "model"}
 
 
 class Export(Callback):
     """When training has ended, write its result and a small card (seconds over all resumed parts, steps).
 
     Args:
-        what: ``projectors`` (projectors.safetensors, what stage 1 hands over) or ``model`` (a transformers folder).
+        what: ``projectors`` (projectors.safetensors, what stage 1 hands over) or ``model`` (a transformers folder);
+            if not given, what the stage leaves.
         dirpath: where to; the run's own folder if not given.
     """
 
-    def __init__(self, what: Literal["projectors", "model"], dirpath: Path | None = None) -> None:
+    def __init__(self, what: Literal["projectors", "model"] | None = None, dirpath: Path | None = None) -> None:
         self.what, self.dirpath = what, dirpath
         self.before, self.start = 0.0, time.monotonic()
 
@@ -41,8 +44,10 @@ class Export(Callback):
         if trainer.interrupted:
             return
         folder = Path(self.dirpath or trainer.default_root_dir)
-        pl_module.export(self.what, folder)  # type: ignore[operator]
+        what = self.what or ("projectors" if pl_module.hparams["stage"] == "stage1" else "model")
+        pl_module.export(what, folder)  # type: ignore[operator]
         if not trainer.is_global_zero:
             return
         card = {"seconds": round(self.seconds, 1), "steps": trainer.global_step}
         write_text(folder / FIT_CARD, json.dumps(card) + "\n")
+        rank_zero_info(f"trained {trainer.global_step} steps; what they left is {folder / FILES[what]}")

@@ -43,8 +43,8 @@ class MemoryCheck(Callback):
             largest = None if make_batch is None else make_batch()
             if largest is None:
                 rank_zero_info(
-                    "no rehearsal: what each row costs is not known, so neither is which batch costs most; "
-                    "`dynfocus doctor` with the same configs finds out"
+                    "memory is not checked before the first step, as nobody has counted yet what each row costs: "
+                    "`dynfocus doctor` with the same configs does"
                 )
                 return
             try:
@@ -53,7 +53,7 @@ class MemoryCheck(Callback):
                 if not is_out_of_memory(error):
                     raise
                 raise too_large_error(trainer, pl_module, largest, error) from error
-        rank_zero_info(f"rehearsed the most expensive batch: {describe_batch(largest)}")
+        rank_zero_info(f"memory suffices for the most expensive batch: {describe_batch(largest)}")
 
 
 def rehearse(trainer: Trainer, batch: Batch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from datamodules.conversations import ConversationDataModule, Split
 from dynfocus.world.dataset import write_world
-from dynfocus.world.towers import check_towers
+from dynfocus.world.towers.quality import check_towers
 
 
 class WorldDataModule(ConversationDataModule):

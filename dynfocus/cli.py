@@ -13,6 +13,7 @@ from importlib.metadata import version
 from inspect import getdoc, signature
 from io import TextIOWrapper
 from itertools import islice
+from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_origin
 
@@ -85,9 +86,7 @@ def run_verb(command: list[str]) -> None:
     """Run one verb, or print help or the version; raises UsageError where there is no such verb or option."""
     verb, words = split_command(command)
     if verb in LIGHTNING:
-        from dynfocus.train.fit import run
-
-        run(command)
+        run_lightning(command)
     elif verb in VERBS:
         VERBS[verb](**read_options(verb, words))
     elif verb == "--version":
@@ -100,6 +99,28 @@ def run_verb(command: list[str]) -> None:
         known = [*LIGHTNING, *VERBS]
         meant = suggest(verb, known) or "See `dynfocus --help`."
         raise UsageError(f"the verb {verb!r}" if verb else "no verb", f"one of {', '.join(known)}", meant)
+
+
+def run_lightning(command: list[str]) -> None:
+    """Run one of LightningCLI's verbs, if what it asks for is not finished already; after a test print its table."""
+    from dynfocus.train.finished import find_finished_run, format_results_page, is_first_process, read_request
+
+    request = read_request(command)
+    folder = find_finished_run(request)
+    if folder is None:
+        if request.heading and is_first_process():
+            print(f"\n{request.heading}", flush=True)
+        if request.keep:
+            sys.argv[1:] = request.command  # which Lightning starts further processes by
+        from dynfocus.train.fit import run
+
+        folder = Path(run(request.command, again=request.again).trainer.default_root_dir)
+    elif request.keep:
+        return
+    elif request.verb == "fit" and is_first_process():
+        print(f"{folder} is trained with these settings already (--again, AGAIN=1 of make, trains it anew)")
+    if request.verb == "test" and is_first_process():
+        print(format_results_page(folder), end="")
 
 
 def split_command(command: Sequence[str]) -> tuple[str, list[str]]:

@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, Decimal
 from functools import cache
 from itertools import pairwise
 from math import isqrt
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dynfocus.errors import ConfigError
@@ -238,6 +239,16 @@ class LoraSettings:
             raise ConfigError(f"lora.alpha = {self.alpha}", "at least 1, or adapters do nothing", "Raise lora.alpha.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"lora.dropout = {self.dropout}", "a share in [0, 1)", "Set lora.dropout, such as 0.05.")
+
+
+def read_config(path: Path) -> Any:
+    """The settings of a config; where its ``trainer`` is the name of a file beside it, with what stands in that one."""
+    from omegaconf import OmegaConf
+
+    config: Any = OmegaConf.load(path)
+    if isinstance(config.get("trainer"), str):
+        config.trainer = OmegaConf.load(Path(path).parent / config.trainer)
+    return config
 
 
 StageName = Literal["stage1", "stage2", "posttune"]

@@ -202,10 +202,16 @@ def towers(data: Path, out: Path, seed: int = 0) -> None:
         out: folder for the towers; finished ones are kept.
         seed: another seed starts from other weights.
     """
-    quiet()
-    from dynfocus.world.towers import train_towers
+    from dynfocus.world.towers.record import list_unfinished, write_records
+    from dynfocus.world.towers.tower_settings import TowerSettings
 
-    train_towers(data, out, seed=seed)
+    if list_unfinished(data, out, seed, TowerSettings()):
+        quiet()
+        from dynfocus.world.towers.train import train_towers
+
+        train_towers(data, out, seed=seed)
+    write_records(out)
+    print(f"the towers are in {out}")
 
 
 def smol(out: Path) -> None:

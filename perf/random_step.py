@@ -151,7 +151,8 @@ def random_batch(frames: int, settings: ConnectorSettings, training: Training, s
     labels = torch.full_like(ids, nn.CrossEntropyLoss().ignore_index)
     labels[:, visual + training.text :] = ids[:, visual + training.text :]
     ids[:, before : before + visual] = words
-    size, index = shapes.vision.image_size, torch.arange(rows)
+    size: Any = shapes.vision.image_size
+    index = torch.arange(rows)
     return Batch(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

@@ -11,7 +11,8 @@ from typing import Any
 
 from dynfocus.errors import ConfigError
 from dynfocus.world.dataset import write_world
-from dynfocus.world.towers import LanguageSettings, TowerSettings, VisionSettings, train_towers
+from dynfocus.world.towers.tower_settings import LanguageSettings, TowerSettings, VisionSettings
+from dynfocus.world.towers.train import train_towers
 from perf.machine import ROOT
 
 WORLD = Path("cache/world")

@@ -192,7 +192,7 @@ MISTAKES = [
     ("dynfocus/method/dpe.py", "from dynfocus.plan.page import flops"),
     ("dynfocus/method/dpe.py", "from lightning.pytorch import Trainer"),
     ("dynfocus/method/dpe.py", "def late():\n    import pytorch_lightning"),
-    ("dynfocus/method/dpe.py", "if True:\n    import datamodules.rows"),
+    ("dynfocus/method/dpe.py", "if True:\n    import datamodules.examples"),
     ("dynfocus/plan/page.py", "import torch.nn"),
     ("dynfocus/plan/page.py", "from transformers import AutoConfig"),
     ("dynfocus/plan/page.py", "from dynfocus.method import dpe"),

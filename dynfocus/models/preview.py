@@ -1,4 +1,4 @@
-"""One row as the language model is taught it: what stands in its prompt, and which part of it is learned."""
+"""Show one example as the language model is taught it: what stands in its prompt, and which part of it is learned."""
 
 from dataclasses import replace
 from itertools import groupby
@@ -7,9 +7,11 @@ from dynfocus.errors import PromptError
 from dynfocus.models.collate import Collator, Example
 from dynfocus.models.prompts import IGNORED
 
+HEADING = "an example as the language model reads it; what it learns to write stands between ⟦ and ⟧:"
+
 
 def audit(processor: Collator, example: Example) -> str:
-    """The row's prompt in words, what is learned of it between ⟦ and ⟧, visual tokens folded, and their counts.
+    """Write the row's prompt in words, what is learned of it between ⟦ and ⟧, visual tokens folded, and their counts.
 
     Beginning and end tokens are shown as they are called; ``<image x 526>`` stands for 526 visual tokens.
 
@@ -23,15 +25,15 @@ def audit(processor: Collator, example: Example) -> str:
     batch = replace(processor, skip_invalid=False)([example])
     ids, labels = batch.input_ids[0].tolist(), batch.labels[0].tolist()
     kinds = [(label != IGNORED, token == processor.image_id) for token, label in zip(ids, labels, strict=True)]
-    told, slots = "", int((batch.slot_row == 0).sum())
+    text, slots = "", int((batch.slot_row == 0).sum())
     for (learned, visual), run in groupby(zip(kinds, ids, strict=True), lambda pair: pair[0]):
         tokens = [token for _, token in run]
         words = processor.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        told += f"<image x {len(tokens)}>" if visual else f"⟦{words}⟧" if learned else words
+        text += f"<image x {len(tokens)}>" if visual else f"⟦{words}⟧" if learned else words
     answers = sum(turn.answer is not None for turn in row.turns)
     targets, shown = int(batch.targets), sum(visual for _, visual in kinds)
     return (
-        f"{told}\n"
+        f"{HEADING}\n{text}\n"
         f"row {row.id!r}{f' of {row.source}' if row.source else ''}: {len(ids)} tokens, {shown} of them visual "
         f"(in {slots} slots), {targets} learned (in {answers} answers)"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dynfocus.errors import ConfigError
-from dynfocus.models.lora import held_adapters
+from dynfocus.models.lora import read_lora_settings
 from dynfocus.plan.plan import FOLDERS
 from dynfocus.settings import ConnectorSettings, LoraSettings, restored
 from dynfocus.train.build import Building
@@ -85,7 +85,7 @@ def _trained(model: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError("model.quantize in stage1", "weights that a plan can count", "Plan with null.")
         return {"train": "stage1"}
     start = model["init_from"]
-    adapters = lora or (None if start is None else held_adapters(Path(start)))
+    adapters = lora or (None if start is None else read_lora_settings(Path(start)))
     if adapters is None:
         return {"train": "stage2"}
     return {"train": "qlora" if building.quantize else "lora", "rank": adapters.rank}

@@ -163,7 +163,8 @@ def embed(model: DynFocusModel, frames: int, training: Training) -> Tensor:
 
 def connect(model: DynFocusModel, frames: int, slots: int) -> Tensor:
     """The visual tokens of so many slots: as `DynFocusModel.connect`, but for what asks tensors for their numbers."""
-    settings, connector, mask = model.settings, model.connector, torch.ones(slots, QUESTION, dtype=torch.bool)
+    settings, mask = model.settings, torch.ones(slots, QUESTION, dtype=torch.bool)
+    connector: Any = model.connector
     question = model.instruction(mask.long(), mask).to(next(connector.parameters()).dtype)
     pooled, grains = (
         torch.empty(slots, frames, rows, model.vision.width, dtype=getattr(torch, settings.sketch_dtype))
@@ -183,7 +184,7 @@ def choose(model: DynFocusModel, sketch: FrameSketch, question: Tensor, mask: Te
     settings, select, (slots, frames) = model.settings, model.connector.select, sketch.mask.shape
     keep, events = kept(frames, settings), prototypes(frames, settings)
     if isinstance(select, EventPrototypeSelector):
-        select.noise = lambda _, scores: scores.new_empty(slots, settings.samples, events)  # type: ignore[method-assign]
+        select.noise = lambda _, scores: scores.new_empty(slots, settings.samples, events)  # type: ignore[method-assign, assignment]
         cues = SelectorInputs((frames,) * slots, (keep,) * slots, torch.arange(slots), 0, question, mask)
         focus = select(sketch, cues)
     else:

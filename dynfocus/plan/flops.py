@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from dynfocus.errors import ConfigError
+from dynfocus.models.model import DynFocusModel
 from dynfocus.plan.dry_run import QUESTION, connect, encode, extrapolate, read, without_numbers
 from dynfocus.plan.towers import Towers
 from dynfocus.plan.training import Training, count_prompt_tokens
@@ -80,8 +81,9 @@ def _encoders(
         sketch = count(partial(encode, model, 1)) - sees[0]
         tokens = count(lambda: _backward(connect(model, frames, training.slots), learns)) - reads[0]
     return {
-        "vision": frames * extrapolate(*sees, towers.vision.num_hidden_layers - 1).total(),  # the last is never run
-        "instruction": extrapolate(*reads, towers.instruction.num_hidden_layers).total(),
+        "vision": frames
+        * extrapolate(sees[0], sees[1], towers.vision.num_hidden_layers - 1).total(),  # the last is never run
+        "instruction": extrapolate(reads[0], reads[1], towers.instruction.num_hidden_layers).total(),
         "connector": frames * sketch.total() + tokens.total(),
     }
 
@@ -94,10 +96,10 @@ def _language(
     for layers in (1, 2):
         with without_numbers(settings, training, towers.cut(layers)) as model:
             embeds = torch.empty(1, tokens, towers.language.hidden_size, dtype=model.dtype, requires_grad=True)
-            counts.append(count(lambda model=model, embeds=embeds: _backward(read(model, embeds, last), learns)))
+            counts.append(count(partial(_read_and_learn, model, embeds, last, learns)))
     one, two = counts
-    layers = {name: towers.language.num_hidden_layers * (two[name] - one[name]) for name in two}
-    return layers | {"head": 2 * one["layers"] - two["layers"]}
+    parts = {name: towers.language.num_hidden_layers * (two[name] - one[name]) for name in two}
+    return parts | {"head": 2 * one["layers"] - two["layers"]}
 
 
 def count(work: Callable[[], object]) -> Counter[str]:
@@ -114,3 +116,7 @@ def count(work: Callable[[], object]) -> Counter[str]:
 def _backward(made: Tensor, learns: bool) -> None:
     if learns:
         made.float().sum().backward()
+
+
+def _read_and_learn(model: DynFocusModel, embeds: Tensor, last: int, learns: bool) -> None:
+    _backward(read(model, embeds, last), learns)

@@ -59,9 +59,14 @@ def estimate_step(
     encoders stand whole on each. Activations are what torch's CPU kernels hold in this step. Left out: fragments of the
     allocator, batches on their way, the vision encoder's weights twice (a tower of its own for a cache).
     """
-    model, shards = weigh(settings, training, towers), training.gpus if training.strategy == "fsdp" else 1
+    model = weigh(settings, training, towers)
+    shards = training.gpus if training.strategy == "fsdp" else 1
     base, adapters = language_weights(model)
-    parts = {"connector": [*model.connector.parameters()], "adapters": adapters, "language model": base}
+    parts: dict[str, list[Tensor]] = {
+        "connector": [*model.connector.parameters()],
+        "adapters": adapters,
+        "language model": base,
+    }
     learned = {name: weights for name, weights in parts.items() if weights and weights[0].requires_grad}
     every = [weight for weights in learned.values() for weight in weights]
     states = sum(state_bytes(weight.numel(), training.optimizer) for weight in every)

@@ -17,7 +17,7 @@ from dynfocus.models.lora import without_adapters
 from dynfocus.models.model import DynFocusModel
 from dynfocus.plan.sizes import of_lavis, read_config
 from dynfocus.plan.training import Training
-from dynfocus.settings import ConnectorSettings, LoraSettings
+from dynfocus.settings import ConnectorSettings, LoraSettings, StageName
 from dynfocus.train.build import Building, checkpoint_activations
 
 
@@ -72,7 +72,8 @@ def build_model(settings: ConnectorSettings, training: Training, towers: Towers)
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    stage, adapted = "stage1" if training.train == "stage1" else "stage2", training.train in ("lora", "qlora")
+    stage: StageName = "stage1" if training.train == "stage1" else "stage2"
+    adapted = training.train in ("lora", "qlora")
     building = Building(Path(), Path(), settings, stage, lora=LoraSettings(training.rank) if adapted else None)
     with no_init_weights(), catch_warnings():
         filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's call of transformers

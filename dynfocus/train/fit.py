@@ -1,8 +1,9 @@
-"""fit, validate, test and predict: LightningCLI over the configs, with runs that go on where they stopped."""
+"""Run fit, validate, test and predict: LightningCLI over the configs, with runs that go on where they stopped."""
 
 import re
 import shutil
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -17,11 +18,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
+from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils import logging
 
 from dynfocus.errors import CheckpointError, ConfigError, suggest
 from dynfocus.records.atomic import atomic_write, write_text
 from dynfocus.records.skipped import QUARANTINE
+from dynfocus.train.finished import (
+    OPTIONS,
+    Record,
+    Request,
+    digest_files,
+    digest_text,
+    find_config_files,
+    is_complete,
+    read_environment,
+    read_record,
+    write_record,
+)
 from dynfocus.train.module import DynFocusModule
 from dynfocus.train.old_paths import accept_old_paths
 
@@ -29,8 +43,10 @@ LINKED = (
     *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
     *("template", "max_new_tokens"),
 )
+BUILT_ON = ("encoders", "language_model", "vision", "init_from")
 CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
 UNNAMED = "unnamed"  # a folder that a config leaves to the command line
+NOISE = ("litlogger", "TPU available", "Loading `train_dataloader`")  # an advertisement, and what says nothing here
 EXPECTED = (  # said by Lightning about what is meant to be so
     ".*does not have many workers.*",
     ".*module\\(s\\) in eval mode at the start of training.*",
@@ -87,9 +103,16 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class Experiment(LightningCLI):
-    """LightningCLI whose data read the model's own settings, and whose runs resume."""
+    """LightningCLI whose data read the model's own settings, and whose runs resume and know when they are finished."""
+
+    def __init__(self, request: Request, **options: Any) -> None:
+        self.request = request
+        super().__init__(DynFocusModule, LightningDataModule, args=request.command, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name, text in OPTIONS.items():  # `read_request` has taken them: they stand here for --help alone
+            flag: dict[str, Any] = {"type": str} if name == "heading" else {"action": "store_true"}
+            parser.add_argument(f"--{name}", default=SUPPRESS, help=text, **flag)
         for name in LINKED:
             change = _by_name if name == "connector" else None
             parser.link_arguments(f"model.{name}", f"data.init_args.{name}", change)
@@ -126,19 +149,46 @@ class Experiment(LightningCLI):
     def fit(self, **options: Any) -> None:
         """Go on with an unfinished run of the same settings, or begin one; an earlier run is moved aside, not lost."""
         folder = Path(self.trainer.default_root_dir)
-        if options.get("ckpt_path") is None and self._unfinished(folder):
-            rank_zero_info(f"going on with the unfinished run in {folder}")
-            options["ckpt_path"] = str(folder / LAST)
-        if options.get("ckpt_path") is not None or not self.trainer.is_global_zero:
-            return self._train(options)
-        with a_new_run(folder):
-            self._train(options)
+        with self._recorded(folder) as finished:
+            if finished:
+                return rank_zero_info(f"{folder} is trained with these settings already (--again trains it anew)")
+            if options.get("ckpt_path") is None and self._unfinished(folder):
+                rank_zero_info(f"going on with the unfinished run in {folder}")
+                options["ckpt_path"] = str(folder / LAST)
+            if options.get("ckpt_path") is not None or not self.trainer.is_global_zero:
+                return self._train(options)
+            with a_new_run(folder):
+                self._train(options)
 
-    def test(self, **options: Any) -> Any:
+    def test(self, **options: Any) -> None:
         """As Lightning's; a data set without a test split is no mistake, as a recipe trains first and tests then."""
         if "test" not in getattr(self.datamodule, "files", {"test": None}):
             return rank_zero_info("the data name no file for a test: nothing is tested")
-        return self.trainer.test(**options)
+        with self._recorded(Path(self.trainer.default_root_dir)) as finished:
+            if not finished:
+                self.trainer.test(**options)
+
+    @contextmanager
+    def _recorded(self, folder: Path) -> Iterator[bool]:
+        """Say whether this verb is finished with these settings; if not, record it when the block has ended well."""
+        verb = self.request.verb
+        config, configs = self.config[verb], find_config_files(self.request.args)
+        text = self._parser(verb).dump(config, skip_none=False)
+        files = digest_files(self._files(config))
+        known = None if self.request.again else read_record(folder, verb)
+        finished = known is not None and known.settings == digest_text(text) and is_complete(folder, known)
+        record = Record(self.request.args, digest_text(text), read_environment(configs), digest_files(configs), files)
+        yield finished
+        # What was not there before is what the data module itself has written.
+        files |= digest_files(path for path in self._files(config) if files.get(str(path)) is None)
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_record(folder, verb, record)
+
+    def _files(self, config: Any) -> list[Path]:
+        """Weights and annotations that the run reads."""
+        named = [*(config.model.get(name) for name in BUILT_ON), config.ckpt_path]
+        annotations: list[Path] = getattr(self.datamodule, "annotation_files", list)()
+        return [*(Path(path) for path in named if path is not None), *annotations]
 
     def _train(self, options: dict[str, Any]) -> None:
         try:
@@ -236,28 +286,28 @@ def a_new_run(folder: Path) -> Iterator[None]:
         raise
 
 
-def run(args: list[str] | None, verbs: type[Experiment] = Experiment) -> Experiment:
+def run(command: list[str], verbs: type[Experiment] = Experiment, again: bool = False) -> Experiment:
     """Run one of LightningCLI's verbs; raises ConfigError for settings that do not parse or lead nowhere."""
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     accept_old_paths()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    getLogger("bitsandbytes").setLevel("ERROR")  # it warns of a package of fast kernels that nothing here needs
     messages = getLogger("lightning.pytorch.utilities.rank_zero")
-    messages.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advertisement
+    messages.addFilter(lambda record: not any(word in record.getMessage() for word in NOISE))
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message)
     try:
-        return verbs(
-            DynFocusModule,
-            LightningDataModule,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            parser_kwargs={"parser_mode": "omegaconf+"},
-            parser_class=Parser,
-            args=args,
-        )
+        with logging_redirect_tqdm([getLogger("lightning.pytorch")]):  # a message does not cut a bar in two
+            return verbs(
+                Request(command[0], tuple(command[1:]), again),
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                parser_kwargs={"parser_mode": "omegaconf+"},
+                parser_class=Parser,
+            )
     except OmegaConfBaseException as error:
         raise ConfigError(f"a config with {error}", "references to settings that exist", "Correct it.") from error

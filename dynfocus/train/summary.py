@@ -1,4 +1,4 @@
-"""What a run trains, as a table: printed before the first step."""
+"""Tabulate what a run trains, for the time before the first step."""
 
 from collections.abc import Iterator
 
@@ -13,9 +13,11 @@ NAMES = {
     "connector.fine": "projector of the baseline",
 }
 
+NOTHING = "the score net U gets no gradient"
+
 
 def overview(model: DynFocusModel, rates: dict[str, float]) -> str:
-    """Module, parameters, those of them that are trained, precision, learning rate; and who waits for a gradient.
+    """Tabulate modules, parameters, how many are trained, precision, learning rate; say what gets no gradient.
 
     Args:
         model: as the stage has frozen it.
@@ -57,10 +59,10 @@ def _without_gradient(model: DynFocusModel) -> Iterator[str]:
     if settings.encoder != "dynfocus" or settings.selector_name != "dpe":
         return
     if settings.keep == 1:
-        yield "no gradient reaches U: with K/L = 1 every prototype is kept"
+        yield f"{NOTHING}: with K/L = 1 every event prototype is kept"
     elif settings.kept_tokens in (0, 2):
-        yield f"no gradient reaches U: with kept_tokens = {settings.kept_tokens} a kept frame has no cones"
+        yield f"{NOTHING}: with kept_tokens = {settings.kept_tokens} a kept frame has no cones"
     elif settings.sigma == 0:
-        yield "no gradient reaches U: with sigma = 0 nothing is perturbed"
+        yield f"{NOTHING}: with sigma = 0 nothing is perturbed"
     else:
-        yield "a video whose prototypes are all kept (such as an image) gives U no gradient"
+        yield "where all event prototypes are kept, as of an image, the score net U gets no gradient"

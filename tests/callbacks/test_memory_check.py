@@ -244,9 +244,9 @@ def test_a_batch_is_described_in_what_can_be_lowered() -> None:
 def test_without_costs_one_line_says_that_nothing_is_rehearsed(towers: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         learned = learn(towers, "one", STEPS, callbacks=[MemoryCheck()])
-    assert caplog.text.count("no rehearsal: what each row costs is not known") == 1
+    assert caplog.text.count("memory is not checked before the first step") == 1
     bits(learned, learn(towers, "one", STEPS))
     caplog.clear()
     with caplog.at_level("INFO"):
         run(towers, "one", DEAREST)
-    assert caplog.text.count("rehearsed the most expensive batch: 3 rows") == 1
+    assert caplog.text.count("memory suffices for the most expensive batch: 3 rows") == 1

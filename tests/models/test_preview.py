@@ -22,7 +22,9 @@ def test_a_conversation_about_a_video() -> None:
     """The slot of this row's first turn stands before its question, of its second one too."""
     row = replace(tiny.row(1, turns=2), source="talks")
     each = tiny.processor().measure(row, 7).visual
-    shown, counts = audit(teaching(), tiny.Example(row, sketch=tiny.sketch(7))).rsplit("\n", 1)
+    heading, text = audit(teaching(), tiny.Example(row, sketch=tiny.sketch(7))).split("\n", 1)
+    assert heading == "an example as the language model reads it; what it learns to write stands between ⟦ and ⟧:"
+    shown, counts = text.rsplit("\n", 1)
     assert shown == (
         f"<s>USER: <image x {each}>\nhow many circles ASSISTANT:⟦ star red</s>⟧"
         f"USER: <image x {each}>\nwhat comes after the blue square ? ASSISTANT:⟦ star red</s>⟧"
@@ -38,11 +40,11 @@ def test_other_templates_and_text_alone() -> None:
     row = replace(tiny.row(3, media=None), turns=(Turn("<image> what", "two</s>"),))
     example = tiny.Example(row, sketch=tiny.sketch(1))
     chat = audit(teaching(prompt="chat", system_prompt=False), example)
-    assert chat.startswith(
+    assert chat.split("\n", 1)[1].startswith(
         "<|im_start|>user\n< image > what<|im_end|>\n<|im_start|>assistant\n⟦two< /s ><|im_end|>⟧\n\nrow 'r3': "
     )
     assert "0 of them visual (in 0 slots)" in chat
-    assert audit(teaching(prompt="plain"), example).startswith("<s>⟦two< /s ></s>⟧\nrow")
+    assert audit(teaching(prompt="plain"), example).split("\n", 1)[1].startswith("<s>⟦two< /s ></s>⟧\nrow")
 
 
 @pytest.mark.parametrize("why", ["skipped", "open", "asking"])

@@ -110,7 +110,7 @@ def test_the_table_says_what_is_trained(towers: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({}, "kept (such as an image)"), ({"keep": 1.0}, "K/L = 1"), ({"kept_tokens": 2}, "kept_tokens = 2")],
+    [({}, "as of an image"), ({"keep": 1.0}, "K/L = 1"), ({"kept_tokens": 2}, "kept_tokens = 2")],
 )
 def test_the_table_says_when_no_gradient_reaches_the_score_net(
     towers: tuple[Path, Path], change: dict[str, Any], said: str

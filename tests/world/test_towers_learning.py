@@ -7,10 +7,10 @@ from transformers import (
 )
 
 from dynfocus.world.pixels import THING_RGB, render
-from dynfocus.world.towers import LanguageSettings
 from dynfocus.world.towers.frames import CATEGORIES, SIDE, patch_labels
 from dynfocus.world.towers.muon import Muon, orthogonalize
 from dynfocus.world.towers.tokenizer import train_tokenizer
+from dynfocus.world.towers.tower_settings import LanguageSettings
 from dynfocus.world.towers.train import CORPUS_SEED
 from dynfocus.world.towers.train_language import language_config, look_back
 from dynfocus.world.videos import PLACES, sample_video

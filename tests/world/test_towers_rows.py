@@ -13,10 +13,10 @@ from dynfocus.models.prompts import IGNORED
 from dynfocus.settings import ConnectorSettings
 from dynfocus.world.build_rows import stage2_rows
 from dynfocus.world.questions import caption
-from dynfocus.world.towers import LanguageSettings
 from dynfocus.world.towers.scenes import OVERLAP, QUIET, SymbolicEye
 from dynfocus.world.towers.symbolic_rows import RowMaker
 from dynfocus.world.towers.tokenizer import train_tokenizer
+from dynfocus.world.towers.tower_settings import LanguageSettings
 from dynfocus.world.towers.train import CORPUS_SEED
 from dynfocus.world.videos import CELLS, sample_image, sample_video
 

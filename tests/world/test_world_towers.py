@@ -21,19 +21,13 @@ from dynfocus.models.prompts import IMAGE
 from dynfocus.models.towers import load_instruction, load_instruction_tokenizer, open_vision
 from dynfocus.world.build_rows import SPLITS, split_seed
 from dynfocus.world.dataset import write_world
-from dynfocus.world.towers import (
-    LanguageSettings,
-    TowerSettings,
-    VisionSettings,
-    check_towers,
-    read_quality,
-    train_towers,
-)
 from dynfocus.world.towers.folders import write_folder
 from dynfocus.world.towers.frames import read_labelled
+from dynfocus.world.towers.quality import check_towers, read_quality
 from dynfocus.world.towers.reading_quality import HELD_OUT_SEED
 from dynfocus.world.towers.tokenizer import train_tokenizer
-from dynfocus.world.towers.train import CORPUS_SEED
+from dynfocus.world.towers.tower_settings import LanguageSettings, TowerSettings, VisionSettings
+from dynfocus.world.towers.train import CORPUS_SEED, train_towers
 from dynfocus.world.towers.train_language import TRAINING_SEED
 from dynfocus.world.videos import sample_video
 

@@ -8,36 +8,12 @@ from typing import Any
 from safetensors.torch import save_file
 from transformers import InstructBlipConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from dynfocus.errors import ConfigError
 from dynfocus.records.atomic import atomic_write
 from dynfocus.world.towers.frames import SIZE
+from dynfocus.world.towers.record import RECORD
 from dynfocus.world.towers.train_vision import SharedSpace
 
-RECORD = "tower.json"
 WORDS_FOLDER = "qformer_tokenizer"
-
-
-def finished(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Whether a folder holds the tower that follows from ``wanted``; raises ConfigError if it holds anything else."""
-    if not folder.exists():
-        return False
-    there = read_record(folder)
-    different = [key for key in wanted if there.get(key) != wanted[key]]
-    if different:
-        raise ConfigError(
-            f"{folder}, made with other {', '.join(different)}"
-            if there
-            else f"{folder}, which is no tower of this world",
-            "an absent folder, or one made with these settings",
-            "Delete that folder, or write the towers elsewhere.",
-        )
-    return True
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What a tower was made with and how good it is; empty where no record lies."""
-    record = folder / RECORD
-    return json.loads(record.read_text()) if record.is_file() else {}
 
 
 def write_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], None]) -> None:

@@ -37,7 +37,8 @@ def train_tokenizer(seed: int, opening: bool = True) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(world_text(seed), trainers.WordLevelTrainer(special_tokens=list(SPECIAL)))
+    trainer = trainers.WordLevelTrainer(special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(world_text(seed), trainer)
     if opening:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]

@@ -1,6 +1,5 @@
 """Train the towers of the embedded world, both at once, and write their folders."""
 
-import json
 import multiprocessing
 import signal
 import time
@@ -16,19 +15,16 @@ import torch
 from tqdm import tqdm
 
 from dynfocus.device import one_thread
-from dynfocus.errors import ConfigError, DataError
-from dynfocus.records.atomic import write_text
-from dynfocus.world.towers.folders import finished, read_record, save_encoders, save_language_model, write_folder
+from dynfocus.errors import ConfigError
+from dynfocus.world.towers.folders import save_encoders, save_language_model, write_folder
 from dynfocus.world.towers.frames import read_labelled
-from dynfocus.world.towers.quality import RECORDS
 from dynfocus.world.towers.reading_quality import reading_quality
+from dynfocus.world.towers.record import FOLDERS, list_unfinished, wanted_record, write_records
 from dynfocus.world.towers.tokenizer import train_tokenizer, world_text
 from dynfocus.world.towers.tower_settings import TowerSettings
 from dynfocus.world.towers.train_language import language_config, shares, train_language
 from dynfocus.world.towers.train_vision import instruction_quality, train_vision, vision_quality
 
-FOLDERS = {"vision": "instructblip", "language": "llm"}
-CONTENT = 1  # another number whenever the same settings give other towers
 CORPUS_SEED = 800_000  # the same words and ids whatever the seed
 INSTRUCTIONS = 400
 
@@ -62,8 +58,7 @@ def train_towers(
     """
     data, out, settings = Path(data), Path(out), settings or TowerSettings()
     _check(settings, seed, workers)
-    wanted = {name: _wanted(name, data, seed, settings) for name in FOLDERS}
-    todo = [name for name, folder in FOLDERS.items() if not finished(out / folder, wanted[name])]
+    todo = list_unfinished(data, out, seed, settings)
     jobs = [partial(_train, name, data, out, seed, settings, progress, place) for place, name in enumerate(todo)]
     if workers == 0 or len(jobs) == 0:
         for job in jobs:
@@ -71,8 +66,7 @@ def train_towers(
                 job()
     else:
         _in_parallel(jobs, workers)
-    records = {name: read_record(out / folder) for name, folder in FOLDERS.items()}
-    write_text(out / RECORDS, json.dumps(records, indent=2) + "\n")
+    write_records(out)
     return out
 
 
@@ -88,19 +82,6 @@ def _check(settings: TowerSettings, seed: int, workers: int) -> None:
         raise ConfigError(
             "shares of the language model's rows over 1", "shares whose sum is under 1", "Lower one of them."
         )
-
-
-def _wanted(name: str, data: Path, seed: int, settings: TowerSettings) -> dict[str, Any]:
-    """What a tower follows from, as JSON gives it back."""
-    wanted = {"content": CONTENT, "seed": seed, "settings": asdict(settings)[name]}
-    if name == "vision":
-        world = data / "world.json"
-        if not world.is_file():
-            raise DataError(
-                f"no world at {data}", "the data set of the embedded world", "Write it first: `make world`."
-            )
-        wanted["world"] = json.loads(world.read_text())
-    return json.loads(json.dumps(wanted))
 
 
 def _in_parallel(jobs: list, workers: int) -> None:
@@ -126,7 +107,7 @@ def _train(name: str, data: Path, out: Path, seed: int, settings: TowerSettings,
     make = _vision if name == "vision" else _language
     fill, quality, losses = make(data, seed, settings, progress, position)
     record = {
-        **_wanted(name, data, seed, settings),
+        **wanted_record(name, data, seed, settings),
         "seconds": round(time.perf_counter() - began, 1),
         "loss": {"first": fmean(losses[:5]), "last": fmean(losses[-20:])},
         "quality": quality,

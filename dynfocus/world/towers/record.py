@@ -1,0 +1,63 @@
+"""Tell from their records whether the towers are there that some settings lead to (no torch)."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dynfocus.errors import ConfigError, DataError
+from dynfocus.records.atomic import write_text
+from dynfocus.world.towers.quality import RECORDS
+from dynfocus.world.towers.tower_settings import TowerSettings
+
+FOLDERS = {"vision": "instructblip", "language": "llm"}
+RECORD = "tower.json"
+CONTENT = 1  # another number whenever the same settings give other towers
+
+
+def list_unfinished(data: Path, out: Path, seed: int, settings: TowerSettings) -> list[str]:
+    """The names of the towers that have yet to be trained; raises ConfigError where others lie in their place."""
+    wanted = {name: wanted_record(name, data, seed, settings) for name in FOLDERS}
+    return [name for name, folder in FOLDERS.items() if not is_finished(out / folder, wanted[name])]
+
+
+def wanted_record(name: str, data: Path, seed: int, settings: TowerSettings) -> dict[str, Any]:
+    """What a tower follows from, as JSON gives it back."""
+    wanted = {"content": CONTENT, "seed": seed, "settings": asdict(settings)[name]}
+    if name == "vision":
+        world = data / "world.json"
+        if not world.is_file():
+            raise DataError(
+                f"no world at {data}", "the data set of the embedded world", "Write it first: `make world`."
+            )
+        wanted["world"] = json.loads(world.read_text())
+    return json.loads(json.dumps(wanted))
+
+
+def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a folder holds the tower that follows from ``wanted``; raises ConfigError if it holds anything else."""
+    if not folder.exists():
+        return False
+    there = read_record(folder)
+    different = [key for key in wanted if there.get(key) != wanted[key]]
+    if different:
+        raise ConfigError(
+            f"{folder}, made with other {', '.join(different)}"
+            if there
+            else f"{folder}, which is no tower of this world",
+            "an absent folder, or one made with these settings",
+            "Delete that folder, or write the towers elsewhere.",
+        )
+    return True
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a tower was made with and how good it is; empty where no record lies."""
+    record = folder / RECORD
+    return json.loads(record.read_text()) if record.is_file() else {}
+
+
+def write_records(out: Path) -> None:
+    """Write the records of all towers beside them, in one file."""
+    records = {name: read_record(out / folder) for name, folder in FOLDERS.items()}
+    write_text(out / RECORDS, json.dumps(records, indent=2) + "\n")
