@@ -32,7 +32,7 @@ def unpack_entry(content: bytes) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of an entry and its key.
 
     Raises:
-        Damaged: if a bit of it is not as it was written.
+        DamagedEntryError: if a bit of it is not as it was written.
     """
     try:
         tensors = load(content)
@@ -49,7 +49,7 @@ def has_entry(path: Path, key: str) -> bool:
     """Return whether there is an entry, judged by its header and size alone: its tensors are not read.
 
     Raises:
-        Damaged: if it is cut off, or not of this key.
+        DamagedEntryError: if it is cut off, or not of this key.
     """
     return _read_header(path, key) is not None
 
@@ -58,7 +58,7 @@ def read_entry_shape(path: Path, key: str, name: str) -> list[int] | None:
     """Read the shape of one of an entry's tensors from its header alone; None where there is no entry.
 
     Raises:
-        Damaged: if it is cut off, or not of this key.
+        DamagedEntryError: if it is cut off, or not of this key.
     """
     shapes = _read_header(path, key)
     return None if shapes is None else shapes[name]
@@ -68,7 +68,7 @@ def read_entry(path: Path, key: str) -> dict[str, Tensor] | None:
     """Read the tensors of an entry; None where there is none.
 
     Raises:
-        Damaged: if a bit of it is not as it was written.
+        DamagedEntryError: if a bit of it is not as it was written.
     """
     entry = _read_and_check(path, key)
     return None if entry is None else entry[1]
@@ -78,7 +78,7 @@ def read_entry_bytes(path: Path, key: str) -> bytes | None:
     """Read the bytes of an entry; None where there is none.
 
     Raises:
-        Damaged: if a bit of it is not as it was written.
+        DamagedEntryError: if a bit of it is not as it was written.
     """
     entry = _read_and_check(path, key)
     return None if entry is None else entry[0]
