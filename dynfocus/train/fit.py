@@ -1,6 +1,5 @@
 """Run fit, validate, test and predict: LightningCLI over the configs, with runs that go on where they stopped."""
 
-import re
 import shutil
 import warnings
 from argparse import SUPPRESS
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from logging import getLogger
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils import logging
 
-from dynfocus.errors import CheckpointError, ConfigError, suggest
+from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.records.atomic import atomic_write, write_text
 from dynfocus.records.skipped import QUARANTINE
 from dynfocus.train.finished import (
@@ -38,6 +37,7 @@ from dynfocus.train.finished import (
 )
 from dynfocus.train.module import DynFocusModule
 from dynfocus.train.old_paths import accept_old_paths
+from dynfocus.train.parser import Parser
 
 LINKED = (
     *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
@@ -57,31 +57,6 @@ EXPECTED = (  # said by Lightning about what is meant to be so
     "LightningCLI's args parameter.*",  # which the verbs that only read data are called by
     ".*returned a view tensor.*",  # which nothing changes in place
 )
-
-
-class Parser(LightningArgumentParser):
-    """LightningCLI's parser, whose errors are one sentence instead of a page of usage."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **options})
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Refuse settings, and name the setting that was probably meant."""
-        given, needed = " ".join(message.split()), "settings as `dynfocus fit --help` lists them"
-        do = self._suggest(given) or "Correct the config or the command line."
-        if inner := re.search(rf"- ([^-]+)\. Needed: {needed}\. (.+?[.?])", given):  # of the settings of a class
-            given, do = f"{given.partition(': ')[0]}: {inner[1]}", inner[2]
-        raise ConfigError(given.rstrip("."), needed, do) from ex
-
-    def _suggest(self, message: str) -> str:
-        unknown = re.search(r"unrecognized arguments: (--[^\s=]+)|(?:Group '(.+?)' .*?)?[Oo]ption '(.+?)'", message)
-        if unknown is None:
-            return ""
-        parsers = [self, *getattr(self._subcommands_action, "choices", {}).values()]
-        keys = {key for parser in parsers for key in parser._option_string_actions}
-        if unknown[1]:
-            return suggest(unknown[1], keys)
-        return suggest(".".join(filter(None, unknown.groups())), {key.lstrip("-") for key in keys})
 
 
 class AtomicCheckpoint(TorchCheckpointIO):

@@ -231,11 +231,8 @@ class DynFocusModule(Resumable):
         assert self.model is not None
         with self.keeping(arm):
             answers, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
-        return [
-            self.prediction(batch, video, n, answer, arm)
-            for n, answer in enumerate(answers)
-            if batch.records[n] is not None
-        ]
+        asked = [n for n, record in enumerate(batch.records) if record is not None]
+        return [self.prediction(batch, video, n, answers[n], arm) for n in asked]
 
     def answer(self, batch: Batch) -> tuple[list[str], VideoTokens]:
         """The greedy answer to every row's question, and the visual tokens it was read from."""
