@@ -172,7 +172,7 @@ def find_run_folder(args: Iterable[str]) -> Path | None:
     from yaml import YAMLError
 
     try:
-        whole: Any = OmegaConf.merge(*(read_config(Path(value)) for name, value in given if name == "config"))
+        whole: Any = OmegaConf.merge({}, *(read_config(Path(value)) for name, value in given if name == "config"))
         for name, value in given:
             if name == "model.stage":
                 OmegaConf.update(whole, name, value)

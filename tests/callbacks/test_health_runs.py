@@ -202,7 +202,7 @@ def test_a_place_always_kept_is_no_news_where_nearly_all_are(often: int, collaps
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         watching.check_collapse({"constant": [0.0, 64.0], "kept": [64.0, *[float(often)] * 24], "met": [64.0] * 25})
-    assert bool(caught) == watching.warned == collapsed
+    assert bool(caught) == watching.has_warned == collapsed
 
 
 def test_a_healthy_run_warns_of_nothing(towers: Path) -> None:

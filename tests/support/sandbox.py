@@ -33,7 +33,8 @@ import os, shutil, sys, time, types
 from pathlib import Path
 
 sys.path[:0] = [{str(ROOT)!r}, {sysconfig.get_paths()["purelib"]!r}]
-from dynfocus import cli, finished
+from dynfocus import cli
+from dynfocus.train import finished
 from dynfocus.records import Prediction, Question, write_jsonl
 
 METRICS = '{{"arms": {{}}, "n": 1, "seed": 0, "seconds": 1, "accuracy_by_type": {{"THE TABLE": 1}}}}'
@@ -44,13 +45,13 @@ def run(command, again=False):
         print("-m dynfocus", *command, file=calls)
     if "--refuse" in args or (verb == "test" and os.environ.get("FAIL")):
         sys.exit(2)
-    folder = finished.run_folder(args)
+    folder = finished.find_run_folder(args)
     stage, before = folder.name, folder.parent
     built_on = {{"stage1": Path("cache/world/towers"), "posttune": before / "stage2/model"}}
     files = [folder / "model" if verb == "test" else built_on.get(stage, before / "stage1/projectors.safetensors")]
     configs = [word for word in args if word.endswith(".yaml")]
     record = finished.Record(
-        tuple(args), "", finished.environment(configs), finished.digests(configs), finished.digests(files)
+        tuple(args), "", finished.read_environment(configs), finished.digest_files(configs), finished.digest_files(files)
     )
     if verb == "test":
         (folder / "metrics.json").write_text(METRICS)
