@@ -39,6 +39,7 @@ $(foreach name,CONFIG SEED DEVICES NODES LAUNCH,$(call needs,$(name),$(stages)))
 $(call needs,ARGS,world towers $(stages) slow test bench gpu tensorboard)
 $(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
 
+hash := \#
 quote = '$(subst ','\'',$(1))'
 named = $(filter $@,$(MAKECMDGOALS))
 again = $(and $(named),$(filter-out 0,$(AGAIN)))
@@ -68,7 +69,7 @@ install: ## create .venv with PyTorch and this project
 	$(python) -c 'from importlib.metadata import version; print("torch==" + version("torch"))' > .venv/constraints.txt
 	echo "installing the project and what it needs ($$(cat .venv/constraints.txt) stays) ..."
 	$$pip -c .venv/constraints.txt -e ".[dev]"
-	printf '%s\n' $(foreach name,PYTHON TORCH TORCH_ARGS UV,$(call quote,$(name) ?= $(subst $$,$$$$,$($(name))))) > .venv/settings.mk
+	printf '%s\n' $(foreach name,PYTHON TORCH TORCH_ARGS UV,$(call quote,$(name) ?= $(subst $(hash),\$(hash),$(subst $$,$$$$,$($(name)))))) > .venv/settings.mk
 	echo "$$key" > .venv/installed
 
 world: install ## render the embedded world's videos and questions
@@ -89,7 +90,7 @@ $(towers)/towers.json: $(data)/world.json
 
 # A stage's configs are its own ones and the world's, whose models are so small that a second thread costs more than it
 # brings. `dynfocus fit` and `test` see themselves whether they are done; what is not named keeps what there is.
-world := $(if $(CONFIG),$(filter %world.yaml,$(CONFIG)),world)
+world := $(if $(CONFIG),$(filter lightning_configs/world.yaml %/lightning_configs/world.yaml,$(CONFIG)),world)
 configs = $(or $(if $(named),$(CONFIG)),$(foreach name,$(if $(filter stage%,$@),,stage2) $@ world,lightning_configs/$(name).yaml))
 own = $(args) $(if $(filter stage1,$@),$(STAGE1_ARGS)) $(if $(named),$(SEED:%=--seed_everything %) $(DEVICES:%=--trainer.devices %) $(NODES:%=--trainer.num_nodes %))
 settings = $(foreach file,$(configs),--config $(file)) $(if $(or $(world),$(call given,RUN)),--trainer.default_root_dir $(RUN)/$@) $(own)

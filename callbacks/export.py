@@ -50,4 +50,4 @@ class Export(Callback):
             return
         card = {"seconds": round(self.seconds, 1), "steps": trainer.global_step}
         write_text(folder / FIT_CARD, json.dumps(card) + "\n")
-        rank_zero_info(f"trained {trainer.global_step} steps; what they left is {folder / FILES[what]}")
+        rank_zero_info(f"trained {trainer.global_step} steps, which left {folder / FILES[what]}")

@@ -26,7 +26,7 @@ from dynfocus.data.sketches.cache import FillReport, SketchCache
 from dynfocus.data.sketches.media import SketchItem
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import ShareReport, write_shards
-from dynfocus.errors import ConfigError, DataError
+from dynfocus.errors import ConfigError
 from dynfocus.models.collate import Collator
 from dynfocus.models.prompts import Turns
 from dynfocus.settings import STAGES, ConnectorSettings, FrameRule, StageName, TemplateName
@@ -186,17 +186,6 @@ class ConversationDataModule(LightningDataModule):
         if split not in self.files:
             return []
         return [Source(split, self.files[split], "jsonl" if self.files[split].endswith(".jsonl") else "conversations")]
-
-    def annotation_files(self) -> list[Path]:
-        """The files that hold the rows of all splits; where a set has none yet, the one that it will lie in."""
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        files: list[Path] = []
-        for source in chain.from_iterable(map(self.sources, splits)):
-            try:
-                files += source.files(self.root)
-            except DataError:
-                files.append(self.root / source.folder / source.file)
-        return files
 
     def annotations(self, split: Split) -> list[Annotations]:
         return [Annotations(source, self.root, self.index, self.links) for source in self.sources(split)]

@@ -32,9 +32,7 @@ def test_stage2_does_everything_in_order_and_then_nothing(clone: Clone) -> None:
     ending = out[out.index("THE TABLE") :]
     for word in ("runs/world/stage2/model", " ask 'v 1.mp4' 'what color is the star'", "make tensorboard"):
         assert word in ending
-    began = time.monotonic()
     code, out, calls = clone.make("stage2")
-    assert time.monotonic() - began < 10, "seconds even on a busy machine: nothing of torch is read"
     assert (code, calls) == (0, [])
     assert "runs/world/stage2 is trained with these settings already (--again, AGAIN=1 of make" in out
     assert out.count("already") == 1

@@ -170,6 +170,8 @@ def test_the_folder_is_known_from_configs(tmp_path: Path, monkeypatch: pytest.Mo
     assert find_run_folder([*pair, "--model.stage", "posttune"]) == Path("runs/world/posttune")
     assert find_run_folder([*pair, "--trainer.default_root_dir=mine"]) == Path("mine")
     assert find_run_folder(["--config", "nowhere.yaml"]) is None
+    assert find_run_folder(["--model.lr", "1"]) is None
+    assert find_run_folder(["-c", str(CONFIGS / "stage1.yaml")]) == Path("runs/stage1")
     (tmp_path / "mine.yaml").write_text("trainer: {default_root_dir: '${oc.env:PLACE}/run'}\n")
     assert find_run_folder(["--config", str(tmp_path / "mine.yaml")]) is None
     monkeypatch.setenv("PLACE", "here")

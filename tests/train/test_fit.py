@@ -1,11 +1,13 @@
 """What both stages, the test and a question leave behind, through the real command line on a miniature world."""
 
 import json
+from logging import getLogger
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+import yaml
 from safetensors.torch import load_file
 from tiny_world import CONFIGS, call
 
@@ -16,7 +18,7 @@ from dynfocus.records.predictions import Prediction
 from dynfocus.train.module import DynFocusModule
 
 
-@pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml") if path.name != "trainer.yaml"))
+@pytest.mark.parametrize("config", sorted({path.name for path in CONFIGS.glob("*.yaml")} - {"trainer.yaml"}))
 def test_every_config_goes_through_the_real_command_line(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     stage = config if config in ("stage1.yaml", "stage2.yaml") else "stage2.yaml"
     recipe = config in ("posttune.yaml", "lora.yaml", "qlora.yaml")  # which the data's overlay is laid over
@@ -25,6 +27,40 @@ def test_every_config_goes_through_the_real_command_line(config: str, capsys: py
         main(["fit", *(part for file in files for part in ("--config", str(CONFIGS / file))), "--print_config"])
     assert done.value.code in (None, 0)
     assert "default_root_dir: runs/" in capsys.readouterr().out
+
+
+def test_both_stages_share_their_trainer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every setting of it is shown, and an overlay still changes or replaces any."""
+    shared = yaml.safe_load((CONFIGS / "trainer.yaml").read_text())
+    for stage in ("stage1", "stage2"):
+        assert yaml.safe_load((CONFIGS / f"{stage}.yaml").read_text())["trainer"] == "trainer.yaml"
+        towers = ("--model.encoders", "towers/encoders", "--model.language_model", "towers/language")
+        with pytest.raises(SystemExit):
+            main(
+                ["fit", "--config", str(CONFIGS / f"{stage}.yaml"), *towers, "--print_config", "--trainer.max_epochs=7"]
+            )
+        shown = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        paths = [one["class_path"] for one in shown["callbacks"]]
+        assert paths == [one["class_path"] for one in shared["callbacks"]]
+        assert shown["callbacks"][0]["init_args"]["dirpath"] == f"runs/{stage}/checkpoints"
+        assert (shown["max_epochs"], shown["precision"]) == (7, shared["precision"])
+
+
+def test_a_run_reads_well(place: Path, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One table of parameters, no bar before its length is known, nothing of what is none of the user's business."""
+    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "12")
+    bars = ("--trainer.enable_progress_bar", "true", "--trainer.callbacks+=callbacks.progress.Progress")
+    kernels = getLogger("bitsandbytes.backends.cpu.ops")
+    assert call(place, "fit", "stage2", tmp_path / "run", *start, *bars, "--heading", "stage 2 of 2: tuning") == 0
+    assert call(place, "test", "stage2", tmp_path / "run", *bars) == 0
+    kernels.warning("Failed to load CPU gemm_4bit_forward from kernels-community")
+    shown = capfd.readouterr()
+    assert shown.out.startswith("\nstage 2 of 2: tuning\n")
+    assert "Epoch 0:" in shown.out
+    assert "Testing" in shown.out
+    for word in ("0/?", "0it", "FLOPs", "kernels", "TPU", "Modules in eval mode"):
+        assert word not in shown.out + shown.err, word
+    assert f"the model is in {tmp_path / 'run' / 'model'}" in shown.out
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])

@@ -63,6 +63,13 @@ class Source:
             "Check the data root, and the set's folder and file below it.",
         )
 
+    def expected_files(self, root: Path) -> list[Path]:
+        """The annotation files that are there; where none is yet, the one that it will be."""
+        try:
+            return self.files(root)
+        except DataError:
+            return [Path(root) / self.folder / self.file]
+
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", str(path))]
