@@ -1,4 +1,4 @@
-"""The same few videos, looked at again at every validation: which frames are kept, and why, as pictures and numbers."""
+"""Look at the same few videos at every validation: which frames are kept, and why, as pictures and numbers."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from PIL import Image
 
 from callbacks.observer import rng_devices
 from dynfocus.errors import ConfigError, DataError, VideoError
-from dynfocus.inspection.report.picture import picture
-from dynfocus.inspection.report.story import Story
+from dynfocus.inspection.content import Inspection
+from dynfocus.inspection.storyboard import draw_storyboard
 from dynfocus.method.selection import make_selection
 from dynfocus.records.atomic import write_text
 from dynfocus.records.selections import Selection
@@ -55,38 +55,42 @@ class Look:
 class Probes(Callback):
     """At every validation and test, look at a fixed set of videos.
 
-    Each gives a picture ``probes/PHASE/NAME`` in TensorBoard, a line in ``selections.jsonl``, and its part of the
-    histograms ``dpe/PHASE/scores`` (s of Eq. 4) and ``dpe/PHASE/rho_delta`` (rho * delta of Eq. 1-2). The share of
-    kept frames that the look before did not keep is ``dpe/PHASE/churn``. Where nothing is validated, training videos
-    are looked at before the first step and after every epoch.
+    Each gives a line in ``selections.jsonl`` and its part of the histograms ``dpe/PHASE/scores`` (s of Eq. 4) and
+    ``dpe/PHASE/rho_delta`` (rho * delta of Eq. 1-2); the first ones give a picture ``probes/PHASE/NAME`` in TensorBoard
+    too, which takes about half a second to draw. The share of kept frames that the look before did not keep is
+    ``dpe/PHASE/churn``. Where nothing is validated, training videos are looked at before the first step and after every
+    epoch.
 
     The data module is asked for them by ``probes(split, videos)``, in the first process alone. Every process looks, as
     a sharded model needs it; the first one writes.
 
     Args:
         videos: how many.
+        pictures: how many of them are drawn; every one costs about half a second at each look.
         dirpath: folder of ``selections.jsonl``; the run's own if not given.
 
     Raises:
-        ConfigError: if no video is asked for.
+        ConfigError: if no video is asked for, or fewer pictures than none.
         DataError: in a run, if ``selections.jsonl`` is damaged.
     """
 
-    def __init__(self, videos: int = 4, dirpath: Path | None = None) -> None:
+    def __init__(self, videos: int = 4, dirpath: Path | None = None, pictures: int = 2) -> None:
         if videos < 1:
             raise ConfigError(f"videos = {videos}", "at least 1", "Raise it, or leave callbacks.probes.Probes out.")
-        self.videos, self.dirpath = videos, dirpath
-        self.asked: dict[str, Any] = {}
-        self.told: dict[tuple[str, int], list[Look]] = {}  # of each phase and step, those written
+        if pictures < 0:
+            raise ConfigError(f"pictures = {pictures}", "at least 0", "Raise it.")
+        self.videos, self.dirpath, self.pictures = videos, dirpath, pictures
+        self.probes: dict[str, Any] = {}  # of each phase
+        self.looks: dict[tuple[str, int], list[Look]] = {}  # of each phase and step, those written
 
     def file(self, trainer: Trainer) -> Path:
         return Path(self.dirpath or trainer.default_root_dir) / SELECTIONS
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.asked, self.told = {}, {}
+        self.probes, self.looks = {}, {}
         if trainer.is_global_zero:
             for look in read_looks(self.file(trainer)):
-                self.told.setdefault((look.phase, look.step), []).append(look)
+                self.looks.setdefault((look.phase, look.step), []).append(look)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not sum(trainer.num_val_batches) and not trainer.global_step:
@@ -105,46 +109,46 @@ class Probes(Callback):
 
     def look(self, trainer: Trainer, module: Any, phase: str) -> None:
         """Look at the probes of a phase; every process has to."""
-        if phase not in self.asked:
+        if phase not in self.probes:
             with torch.random.fork_rng(rng_devices(module)):
-                self.asked[phase] = ask(trainer, phase, self.videos)
-        if self.asked[phase] is None:
+                self.probes[phase] = fetch_probes(trainer, phase, self.videos)
+        if self.probes[phase] is None:
             return
-        rows, seconds, batch, frames = self.asked[phase]
+        rows, seconds, batch, frames = self.probes[phase]
         batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-        with untouched(module), trainer.precision_plugin.val_step_context():
+        with evaluate_unchanged(module), trainer.precision_plugin.val_step_context():
             answers, video = module.answer(batch)
         if not trainer.is_global_zero:
             return
         looks = []
         for slot, (row, times, answer) in enumerate(zip(rows, seconds, answers, strict=True)):
             question = row.questions[-1] if row.questions else None
-            found = make_selection(video, slot, times, module.model.settings, question.events if question else ())
+            choice = make_selection(video, slot, times, module.model.settings, question.events if question else ())
             texts = row.turns[-1].question, answer, question.answer if question else row.turns[-1].answer or ""
             place = phase, trainer.global_step, trainer.current_epoch, row.index, row.id, str(row.media)
-            looks.append(Look(*place, *texts, found))
+            looks.append(Look(*place, *texts, choice))
         self.write(trainer, looks)
         self.show(trainer, looks, frames)
 
     def write(self, trainer: Trainer, looks: list[Look]) -> None:
         """Put them into the file, in the place of an earlier look at the same step."""
-        self.told[looks[0].phase, looks[0].step] = looks
-        lines = [json.dumps(asdict(look)) + "\n" for told in self.told.values() for look in told]
+        self.looks[looks[0].phase, looks[0].step] = looks
+        lines = [json.dumps(asdict(look)) + "\n" for some in self.looks.values() for look in some]
         write_text(self.file(trainer), "".join(lines))
 
     def show(self, trainer: Trainer, looks: list[Look], frames: Sequence[Any]) -> None:
         """Put them into the logger: pictures and histograms into TensorBoard, churn into any."""
         phase, step = looks[0].phase, looks[0].step
-        before = [at for name, at in self.told if name == phase and at < step]
-        changed = churn(looks, self.told[phase, max(before)]) if before else None
+        before = [at for name, at in self.looks if name == phase and at < step]
+        changed = compute_churn(looks, self.looks[phase, max(before)]) if before else None
         for logger in trainer.loggers:
             if changed is not None:
                 logger.log_metrics({f"dpe/{phase}/churn": changed}, step)
             if not isinstance(logger, TensorBoardLogger):
                 continue
-            for number, (look, pixels) in enumerate(zip(looks, frames, strict=True), 1):
-                tag = f"probes/{phase}/{number}-{name(look)}"
-                logger.experiment.add_image(tag, np.asarray(drawn(look, pixels)), step, dataformats="HWC")
+            for number, (look, pixels) in enumerate(list(zip(looks, frames, strict=True))[: self.pictures], 1):
+                tag = f"probes/{phase}/{number}-{make_tag(look)}"
+                logger.experiment.add_image(tag, np.asarray(draw_look(look, pixels)), step, dataformats="HWC")
             for tag, values in (
                 ("scores", [value for look in looks for value in look.selection.scores]),
                 ("rho_delta", [value for look in looks for value in look.selection.peaks]),
@@ -154,28 +158,28 @@ class Probes(Callback):
                     logger.experiment.add_histogram(f"dpe/{phase}/{tag}", finite, step)
 
 
-def ask(trainer: Trainer, phase: str, videos: int) -> tuple[Any, ...] | None:
+def fetch_probes(trainer: Trainer, phase: str, videos: int) -> tuple[Any, ...] | None:
     """The probes of a phase, the same in every process: rows, seconds, batch, and, in the first one, thumbnails."""
-    probed, given, frames = None, None, ()
+    probes, shared, frames = None, None, ()
     if trainer.is_global_zero:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if hasattr(data, "probes"):
-            probed = data.probes(phase, videos)
+            probes = data.probes(phase, videos)
             why = f"none of the first rows of {phase} shows a video or image that can be read"
         else:
             why = f"the data module {type(data).__name__} has no method probes"
-        if probed is None:
+        if probes is None:
             rank_zero_info(f"no probes: {why}, so there is no selection to look at")
         else:
-            given, frames = (probed.rows, probed.seconds, probed.batch), probed.frames
+            shared, frames = (probes.rows, probes.seconds, probes.batch), probes.frames
             if any(pixels is None for pixels in frames):
                 rank_zero_info("pictures of probes whose files are not at hand, as with sketches alone, show no frames")
-    given = trainer.strategy.broadcast(given)
-    return None if given is None else (*given, frames)
+    shared = trainer.strategy.broadcast(shared)
+    return None if shared is None else (*shared, frames)
 
 
 @contextmanager
-def untouched(module: LightningModule) -> Iterator[None]:
+def evaluate_unchanged(module: LightningModule) -> Iterator[None]:
     """For the time of a block the module evaluates; afterwards its modes and the generators are as before."""
     modes = [(part, part.training) for part in module.modules()]
     with torch.random.fork_rng(rng_devices(module)), torch.no_grad():
@@ -187,7 +191,7 @@ def untouched(module: LightningModule) -> Iterator[None]:
                 part.training = mode
 
 
-def churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None:
+def compute_churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None:
     """The share of kept frames that the look before did not keep; None where no frame is kept."""
     earlier = {look.row: set(look.selection.kept) for look in before}
     both = [(set(look.selection.kept), earlier[look.row]) for look in looks if look.row in earlier]
@@ -195,24 +199,24 @@ def churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None:
     return sum(len(now - then) for now, then in both) / kept if kept else None
 
 
-def drawn(look: Look, frames: Any) -> Image.Image:
+def draw_look(look: Look, frames: Any) -> Image.Image:
     """A picture of it, without a filmstrip where the frames cannot be read, or no more."""
-    story = Story(look.selection, (), title(look), look.question, look.answer or "(nothing)", look.truth)
+    bare = Inspection(look.selection, (), make_title(look), look.question, look.answer or "(nothing)", look.truth)
     if frames is None:
-        return picture(story)
+        return draw_storyboard(bare)
     try:
-        return picture(replace(story, frames=frames))
+        return draw_storyboard(replace(bare, frames=frames))
     except VideoError:
-        return picture(story)
+        return draw_storyboard(bare)
 
 
-def title(look: Look) -> str:
+def make_title(look: Look) -> str:
     """The video and the look's time, but for that of a validation or test by itself, which knows none."""
     at = f"{look.phase}, step {look.step}" if look.step or look.phase == "train" else look.phase
     return f"{look.media} ({at})"
 
 
-def name(look: Look) -> str:
+def make_tag(look: Look) -> str:
     """The video's name, in letters that TensorBoard takes for a name."""
     return re.sub(r"[^-\w.]", "_", Path(look.media).stem)[:LONGEST]
 
@@ -224,8 +228,8 @@ def read_looks(path: Path) -> list[Look]:
     looks = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
-            told = json.loads(line)
-            looks.append(Look(**{**told, "selection": Selection(**tuples(told["selection"]))}))
+            fields = json.loads(line)
+            looks.append(Look(**{**fields, "selection": Selection(**make_tuples(fields["selection"]))}))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{path}, line {number}, which is damaged ({error})", "selections as they were written", "Delete it."
@@ -233,7 +237,7 @@ def read_looks(path: Path) -> list[Look]:
     return looks
 
 
-def tuples(told: dict[str, Any]) -> dict[str, Any]:
+def make_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     """Lists as tuples, as records hold them."""
-    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    return frozen | {"relevant": tuple(map(tuple, told["relevant"]))}
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return frozen | {"relevant": tuple(map(tuple, fields["relevant"]))}

@@ -43,9 +43,9 @@ def ask(
         frames: most frames to look at, evenly over the video, instead of the model's frame_rule.frames.
         max_new_tokens: most tokens of an answer.
     """
-    from dynfocus.inspection.answer import facts, stories
-    from dynfocus.inspection.output import check, lines, numbers, swap_lines, write_report
-    from dynfocus.inspection.report.swap import compare as compare_answers
+    from dynfocus.inspection.answer import list_facts, list_inspections
+    from dynfocus.inspection.compare import compare_questions
+    from dynfocus.inspection.output import check, compare_lines, lines, numbers, write_report
 
     check(video, questions, report, compare, max_new_tokens)
     quiet()
@@ -57,14 +57,14 @@ def ask(
         answers.append(answerer.ask(video, question, max_new_tokens))
         if not json:
             print("\n".join(lines(answers[-1], alone=len(questions) == 1)), flush=True)
-    about = facts(video, model, answers, answerer.settings | {"max_new_tokens": max_new_tokens})
-    swapped = compare_answers(stories(video, answers), about) if compare else None
+    about = list_facts(video, model, answers, answerer.settings | {"max_new_tokens": max_new_tokens})
+    compared = compare_questions(list_inspections(video, answers), about) if compare else None
     if report is not None:
-        write_report(report, stories(video, answers, answerer.thumbnails(video, answers[0])), about)
+        write_report(report, list_inspections(video, answers, answerer.thumbnails(video, answers[0])), about)
     if json:
-        print(dumps(numbers(answers, about, swapped), allow_nan=False))
-    elif swapped is not None:
-        print("\n".join(swap_lines(swapped, answers)))
+        print(dumps(numbers(answers, about, compared), allow_nan=False))
+    elif compared is not None:
+        print("\n".join(compare_lines(compared, answers)))
     if report is not None and not json:
         print(f"report:        {report}")
 
@@ -269,9 +269,9 @@ def figure_1a(**options: Any) -> None:
 
     Example: dynfocus figure 1a --data cache/world/data
     """
-    from dynfocus.inspection.figures import making
+    from dynfocus.inspection.figure_1a import draw_figure_1a
 
-    say_figure("1a", making.figure_1a(**options))
+    say_figure("1a", draw_figure_1a(**options))
 
 
 def figure_4(**options: Any) -> None:
@@ -279,9 +279,9 @@ def figure_4(**options: Any) -> None:
 
     Example: dynfocus figure 4
     """
-    from dynfocus.inspection.figures import making
+    from dynfocus.inspection.figure_4 import draw_figure_4
 
-    say_figure("4", making.figure_4(**options))
+    say_figure("4", draw_figure_4(**options))
 
 
 def figure_5(video: Path, question: str, model: Path = MODEL, **options: Any) -> None:
@@ -298,9 +298,9 @@ def figure_5(video: Path, question: str, model: Path = MODEL, **options: Any) ->
 
     check(video, [question], None, False, 1)
     quiet()
-    from dynfocus.inspection.figures import making
+    from dynfocus.inspection.figure_5 import draw_figure_5
 
-    say_figure("5", making.figure_5(video, question, model, **options))
+    say_figure("5", draw_figure_5(video, question, model, **options))
 
 
 def say_figure(which: str, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Ask about a file, and show what was kept and why."""
+"""Pictures and pages of what the model looked at (no torch)."""

@@ -1,4 +1,4 @@
-"""An answer with what was looked at and what it cost, and what a page tells of several of them (no torch)."""
+"""Hold an answer with the frames behind it and what it cost, and list what a page shows of several (no torch)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynfocus.inspection.report.story import PageFacts, Story
+from dynfocus.inspection.content import Inspection, PageFacts
 from dynfocus.records.selections import Selection
 
 LIBRARIES = ("dynfocus", "torch", "transformers", "av", "decord", "pillow")  # what an answer may hang on
@@ -31,7 +31,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says, and what it looked at.
+    """An answer of the model, and the frames behind it.
 
     Attributes:
         question: as it was asked.
@@ -50,12 +50,14 @@ class Answer:
     timing: Timing = field(compare=False)
 
 
-def stories(video: Path, answers: Sequence[Answer], frames: Sequence[NDArray[np.uint8]] = ()) -> list[Story]:
-    """What a page tells of the answers about one video."""
-    return [Story(reply.selection, frames, video.name, reply.question, reply.answer) for reply in answers]
+def list_inspections(
+    video: Path, answers: Sequence[Answer], frames: Sequence[NDArray[np.uint8]] = ()
+) -> list[Inspection]:
+    """What a page shows of the answers about one video."""
+    return [Inspection(reply.selection, frames, video.name, reply.question, reply.answer) for reply in answers]
 
 
-def facts(video: Path, model: Path, answers: Sequence[Answer], settings: Mapping[str, object]) -> PageFacts:
+def list_facts(video: Path, model: Path, answers: Sequence[Answer], settings: Mapping[str, object]) -> PageFacts:
     """What holds for all answers about one video."""
     timing = {"reading and encoding the video": sum(reply.timing.reading for reply in answers)}
     timing |= {f"answering question {n}": reply.timing.answering for n, reply in enumerate(answers, 1)}
@@ -63,15 +65,15 @@ def facts(video: Path, model: Path, answers: Sequence[Answer], settings: Mapping
         {"prompt tokens": reply.prompt_tokens, **(CUT if reply.cut else {}), **({} if reply.answer else EMPTY)}
         for reply in answers
     ]
-    return PageFacts(str(video), str(model), settings, versions(), timing, details)
+    return PageFacts(str(video), str(model), settings, list_versions(), timing, details)
 
 
-def versions() -> dict[str, str]:
+def list_versions() -> dict[str, str]:
     """Versions of the project and of the libraries that an answer may hang on, where they are installed."""
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

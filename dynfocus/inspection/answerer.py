@@ -49,7 +49,7 @@ class Answerer:
         device: str = "cpu",
         frames: int | None = None,
     ) -> None:
-        place = chosen_device(device)
+        place = choose_device(device)
         self.processor = DynFocusProcessor.from_pretrained(folder)
         if frames is not None:
             self.processor.frame_rule = replace(self.processor.frame_rule, frames=frames)
@@ -58,7 +58,7 @@ class Answerer:
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
         self.remembered = remembered
-        self.known: dict[Stamp, TimedSketch | Clip] = {}
+        self.recent: dict[Stamp, TimedSketch | Clip] = {}
 
     @torch.no_grad()
     def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
@@ -68,21 +68,21 @@ class Answerer:
             VideoError: if the file cannot be read.
             PromptError: if video, question and answer do not fit the context together.
         """
-        begun = perf_counter()
-        seen = self.read(video)
+        begin = perf_counter()
+        content = self.read(video)
         read = perf_counter()
         row = Row("", 0, str(video), (Turn(question, None),))
-        shown = Example(row, seen.sketch) if isinstance(seen, TimedSketch) else Example(row, frames=seen.frames)
-        batch = replace(self.processor.collate, new_tokens=max_new_tokens)([shown])
+        sketch, frames = (content.sketch, None) if isinstance(content, TimedSketch) else (None, content.frames)
+        batch = replace(self.processor.collate, new_tokens=max_new_tokens)([Example(row, sketch, frames)])
         ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens)
         text = self.processor.decode(ids[0], skip_special_tokens=True).strip()
         return Answer(
             question,
             text,
             not self.ends(int(ids[0, -1])),
-            make_selection(tokens.to("cpu"), 0, seen.seconds.tolist(), self.model.settings),
+            make_selection(tokens.to("cpu"), 0, content.seconds.tolist(), self.model.settings),
             batch.input_ids.shape[1],
-            Timing(read - begun, perf_counter() - read),
+            Timing(read - begin, perf_counter() - read),
         )
 
     def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
@@ -108,21 +108,21 @@ class Answerer:
             VideoError: if the file cannot be read.
         """
         key = media_stamp(video)
-        found = self.known.pop(key, None)
-        if found is None and self.cache is not None:
-            found = self.cache.read(video)
-        elif found is None:
+        content = self.recent.pop(key, None)
+        if content is None and self.cache is not None:
+            content = self.cache.read(video)
+        elif content is None:
             clip = read_media(video, self.processor.frame_rule)
             sketched = self.model.settings.instruction_mode == "instruction"
             frames = clip.frames.to(self.model.device)
-            found = TimedSketch(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
-        self.known[key] = found
-        for oldest in list(self.known)[: -self.remembered]:
-            del self.known[oldest]
-        return found
+            content = TimedSketch(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
+        self.recent[key] = content
+        for oldest in list(self.recent)[: -self.remembered]:
+            del self.recent[oldest]
+        return content
 
 
-def chosen_device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is a GPU where torch sees one. Raises ConfigError if there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What `dynfocus ask` refuses beforehand, and how it tells its answers: in words, as a page, for scripts (no torch)."""
+"""Check what `dynfocus ask` is asked, and write its answers in words, as a page, for scripts (no torch)."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +11,9 @@ from typing import Any
 from dynfocus.budget import LLAMA_VID, PATCHES, every_patch
 from dynfocus.errors import ConfigError, DiskError, MissingFileError, PromptError
 from dynfocus.inspection.answer import CUT, Answer
-from dynfocus.inspection.report.page import page
-from dynfocus.inspection.report.story import PageFacts, Story
-from dynfocus.inspection.report.swap import Swap
+from dynfocus.inspection.compare import Comparison
+from dynfocus.inspection.content import Inspection, PageFacts
+from dynfocus.inspection.page import render_page
 from dynfocus.records.atomic import atomic_write
 from dynfocus.records.selections import Selection
 
@@ -21,13 +21,13 @@ SOON = 5e-3  # seconds; a video that was read in less was known already
 PAGES = (".html", ".htm")
 
 
-def check(video: Path, questions: Sequence[str], report: Path | None, swap: bool, new_tokens: int) -> None:
+def check(video: Path, questions: Sequence[str], report: Path | None, compare: bool, new_tokens: int) -> None:
     """Refuse, before anything is loaded, what could not be done afterwards.
 
     Raises:
         MissingFileError: if there is no such video.
         PromptError: if a question is empty, or no text.
-        ConfigError: if there is nothing to swap, no room for an answer, or the report's name is not a page's.
+        ConfigError: if there is nothing to compare, no room for an answer, or the report's name is not a page's.
         DiskError: if the report cannot be written where it is to lie.
     """
     if not os.path.isfile(video):
@@ -39,7 +39,7 @@ def check(video: Path, questions: Sequence[str], report: Path | None, swap: bool
             raise PromptError(f"question {number}, {question!r}", "some words, in UTF-8", "Ask something.")
     if new_tokens < 1:
         raise ConfigError(f"--max-new-tokens {new_tokens}", "at least 1", "Raise it.")
-    if swap and len(questions) < 2:
+    if compare and len(questions) < 2:
         raise ConfigError(
             "--compare with one question", "two at least, to compare what is kept", "Ask another one too."
         )
@@ -65,72 +65,76 @@ def _check_place(report: Path) -> None:
 
 def lines(answer: Answer, alone: bool = True) -> Iterator[str]:
     """An answer in words; the question too, where it is not ``alone``."""
-    seen, timing = answer.selection, answer.timing
-    frames = len(seen.seconds)
-    kept = f"{len(seen.kept)} of {frames}, at {times(seen, seen.kept)}" if seen.kept else f"all {frames} alike"
-    kinds = f"{seen.cones} cones, {seen.rods} rods" if seen.kept else "averaged patches"
+    selection, timing = answer.selection, answer.timing
+    frames = len(selection.seconds)
+    kept, kinds = f"all {frames} alike", "averaged patches"
+    if selection.kept:
+        kept = f"{len(selection.kept)} of {frames}, at {format_times(selection, selection.kept)}"
+        kinds = f"{selection.cones} cones, {selection.rods} rods"
     if not alone:
         yield f"question:      {answer.question}"
     yield f"answer:        {answer.answer or '(empty)'}" + (f" ... (cut off: {CUT['cut off']})" if answer.cut else "")
     yield f"kept frames:   {kept}"
-    yield f"visual tokens: {seen.visual_tokens} ({kinds}; {every_patch(frames)} at the paper's {PATCHES} per frame)"
+    every = f"{every_patch(frames)} at the paper's {PATCHES} per frame"
+    yield f"visual tokens: {selection.visual_tokens} ({kinds}; {every})"
     reading = f"{timing.reading:.2f} s to read and encode the video, "
     yield f"time:          {reading * (timing.reading >= SOON)}{timing.answering:.2f} s to answer"
 
 
-def swap_lines(swap: Swap, answers: Sequence[Answer]) -> Iterator[str]:
+def compare_lines(comparison: Comparison, answers: Sequence[Answer]) -> Iterator[str]:
     """A comparison of the kept frames in words."""
-    seen = answers[0].selection
-    said = "the kept frames change" if swap.changes else "no kept frame changes"
-    yield f"swap:          {said} with the question. {swap.why}"
-    if swap.changes:
-        yield f"  for every question: {times(seen, swap.every)}"
-        for answer, some in zip(answers, swap.some, strict=True):
-            yield f"  also for {answer.question!r}: {times(seen, some)}"
+    selection = answers[0].selection
+    change = "the kept frames change" if comparison.changes else "no kept frame changes"
+    yield f"comparison:    {change} with the question. {comparison.why}"
+    if comparison.changes:
+        yield f"  for every question: {format_times(selection, comparison.every)}"
+        for answer, some in zip(answers, comparison.some, strict=True):
+            yield f"  also for {answer.question!r}: {format_times(selection, some)}"
 
 
-def times(seen: Selection, frames: Sequence[int]) -> str:
+def format_times(selection: Selection, frames: Sequence[int]) -> str:
     """The time stamps of some frames."""
-    return ", ".join(f"{round(seen.seconds[frame], 2):.10g} s" for frame in frames) or "none"
+    return ", ".join(f"{round(selection.seconds[frame], 2):.10g} s" for frame in frames) or "none"
 
 
-def write_report(path: Path, told: Sequence[Story], about: PageFacts) -> None:
-    """Write the page of these stories, whole or not at all; raises DiskError."""
-    text = page(told, about).encode("utf-8", "replace")  # names of files need not be text
+def write_report(path: Path, inspections: Sequence[Inspection], facts: PageFacts) -> None:
+    """Write the page of these inspections, whole or not at all; raises DiskError."""
+    text = render_page(inspections, facts)
     with atomic_write(path) as part:
-        part.write_bytes(text)
+        part.write_text(text, encoding="utf-8")
 
 
-def numbers(answers: Sequence[Answer], about: PageFacts, swap: Swap | None) -> dict[str, Any]:
+def numbers(answers: Sequence[Answer], facts: PageFacts, comparison: Comparison | None) -> dict[str, Any]:
     """Answers for scripts: what `dynfocus ask --json` prints.
 
     Returns:
         ``video``, ``model``, ``frames``, ``seconds`` (a time stamp for each frame), ``tokens`` (what the video costs
-        here and elsewhere, by method), ``answers``, ``swap`` (None if not asked for), ``settings`` and ``versions``.
-        Each of the answers has the fields of `Answer`, its selection those of `Selection` but for the time stamps, with
-        ``visual_tokens``. A number that is not finite is None.
+        here and elsewhere, by method), ``answers``, ``compare`` (None if not asked for; ``swap`` is its earlier name),
+        ``settings`` and ``versions``. Each of the answers has the fields of `Answer`, its selection those of
+        `Selection` but for the time stamps, with ``visual_tokens``. A number that is not finite is None.
     """
-    seen = answers[0].selection
-    frames = len(seen.seconds)
+    selection, compared = answers[0].selection, None if comparison is None else asdict(comparison)
+    frames = len(selection.seconds)
     replies = [asdict(answer) for answer in answers]
     for reply, answer in zip(replies, answers, strict=True):
         del reply["selection"]["seconds"]
         reply["selection"]["visual_tokens"] = answer.selection.visual_tokens
     return finite(
         {
-            "video": about.video,
-            "model": about.model,
+            "video": facts.video,
+            "model": facts.model,
             "frames": frames,
-            "seconds": seen.seconds,
+            "seconds": selection.seconds,
             "tokens": {
-                "DynFocus": seen.visual_tokens,
+                "DynFocus": selection.visual_tokens,
                 "every patch": every_patch(frames),
                 LLAMA_VID.name: LLAMA_VID.tokens(frames),
             },
             "answers": replies,
-            "swap": None if swap is None else asdict(swap),
-            "settings": about.settings,
-            "versions": about.versions,
+            "compare": compared,
+            "swap": compared,  # its name of before, for one release
+            "settings": facts.settings,
+            "versions": facts.versions,
         }
     )
 

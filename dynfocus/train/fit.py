@@ -162,7 +162,7 @@ class Experiment(LightningCLI):
     def _files(self, config: Any) -> list[Path]:
         """Weights and annotations that the run reads."""
         named = [*(config.model.get(name) for name in BUILT_ON), config.ckpt_path]
-        read = getattr(self.datamodule, "sources", lambda split: [])
+        read: Any = getattr(self.datamodule, "sources", lambda split: [])
         sources = [source for split in ("train", "val", "test") for source in read(split)]
         annotations: list[Path] = [file for source in sources for file in source.expected_files(self.datamodule.root)]
         return [*(Path(path) for path in named if path is not None), *annotations]

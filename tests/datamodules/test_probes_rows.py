@@ -13,7 +13,7 @@ from observed_runs import AFRESH, ANSWERS, PROBES, events, tags
 from tiny_sketches import RULE, addressed, small_cache, small_sketcher
 from tiny_world import call
 
-from callbacks.probes import Look, drawn
+from callbacks.probes import Look, draw_look
 from datamodules.examples import ExampleDataset
 from datamodules.probe_videos import ProbeVideos, collect_probes
 from dynfocus.data.annotations.dataset import Annotations
@@ -109,7 +109,7 @@ def test_images_where_there_is_no_video(world: Path, told: list[dict[str, Any]])
         one = make_selection(video, slot, seconds, model.settings)
         assert one.kept == (0,)
         look = Look("val", 3, 0, row.index, row.id, str(row.media), "q", "a", "t", one)
-        assert drawn(look, frames).width == 1200
+        assert draw_look(look, frames).width == 1200
 
 
 def test_rows_of_text_alone_give_none(world: Path, told: list[dict[str, Any]]) -> None:
@@ -130,7 +130,7 @@ def test_sketches_alone_show_no_frames(place: Path, tmp_path: Path, told: list[d
     with torch.no_grad():
         one = make_selection(model.connect(found.batch), 0, found.seconds[0], model.settings)
     look = Look("val", 3, 0, 0, "r", "v.mp4", "q", "a", "t", one)
-    assert drawn(look, None).height < drawn(look, [tiny.frames(1)[0].numpy()] * 20).height
+    assert draw_look(look, None).height < draw_look(look, [tiny.frames(1)[0].numpy()] * 20).height
 
 
 def test_frames_that_are_gone_by_now_cost_the_filmstrip_alone(world: Path, told: list[dict[str, Any]]) -> None:
@@ -145,7 +145,7 @@ def test_frames_that_are_gone_by_now_cost_the_filmstrip_alone(world: Path, told:
     look = Look("val", 3, 0, row.index, row.id, str(row.media), "q", "a", "t", one)
     jaxtyping.config.update("jaxtyping_disable", True)  # it would read a frame itself, to see what it is
     try:
-        assert drawn(look, frames).tobytes() == drawn(look, None).tobytes()
+        assert draw_look(look, frames).tobytes() == draw_look(look, None).tobytes()
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
 

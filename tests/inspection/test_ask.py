@@ -17,7 +17,7 @@ from tiny_sketches import counted
 
 from dynfocus import cli
 from dynfocus.budget import budget
-from dynfocus.inspection.answer import Answer, Timing, facts, versions
+from dynfocus.inspection.answer import Answer, Timing, list_facts, list_versions
 from dynfocus.inspection.answerer import Answerer
 from dynfocus.inspection.output import lines
 from dynfocus.records.selections import Selection
@@ -83,9 +83,9 @@ def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_p
     assert told["settings"]["samples"] == tiny.SETTINGS.samples
     assert told["settings"]["frame_rule.fps"] == RULE.fps
     assert (told["settings"]["device"], told["settings"]["max_new_tokens"]) == ("cpu", 5)
-    assert told["versions"] == versions()
+    assert told["versions"] == list_versions()
     assert told["versions"]["torch"] == torch.__version__
-    assert told["swap"] is None
+    assert told["compare"] is told["swap"] is None
     assert said.err == ""
 
 
@@ -103,8 +103,9 @@ def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp
     assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--compare") == 0
     told = parsed(capsys.readouterr().out)
     assert told["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
-    assert told["swap"]["changes"] is False
-    assert why in told["swap"]["why"]
+    assert told["compare"] == told["swap"], "its name of before"
+    assert told["compare"]["changes"] is False
+    assert why in told["compare"]["why"]
     assert ask(folder, clip("bikes"), FIRST) == 0
     said = capsys.readouterr().out
     assert ("kept frames:   all 4 alike" in said) == ("averaged patches" in said) == ("encoder" in baseline)
@@ -123,7 +124,7 @@ def test_an_answer_without_a_word_is_told() -> None:
     for words, line in (("", "answer:        (empty)"), ("two", "answer:        two")):
         answer = Answer("how many", words, False, Selection((0.0,), (0,), 38, 2), 50, Timing(1.0, 1.0))
         assert line in lines(answer)
-        assert ("answer" in facts(Path("v.mp4"), Path("m"), [answer], {}).details[0]) == (not words)
+        assert ("answer" in list_facts(Path("v.mp4"), Path("m"), [answer], {}).details[0]) == (not words)
 
 
 def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
@@ -145,14 +146,14 @@ def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, cap
     assert ask(folder, clip("bikes"), *asked, "--compare", "--json") == 0
     told = parsed(capsys.readouterr().out)
     kept = [set(reply["selection"]["kept"]) for reply in told["answers"]]
-    assert told["swap"]["changes"] == (kept[0] != kept[1]) == reads
-    assert set(told["swap"]["every"]) == kept[0] & kept[1]
-    assert [set(some) for some in told["swap"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
-    assert ask(folder, clip("bikes"), *asked, "--compare") == 0
+    assert told["compare"]["changes"] == (kept[0] != kept[1]) == reads
+    assert set(told["compare"]["every"]) == kept[0] & kept[1]
+    assert [set(some) for some in told["compare"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
+    assert ask(folder, clip("bikes"), *asked, "--swap") == 0
     said = capsys.readouterr().out
     if reads:
         assert "the kept frames change with the question. The score net of this model reads the question" in said
-        some = told["swap"]["some"][0][0]
+        some = told["compare"]["some"][0][0]
         assert f"  also for 'star': {told['seconds'][some]:g} s" in said
     else:
         assert "no kept frame changes with the question. With the paper's score net none can" in said
@@ -199,7 +200,7 @@ def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "no room": ([bikes, FIRST, "--max-new-tokens", "600"], "less 600 new tokens"),
         "no frame": ([bikes, FIRST, "--frames", "0"], "frames=0"),
         "no answer": ([bikes, FIRST, "--max-new-tokens", "0"], "at least 1"),
-        "alone": ([bikes, FIRST, "--compare"], "--compare with one question"),
+        "alone": ([bikes, FIRST, "--swap"], "--compare with one question"),
         "no model": ([bikes, FIRST, "--model", str(tmp_path)], "Run `make stage2` first"),
         "no folder": ([bikes, FIRST, "--report", str(tmp_path / "none" / "out.html")], "folder does not exist"),
         "a folder": ([bikes, FIRST, "--report", str(folder)], "which is a folder"),

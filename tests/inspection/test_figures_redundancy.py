@@ -2,9 +2,7 @@
 
 import csv
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,9 @@ from dynfocus.cli import main
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError, VideoError
-from dynfocus.inspection.figures import redundancy, shares
-from dynfocus.inspection.figures.redundancy import Redundancy, distances, measure, pixels, repeated
+from dynfocus.inspection import redundancy
+from dynfocus.inspection.figure_1a import draw_shares, group_needs, list_notes
+from dynfocus.inspection.redundancy import measure, measure_distances, read_pixels, share_below
 from dynfocus.settings import FrameRule
 from dynfocus.world.dataset import encode_video
 from dynfocus.world.pixels import render
@@ -61,7 +60,7 @@ def test_distances_are_those_of_the_definition(count: int, width: int, alike: in
     frames[count - min(alike, count - 1) :] = frames[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redundancy, "BLOCK", block)
-        before, earlier = distances(frames)
+        before, earlier = measure_distances(frames)
     assert before[0] == earlier[0] == np.inf
     for t in range(1, count):
         gaps = [np.sqrt(np.mean((frames[t] - frames[u]) ** 2)) for u in range(t)]
@@ -76,7 +75,7 @@ def test_the_threshold_decides_as_the_world_knows(tmp_path: Path) -> None:
         video = sample_video(1003, index)  # none of those that the threshold was chosen on
         file = tmp_path / f"{index}.mp4"
         file.write_bytes(encode_video(render(video)))
-        _, earlier = distances(pixels(file, FrameRule(size=redundancy.SIDE, interpolation="box")))
+        _, earlier = measure_distances(read_pixels(file, FrameRule(size=redundancy.SIDE, interpolation="box")))
         seen: set[tuple[str, object]] = set()
         for frame, gap in enumerate(earlier):
             right.append((gap < redundancy.THRESHOLD) == (shown(video, frame) in seen))
@@ -112,31 +111,32 @@ def test_shares_of_the_world(place: Path, tmp_path: Path) -> None:
 
 def test_each_video_is_read_once_and_events_may_overlap(of_rows: Set) -> None:
     first = {"questions": [question("detail", (1, 2), (2, 3))]}
-    found = measure(of_rows(first, {"questions": [question("detail", (5,))]}, {"questions": [question("time")]}), 100)
-    assert (found.videos, len(found.before)) == (1, 20)
-    assert found.irrelevant == {"detail": [0.85, 0.95], "time": [0.0]}
-    assert found.shares(naming=True) == [0.85, 0.95]
+    measured = measure(
+        of_rows(first, {"questions": [question("detail", (5,))]}, {"questions": [question("time")]}), 100
+    )
+    assert (measured.videos, len(measured.before)) == (1, 20)
+    assert list(group_needs(measured).values()) == [[0.85, 0.95], [0.85, 0.95, 0.0], [0.85, 0.95], [0.0]]
 
 
 def test_rows_are_spread_over_the_data_set(of_rows: Set) -> None:
     some = of_rows(*({"questions": [question("detail", (n,) * 1, tuple(range(n)))]} for n in range(9)))
-    assert measure(some, 3).irrelevant == {"detail": [0.95, 0.75, 0.55]}
+    assert [need.irrelevant for need in measure(some, 3).questions] == [0.95, 0.75, 0.55]
 
 
 def test_where_no_question_names_its_frames_it_is_said(of_rows: Set, tmp_path: Path) -> None:
     for rows in ({}, {"questions": [question("detail")]}):
-        found = measure(of_rows(rows), 10)
-        assert not found.knows
-        shares.draw(tmp_path / "out", found)
+        measured = measure(of_rows(rows), 10)
+        assert not group_needs(measured)
+        draw_shares(tmp_path / "out", measured)
         text = (tmp_path / "out/figure1a.csv").read_text()
         assert "Irrelevant frames: not known" in text
         assert "\nirrelevant" not in text
 
 
 def test_videos_that_cannot_be_read_are_counted(of_rows: Set, tmp_path: Path) -> None:
-    found = measure(of_rows({}, {"video": "gone.mp4", "questions": [question("detail", (1,))]}), 10)
-    assert (found.videos, len(found.failed), found.knows) == (1, 1, False)
-    assert "Left out, as they could not be read: 1." in " ".join(shares.told(found, 20))
+    measured = measure(of_rows({}, {"video": "gone.mp4", "questions": [question("detail", (1,))]}), 10)
+    assert (measured.videos, len(measured.failed), group_needs(measured)) == (1, 1, {})
+    assert "Left out, as they could not be read: 1." in " ".join(list_notes(measured, 20))
     with pytest.raises(VideoError, match="1 videos, of which none can be read") as caught:
         measure(of_rows({"video": "gone.mp4"}), 10)
     assert str(caught.value).count("Needed:") == 1
@@ -159,18 +159,11 @@ def test_what_cannot_be_counted_is_refused(
 
 
 def test_what_could_not_be_drawn_is_refused_before_videos_are_read(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["figure", "1a", "--data", str(place / "data"), "--index", str(tmp_path / "index")]
     (tmp_path / "file").touch()
     assert main([*args, "--out", str(tmp_path / "file" / "deeper")]) == 1
     assert f"where {tmp_path / 'file'} is no folder" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main([*args, "--out", str(tmp_path / "out")]) == 1
-    assert "extra `figures`" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"], "no index either: nothing was read"
-
-
-def test_an_empty_finding_holds_nothing() -> None:
-    assert asdict(Redundancy("x"))["videos"] == 0
-    assert repeated(np.array([np.inf, 3.0, 20.0]), 20.0) == pytest.approx(1 / 3)
+    assert share_below(np.array([np.inf, 3.0, 20.0]), 20.0) == pytest.approx(1 / 3)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dynfocus.cli import main
-from dynfocus.inspection.figures.storyboard import numbers
+from dynfocus.inspection.figure_5 import list_frames
 from dynfocus.records.selections import Selection
 
 
@@ -47,12 +47,12 @@ def test_what_could_not_be_answered_or_drawn_is_refused_first(
 
 
 def test_what_a_selector_does_not_say_stays_empty() -> None:
-    uniform = numbers(Selection((0.0, 1.0), (1,), 38, 4))
+    uniform = list_frames(Selection((0.0, 1.0), (1,), 38, 4))
     assert [(row["kept"], row["peak"], row["event"], row["score"]) for row in uniform] == [
         (0, "", "", ""),
         (1, "", "", ""),
     ]
-    one = numbers(Selection((0.0,), (0,), 38, 2, (0.5,), (0,), (0,), (0.0,)))
+    one = list_frames(Selection((0.0,), (0,), 38, 2, (0.5,), (0,), (0,), (0.0,)))
     assert one == [
         {"frame": 0, "seconds": 0.0, "kept": 1, "top": 1, "peak": 0.5, "event": 0, "representative": 1, "score": 0.0}
     ]

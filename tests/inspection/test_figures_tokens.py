@@ -11,10 +11,10 @@ from PIL import Image
 
 from dynfocus.budget import OTHERS
 from dynfocus.cli import main
-from dynfocus.errors import ConfigError, DataError
-from dynfocus.inspection.figures.chart import charted
-from dynfocus.inspection.figures.durations import BENCHMARKS, Benchmark, read_durations
-from dynfocus.inspection.figures.tokens import claim, costs, draw, methods, told
+from dynfocus.errors import DataError
+from dynfocus.inspection.charts import write_chart
+from dynfocus.inspection.durations import BENCHMARKS, Benchmark, read_durations
+from dynfocus.inspection.figure_4 import average_costs, check_claim, list_methods, list_notes
 from dynfocus.settings import ConnectorSettings
 
 PAPER = ConnectorSettings()
@@ -27,7 +27,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def spent(benchmark: Benchmark, settings: ConnectorSettings = PAPER, limit: int | None = 200) -> dict[str, float]:
-    return {cost.method.name: cost.tokens for cost in costs([benchmark], settings, limit)}
+    return {cost.method.name: cost.tokens for cost in average_costs([benchmark], settings, limit)}
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_others_spend_by_the_formulas_of_their_code(frames: int, tokens: tuple[i
 
 
 def test_dynfocus_spends_what_the_paper_says() -> None:
-    ours = {method.name: method.tokens for method in methods(PAPER)}
+    ours = {method.name: method.tokens for method in list_methods(PAPER)}
     assert [ours["DynFocus"](frames) for frames in (1, 16, 32, 200)] == [40, 526, 824, 1160]
     assert [ours[f"DynFocus, {given} frames"](5) for given in (16, 32)] == [526, 824]
-    assert methods(replace(PAPER, events=70, keep=0.4))[0].tokens(200) == 1464
+    assert list_methods(replace(PAPER, events=70, keep=0.4))[0].tokens(200) == 1464
 
 
 def test_tokens_are_averaged_over_videos_not_taken_of_the_mean_video() -> None:
@@ -66,8 +66,8 @@ def test_long_videos_are_cut_for_dynfocus_alone() -> None:
     assert spent(lvbench)["DynFocus"] == (2760 + 1160) / 2
     assert spent(lvbench, limit=None)["DynFocus"] == (2760 + 8760) / 2
     assert spent(lvbench)["LLaMA-VID"] == 5000
-    assert any("reads 200 frames" in note for note in told([lvbench], PAPER))
-    assert not any("reads" in note for note in told([lvbench], PAPER, None))
+    assert any("reads 200 frames" in note for note in list_notes([lvbench], PAPER))
+    assert not any("reads" in note for note in list_notes([lvbench], PAPER, None))
 
 
 def test_the_papers_claim_about_activitynet_follows_from_no_setting() -> None:
@@ -80,9 +80,12 @@ def test_the_papers_claim_about_activitynet_follows_from_no_setting() -> None:
     ]
     assert len(shares) == 6
     assert not [share for share in shares if -0.35 < share < -0.15]
-    assert all(f"{share:+.0%}" in claim(ANET) for share in shares)
-    assert claim(ANET) in told(BENCHMARKS, PAPER)
-    for others in (told([replace(ANET, seconds=(11.0,))], PAPER), told(BENCHMARKS, replace(PAPER, events=9))):
+    assert all(f"{share:+.0%}" in check_claim(ANET) for share in shares)
+    assert check_claim(ANET) in list_notes(BENCHMARKS, PAPER)
+    for others in (
+        list_notes([replace(ANET, seconds=(11.0,))], PAPER),
+        list_notes(BENCHMARKS, replace(PAPER, events=9)),
+    ):
         assert "ST-LLM" not in " ".join(others), "it holds for the settings that were looked at alone"
 
 
@@ -133,7 +136,7 @@ def test_the_table_holds_every_number_and_everybodys_call_gives_the_same_files(t
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     rows = table(tmp_path / "one" / "figure4.csv")
     per_benchmark = [row for row in rows if row["panel"] == "benchmark"]
-    assert len(per_benchmark) == 7 * len(methods(PAPER))
+    assert len(per_benchmark) == 7 * len(list_methods(PAPER))
     assert all(row["formula"] and row["duration"] for row in per_benchmark)
     formulas = {row["method"]: row["formula"] for row in per_benchmark}
     assert formulas["DynFocus, 16 frames"] == "40 K' + 2 (16 - K')", "it has no T, so the column T is not what it takes"
@@ -163,14 +166,7 @@ def test_figure_4_is_drawn_without_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"extra `figures`"):
-        draw(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_chart_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), charted(tmp_path / "a.png", 2, 2):
+    with pytest.raises(ZeroDivisionError), write_chart(tmp_path / "a.png", 2, 2, []):
         _ = 1 / 0
     assert not list(tmp_path.iterdir())

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import chromium, complaints, requests, seeming, visit
-from PIL import Image
-from sample_selections import chosen, color, story
+from PIL import Image, ImageColor
+from sample_selections import choose, color, inspection
 from test_report_page import FACTS, HOSTILE, hostile
 
-from dynfocus.inspection.report.canvas import COLORS
-from dynfocus.inspection.report.page import page
+from dynfocus.inspection.charts import COLORS
+from dynfocus.inspection.page import render_page
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def opened(browser: Any, text: str, folder: Path) -> list[str]:
     return [*beyond, *browser.execute_script(entries), *complaints(browser)]
 
 
-def seen(browser: Any, found: Any) -> np.ndarray:
+def pixels_of(browser: Any, found: Any) -> np.ndarray:
     """The pixels of an element."""
     return np.asarray(Image.open(BytesIO(found.screenshot_as_png)).convert("RGB"))
 
@@ -70,7 +70,7 @@ def hostile_title(browser: Any, folder: Path) -> str:
 
 
 def test_what_a_page_is_not_allowed_it_cannot_do(browser: Any, tmp_path: Path) -> None:
-    breach = page([story(20)], FACTS).replace(
+    breach = render_page([inspection(20)], FACTS).replace(
         "</main>", '<script>window.ran = 1</script><img src="http://127.0.0.1:9/x.png" onerror="window.ran = 2"></main>'
     )
     said = opened(browser, breach, tmp_path)
@@ -79,9 +79,9 @@ def test_what_a_page_is_not_allowed_it_cannot_do(browser: Any, tmp_path: Path) -
 
 
 def test_the_mouse_finds_the_numbers_of_each_frame(browser: Any, tmp_path: Path) -> None:
-    told = story(20)
+    told = inspection(20)
     selection = replace(told.selection, relevant=((3,),))
-    assert opened(browser, page([replace(told, selection=selection)], FACTS), tmp_path) == []
+    assert opened(browser, render_page([replace(told, selection=selection)], FACTS), tmp_path) == []
     chart, tip = one(browser, ".chart"), one(browser, "#tip")
     assert not tip.is_displayed()
     for frame in (0, 3, 11, 19):
@@ -95,7 +95,7 @@ def test_the_mouse_finds_the_numbers_of_each_frame(browser: Any, tmp_path: Path)
         assert ("kept (b = 1): cones and rods" in words) == (frame in selection.kept)
         assert ("not kept (b = 0): rods alone" in words) == (frame not in selection.kept)
         assert ("the question needs this frame" in words) == (frame == 3)
-        assert (seen(browser, tip) == color(frame)).all(-1).sum() > 100
+        assert (pixels_of(browser, tip) == color(frame)).all(-1).sum() > 100
     over(browser, one(browser, "h1"), 0.5, 0.5)
     assert not tip.is_displayed()
     over(browser, one(browser, f'figure[data-frame="{selection.kept[1]}"]'), 0.5, 0.5)
@@ -104,12 +104,14 @@ def test_the_mouse_finds_the_numbers_of_each_frame(browser: Any, tmp_path: Path)
 
 
 def test_the_keyboard_finds_them_too(browser: Any, tmp_path: Path) -> None:
-    opened(browser, page([story(20)], FACTS), tmp_path)
+    opened(browser, render_page([inspection(20)], FACTS), tmp_path)
     chart, tip = one(browser, ".chart"), one(browser, "#tip")
     for key, frame in (("End", 19), ("ArrowLeft", 18), ("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1)):
         chart.send_keys(getattr(keys(), {"ArrowLeft": "LEFT", "ArrowRight": "RIGHT"}.get(key, key.upper())))
         assert f"frame {frame}, at" in tip.text
-    assert (seen(browser, chart)[:2, 9:99] == COLORS["peak"]).all(), "where the focus is can be seen"
+    assert (pixels_of(browser, chart)[:2, 9:99] == ImageColor.getrgb(COLORS["peak"])).all(), (
+        "where the focus is can be seen"
+    )
     for away in (keys().ESCAPE, keys().TAB):
         chart.send_keys(keys().HOME)
         assert tip.is_displayed()
@@ -124,23 +126,23 @@ def keys() -> Any:
 
 
 def test_frames_are_shown_in_their_shape(browser: Any, tmp_path: Path) -> None:
-    from sample_selections import plain
+    from sample_selections import plain_frames
 
-    wide = replace(story(20), frames=plain(20, 90, 160))
-    opened(browser, page([wide], FACTS), tmp_path)
+    wide = replace(inspection(20), frames=plain_frames(20, 90, 160))
+    opened(browser, render_page([wide], FACTS), tmp_path)
     frame = wide.selection.kept[0]
     picture = one(browser, f'figure[data-frame="{frame}"] svg')
     assert picture.rect["width"] / picture.rect["height"] == pytest.approx(160 / 90, rel=0.02)
-    near = np.abs(seen(browser, picture).astype(int) - color(frame)).max(-1) <= 6  # a JPEG
+    near = np.abs(pixels_of(browser, picture).astype(int) - color(frame)).max(-1) <= 6  # a JPEG
     assert near.mean() > 0.95
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_path: Path) -> None:
     with seeming(browser, width=380, height=700, dark=dark):
-        assert opened(browser, page([story(20), story(20, seed=1)], FACTS), tmp_path) == []
+        assert opened(browser, render_page([inspection(20), inspection(20, seed=1)], FACTS), tmp_path) == []
         assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [380, 380]
-        ground = seen(browser, one(browser, "h1"))[0, 0].mean()
+        ground = pixels_of(browser, one(browser, "h1"))[0, 0].mean()
         assert ground < 60 if dark else ground > 240
         over(browser, one(browser, "figure[data-frame]:nth-child(2)"), 0.5, 0.5)
         box = one(browser, "#tip").rect
@@ -149,8 +151,8 @@ def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_pat
 
 
 def test_a_finger_finds_the_numbers_and_may_be_lifted(browser: Any, tmp_path: Path) -> None:
-    told = story(20)
-    assert opened(browser, page([told], FACTS), tmp_path) == []
+    told = inspection(20)
+    assert opened(browser, render_page([told], FACTS), tmp_path) == []
     tip, frame = one(browser, "#tip"), told.selection.kept[1]
     tap(browser, one(browser, ".chart"))
     assert "frame 8, at" in tip.text
@@ -171,12 +173,14 @@ def tap(browser: Any, found: Any) -> None:
 
 
 def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> None:
-    told = story(20)
-    (tmp_path / "page.html").write_text(page([told], FACTS))
+    told = inspection(20)
+    (tmp_path / "page.html").write_text(render_page([told], FACTS))
     with seeming(browser, script=False):
         visit(browser, tmp_path / "page.html")
         frame = told.selection.kept[0]
-        assert (seen(browser, one(browser, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(-1).mean() > 0.9
+        assert (pixels_of(browser, one(browser, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(
+            -1
+        ).mean() > 0.9
         assert one(browser, ".chart").rect["height"] > 200
         assert not browser.find_elements("css selector", ".cursor"), "no script has drawn anything"
         assert "star red" in one(browser, ".answer").text
@@ -185,7 +189,7 @@ def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> Non
 
 
 def test_a_video_of_hours_opens(browser: Any, tmp_path: Path) -> None:
-    told = replace(story(1), selection=chosen(10_000), frames=())
-    assert opened(browser, page([told], FACTS), tmp_path) == []
+    told = replace(inspection(1), selection=choose(10_000), frames=())
+    assert opened(browser, render_page([told], FACTS), tmp_path) == []
     over(browser, one(browser, ".chart"), (116 + 0.25 * 864) / 1000, 0.3)
     assert int(one(browser, "#tip").text.split()[1].rstrip(",")) == pytest.approx(2500, abs=10)

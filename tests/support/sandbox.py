@@ -50,9 +50,8 @@ def run(command, again=False):
     built_on = {{"stage1": Path("cache/world/towers"), "posttune": before / "stage2/model"}}
     files = [folder / "model" if verb == "test" else built_on.get(stage, before / "stage1/projectors.safetensors")]
     configs = [word for word in args if word.endswith(".yaml")]
-    record = finished.Record(
-        tuple(args), "", finished.read_environment(configs), finished.digest_files(configs), finished.digest_files(files)
-    )
+    digests = finished.digest_files(configs), finished.digest_files(files)
+    record = finished.Record(tuple(args), "", finished.read_environment(configs), *digests)
     if verb == "test":
         (folder / "metrics.json").write_text(METRICS)
         write_jsonl(folder / "predictions.jsonl", [PREDICTION])

@@ -1,18 +1,22 @@
-"""Figure 4: visual tokens of DynFocus and of others, per benchmark and against duration (no torch)."""
+"""Draw Figure 4: visual tokens of DynFocus and of others, per benchmark and against duration (no torch)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from dynfocus.budget import OTHERS, Method, dynfocus_method
-from dynfocus.inspection.figures.chart import caption, charted, write_table
-from dynfocus.inspection.figures.durations import BENCHMARKS, LIMIT, Benchmark
+from dynfocus.errors import ConfigError
+from dynfocus.inspection.charts import FIGURES, check_folder, write_chart, write_table
+from dynfocus.inspection.durations import BENCHMARKS, LIMIT, Benchmark, read_durations
 from dynfocus.settings import ConnectorSettings
 
-GIVEN = (16, 32)  # frames of DynFocus's other settings in the paper
+FIXED = (16, 32)  # frames of DynFocus's other settings in the paper
 SECONDS = (1, 2, 5, 10, 16, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200)
-COLOURS = ("#0072b2", "#56b4e9", "#a6d4f2", "#d55e00", "#009e73", "#cc79a7", "#e8b8d2", "#8c8c8c", "#e69f00", "#5c4a3d")
+COLORS = ("#0072b2", "#56b4e9", "#a6d4f2", "#d55e00", "#009e73", "#cc79a7", "#e8b8d2", "#8c8c8c", "#e69f00", "#5c4a3d")
 MARKS = "oooosDdv^P"
 
 
@@ -23,7 +27,7 @@ class Cost:
     Attributes:
         benchmark: whose videos.
         method: who spends.
-        frames: T that the formula is told, in the mean over its videos.
+        frames: T that the formula is given, in the mean over its videos.
         tokens: visual tokens, in the mean over its videos.
     """
 
@@ -33,12 +37,14 @@ class Cost:
     tokens: float
 
 
-def methods(settings: ConnectorSettings) -> tuple[Method, ...]:
+def list_methods(settings: ConnectorSettings) -> tuple[Method, ...]:
     """DynFocus at one frame a second and at the paper's fixed numbers of frames, then the others."""
-    return (dynfocus_method(settings), *(dynfocus_method(settings, given) for given in GIVEN), *OTHERS)
+    return (dynfocus_method(settings), *(dynfocus_method(settings, frames) for frames in FIXED), *OTHERS)
 
 
-def costs(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: int | None = LIMIT) -> list[Cost]:
+def average_costs(
+    benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: int | None = LIMIT
+) -> list[Cost]:
     """The mean of tokens over each benchmark's videos, which is not the tokens of a video of mean length.
 
     Args:
@@ -46,39 +52,51 @@ def costs(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: i
         settings: DynFocus's.
         limit: frames that DynFocus reads of videos that are too long; None for all. Others have rules of their own.
     """
-    found = []
+    costs = []
     for benchmark in benchmarks:
-        for method in methods(settings):
+        for method in list_methods(settings):
             frames = benchmark.frames(limit if method.name == "DynFocus" else None)
-            tokens = sum(map(method.tokens, frames)) / len(frames)
-            found.append(Cost(benchmark, method, sum(frames) / len(frames), tokens))
-    return found
+            costs.append(Cost(benchmark, method, fmean(frames), fmean(map(method.tokens, frames))))
+    return costs
 
 
-def draw(
-    out: Path,
-    benchmarks: Sequence[Benchmark] = BENCHMARKS,
-    settings: ConnectorSettings = ConnectorSettings(),  # noqa: B008 (frozen)
-    limit: int | None = LIMIT,
+def draw_figure_4(
+    out: Path = FIGURES,
+    durations: Path | None = None,
+    events: int = 25,
+    keep: float = 0.8,
+    long_video_frames: int = 200,
 ) -> Path:
-    """Write figure4.png and figure4.csv into ``out``; returns the picture's path. Arguments are those of `costs`.
+    """Write figure4.png and figure4.csv of one's own durations or of published means; returns the picture's path.
+
+    Args:
+        out: folder to write into.
+        durations: a CSV file with columns benchmark and seconds, a line a video.
+        events: L, event prototypes.
+        keep: K/L, the share of them that is kept.
+        long_video_frames: frames read of the long videos of LVBench and Video-MME; 0 for all.
 
     Raises:
-        ConfigError: if matplotlib is not installed.
-        DiskError: if they cannot be written.
+        ConfigError: if a number is out of range.
+        DataError: if the durations cannot be read.
+        DiskError: if the files cannot be written.
     """
-    found, notes = costs(benchmarks, settings, limit), told(benchmarks, settings, limit)
-    with charted(out / "figure4.png", 13, 6.4) as figure:
-        write_table(out / "figure4.csv", notes, [*map(_row, found), *_against_duration(settings)])
+    if long_video_frames < 0:
+        raise ConfigError(f"--long-video-frames {long_video_frames}", "at least 1, or 0 for all", "Raise it.")
+    benchmarks = BENCHMARKS if durations is None else read_durations(durations)
+    settings, limit = ConnectorSettings(events=events, keep=keep), long_video_frames or None
+    check_folder(out)
+    costs, notes = average_costs(benchmarks, settings, limit), list_notes(benchmarks, settings, limit)
+    write_table(out / "figure4.csv", notes, [*map(list_fields, costs), *list_durations(settings)])
+    with write_chart(out / "figure4.png", 13, 6.4, notes) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.45, 1))
-        _bars(left, found)
-        _curves(right, settings)
-        caption(figure, notes)
+        draw_bars(left, costs)
+        draw_curves(right, settings)
     return out / "figure4.png"
 
 
-def told(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: int | None = LIMIT) -> list[str]:
-    """What has to be said beside the numbers."""
+def list_notes(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: int | None = LIMIT) -> list[str]:
+    """What belongs beside the numbers."""
     lines = [
         f"DynFocus: L = {settings.events}, K/L = {settings.keep}; one frame a second unless a number is given.",
         "Per benchmark: the mean of tokens over its videos; where only a mean duration is known, tokens at that one.",
@@ -88,13 +106,15 @@ def told(benchmarks: Sequence[Benchmark], settings: ConnectorSettings, limit: in
     ruled = [f"videos of {b.name} with more than {b.above} frames" for b in benchmarks if b.above is not None]
     if ruled and limit is not None:
         lines.append(f"DynFocus reads {limit} frames ({LIMIT} in its authors' code) of {' and of '.join(ruled)}.")
-    known = [benchmark for benchmark in benchmarks if benchmark.name == "ActivityNet-QA" and benchmark in BENCHMARKS]
-    return lines + [claim(benchmark) for benchmark in known if settings == ConnectorSettings()]
+    published = [
+        benchmark for benchmark in benchmarks if benchmark.name == "ActivityNet-QA" and benchmark in BENCHMARKS
+    ]
+    return lines + [check_claim(benchmark) for benchmark in published if settings == ConnectorSettings()]
 
 
-def claim(benchmark: Benchmark) -> str:
+def check_claim(benchmark: Benchmark) -> str:
     """How the paper's "about 25 % fewer tokens than ST-LLM on ANet-QA" stands to the formulas, with its settings."""
-    spent = {cost.method.name: cost.tokens for cost in costs([benchmark], ConnectorSettings())}
+    spent = {cost.method.name: cost.tokens for cost in average_costs([benchmark], ConnectorSettings())}
     ours = [name for name in spent if name.startswith("DynFocus")]
     beside = [
         f"{spent[name]:.0f} ({name.removeprefix('DynFocus, ').replace('DynFocus', 'one a second')}): "
@@ -108,7 +128,8 @@ def claim(benchmark: Benchmark) -> str:
     )
 
 
-def _row(cost: Cost) -> dict[str, Any]:
+def list_fields(cost: Cost) -> dict[str, Any]:
+    """A row of the table."""
     return {
         "panel": "benchmark",
         "benchmark": cost.benchmark.name,
@@ -123,21 +144,23 @@ def _row(cost: Cost) -> dict[str, Any]:
     }
 
 
-def _against_duration(settings: ConnectorSettings) -> list[dict[str, Any]]:
+def list_durations(settings: ConnectorSettings) -> list[dict[str, Any]]:
+    """The rows of the curves against duration."""
     return [
-        _row(cost) | {"panel": "duration", "benchmark": "", "videos": "", "duration": "", "certain": ""}
-        for cost in costs([Benchmark("", (float(seconds),), "") for seconds in SECONDS], settings)
+        list_fields(cost) | {"panel": "duration", "benchmark": "", "videos": "", "duration": "", "certain": ""}
+        for cost in average_costs([Benchmark("", (float(seconds),), "") for seconds in SECONDS], settings)
     ]
 
 
-def _bars(axes: Any, found: Sequence[Cost]) -> None:
-    names = list(dict.fromkeys(cost.method.name for cost in found))
-    groups = list(dict.fromkeys(cost.benchmark for cost in found))
+def draw_bars(axes: Axes, costs: Sequence[Cost]) -> None:
+    """Tokens of each method, benchmark by benchmark."""
+    names = list(dict.fromkeys(cost.method.name for cost in costs))
+    groups = list(dict.fromkeys(cost.benchmark for cost in costs))
     width = 0.86 / len(names)
     for n, name in enumerate(names):
-        heights = [cost.tokens for cost in found if cost.method.name == name]
+        heights = [cost.tokens for cost in costs if cost.method.name == name]
         places = [group + (n - (len(names) - 1) / 2) * width for group in range(len(groups))]
-        bars = axes.bar(places, heights, width, label=name, color=COLOURS[n % len(COLOURS)])
+        bars = axes.bar(places, heights, width, label=name, color=COLORS[n % len(COLORS)])
         if n == 0:
             axes.bar_label(bars, [f"{height:.0f}" for height in heights], fontsize=7, padding=2, weight="bold")
     labels = [f"{b.name}\n{b.mean:{'.0f' if b.mean >= 10 else '.2g'}} s{'' if b.certain else ' *'}" for b in groups]
@@ -149,14 +172,15 @@ def _bars(axes: Any, found: Sequence[Cost]) -> None:
     axes.legend(fontsize=7, ncols=3, loc="upper left", frameon=False)
 
 
-def _curves(axes: Any, settings: ConnectorSettings) -> None:
-    for n, method in enumerate(methods(settings)):
+def draw_curves(axes: Axes, settings: ConnectorSettings) -> None:
+    """Tokens of each method over the seconds of a video."""
+    for n, method in enumerate(list_methods(settings)):
         bold = method.name == "DynFocus"
         axes.plot(
             SECONDS,
             [method.tokens(seconds) for seconds in SECONDS],
             label=f"{method.name}:  {method.formula.partition(':')[0]}",
-            color=COLOURS[n % len(COLOURS)],
+            color=COLORS[n % len(COLORS)],
             marker=MARKS[n % len(MARKS)],
             markersize=3,
             linewidth=2.5 if bold else 1.2,

@@ -1,9 +1,10 @@
-"""How long the videos of each benchmark are (no torch)."""
+"""List how long the videos of each benchmark are, or read it from a file (no torch)."""
 
 import csv
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 from pathlib import Path
+from statistics import fmean
 
 from dynfocus.errors import DataError
 
@@ -31,7 +32,7 @@ class Benchmark:
     @property
     def mean(self) -> float:
         """Seconds of its videos in the mean."""
-        return sum(self.seconds) / len(self.seconds)
+        return fmean(self.seconds)
 
     def frames(self, limit: int | None = None) -> list[int]:
         """Frames of each video at one a second; ``limit`` is what is read of one that has more than ``above``."""
@@ -62,34 +63,31 @@ def read_durations(path: Path) -> tuple[Benchmark, ...]:
     Raises:
         DataError: if the file cannot be read so; it names the line.
     """
-    found: dict[str, list[float]] = {}
+    durations: dict[str, list[float]] = {}
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             if not {"benchmark", "seconds"} <= set(table.fieldnames or ()):
-                raise _wrong(f"{path} with the columns {', '.join(table.fieldnames or ()) or 'of an empty file'}")
+                raise make_error(f"{path} with the columns {', '.join(table.fieldnames or ()) or 'of an empty file'}")
             for line in table:
-                found.setdefault(_text(line["benchmark"]), []).append(_positive(line["seconds"]))
+                if not line["benchmark"]:
+                    raise ValueError("no name of a benchmark")
+                durations.setdefault(line["benchmark"], []).append(parse_seconds(line["seconds"]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _wrong(f"{path}, which cannot be read ({error})") from error
+        raise make_error(f"{path}, which cannot be read ({error})") from error
     except ValueError as error:
-        raise _wrong(f"line {table.line_num} of {path}: {error}") from error
-    if not found:
-        raise _wrong(f"{path} without a line of a video")
-    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+        raise make_error(f"line {table.line_num} of {path}: {error}") from error
+    if not durations:
+        raise make_error(f"{path} without a line of a video")
+    published = {benchmark.name: benchmark for benchmark in BENCHMARKS}
     return tuple(
-        replace(known.get(name, Benchmark(name, (), "")), seconds=tuple(seconds), source=Path(path).name, certain=True)
-        for name, seconds in found.items()
+        replace(published.get(name, Benchmark(name, (), "")), seconds=tuple(seconds), source=path.name, certain=True)
+        for name, seconds in durations.items()
     )
 
 
-def _text(name: str | None) -> str:
-    if not name:
-        raise ValueError("no name of a benchmark")
-    return name
-
-
-def _positive(text: str | None) -> float:
+def parse_seconds(text: str | None) -> float:
+    """A number above 0; raises ValueError if it is none."""
     try:
         seconds = float(text or "")
     except ValueError:
@@ -99,7 +97,8 @@ def _positive(text: str | None) -> float:
     return seconds
 
 
-def _wrong(given: str) -> DataError:
+def make_error(given: str) -> DataError:
+    """The error about a file of durations."""
     return DataError(
         given,
         "a CSV file with the columns benchmark and seconds, above 0, and a line for each video",

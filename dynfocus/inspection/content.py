@@ -1,4 +1,4 @@
-"""What a picture or a page tells of: one selection with its frames and texts, and what holds for a whole page."""
+"""Hold what a picture or a page shows: one selection with its frames and texts, and what holds for a whole page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dynfocus.errors import ConfigError
 from dynfocus.records.selections import Selection
 
 
 @dataclass(frozen=True)
-class Story:
+class Inspection:
     """One selection with what a person needs to judge it.
 
     Attributes:
@@ -27,10 +28,20 @@ class Story:
     answer: str = ""
     truth: str = ""
 
+    def check(self) -> None:
+        """Raises ConfigError if there are more or fewer frames than time stamps."""
+        frames, times = len(self.frames), len(self.selection.seconds)
+        if not times or frames not in (0, times):
+            raise ConfigError(
+                f"{frames} frames and {times} time stamps",
+                "as many of the one as of the other, or no frames",
+                "Give the frames that the selection was made of.",
+            )
+
 
 @dataclass(frozen=True)
 class PageFacts:
-    """What holds for all stories of a page.
+    """What holds for all questions of a page.
 
     Attributes:
         video: the video or image, as the user named it.
@@ -38,7 +49,7 @@ class PageFacts:
         settings: every setting under its name; where ``score_reads_question`` is true, the page says so.
         versions: of the project and of the libraries that took part, by name.
         timing: seconds that each step took, by its name, such as ``reading the video``.
-        details: for each story, further facts by name, such as ``prompt tokens``; empty where there are none.
+        details: for each question, further facts by name, such as ``prompt tokens``; empty where there are none.
     """
 
     video: str

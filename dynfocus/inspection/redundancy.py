@@ -1,4 +1,4 @@
-"""Figure 1a: how many frames of a data set repeat what was seen, and how many a question does not need.
+"""Measure how many frames of a data set repeat what was seen, and how many a question does not need (Figure 1a).
 
 *Repeated* is a frame that is nearer than a threshold to an earlier frame of its video. The distance has the form of
 Eq. 1's, the mean squared difference of two pooled frames, and is taken between the pixels of frames pooled to 16 x 16,
@@ -13,6 +13,7 @@ pixels new where the content is old: there the share is a lower bound.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,27 @@ from dynfocus.settings import FrameRule
 THRESHOLD = 20.0  # grey levels of 255
 SIDE = 16  # cells that a frame is pooled to, across and down
 VIDEO = 2  # among the kinds of `Annotations`
-BLOCK = 512  # frames whose distances are held at once
+BLOCK = 512  # frames whose distances are computed at once
 Numbers = NDArray[np.float64]
+
+
+class Need(NamedTuple):
+    """What one question needs of its video.
+
+    Attributes:
+        kind: of the question.
+        irrelevant: the share of the video's frames that it does not need.
+        names_frames: whether it names the frames it needs; one that does not needs all of them.
+    """
+
+    kind: str
+    irrelevant: float
+    names_frames: bool
 
 
 @dataclass
 class Redundancy:
-    """What was found in the videos of some rows.
+    """How the frames of some rows' videos repeat, and what their questions need.
 
     Attributes:
         source: the data set's name.
@@ -40,8 +55,7 @@ class Redundancy:
         earlier: each frame's distance to the nearest of all earlier ones of its video; likewise.
         videos: how many were read.
         failed: what was wrong with those that were not.
-        irrelevant: for each kind of question, the share of its video's frames that each question does not need.
-        named: whether each of these questions names its frames; one that does not needs all of them.
+        questions: what each question needs of its video.
     """
 
     source: str
@@ -49,22 +63,7 @@ class Redundancy:
     earlier: Numbers = field(default_factory=lambda: np.empty(0))
     videos: int = 0
     failed: list[VideoError] = field(default_factory=list)
-    irrelevant: dict[str, list[float]] = field(default_factory=dict)
-    named: dict[str, list[bool]] = field(default_factory=dict)
-
-    @property
-    def knows(self) -> bool:
-        """Whether any question names the frames it needs."""
-        return any(any(some) for some in self.named.values())
-
-    def shares(self, naming: bool = False) -> list[float]:
-        """What each question does not need; ``naming`` leaves out questions that name no frames."""
-        return [
-            share
-            for kind, some in self.irrelevant.items()
-            for share, named in zip(some, self.named[kind], strict=True)
-            if named or not naming
-        ]
+    questions: list[Need] = field(default_factory=list)
 
 
 def measure(annotations: Annotations, rows: int, fps: float | None = 1.0) -> Redundancy:
@@ -74,34 +73,38 @@ def measure(annotations: Annotations, rows: int, fps: float | None = 1.0) -> Red
         DataError: if no row has a video, or a question names a frame that its video does not have.
         VideoError: if no video can be read.
     """
-    found, known = Redundancy(annotations.source.name), dict[str, int]()
+    redundancy, counts = Redundancy(annotations.source.name), dict[str, int]()
     rule, before, earlier = FrameRule(size=SIDE, fps=fps, interpolation="box"), [], []
-    for row in tqdm(list(_spread(annotations, rows)), desc="reading videos", unit="row", delay=3, leave=False):
+    for row in tqdm(list(spread_rows(annotations, rows)), desc="reading videos", unit="row", delay=3, leave=False):
         address = str(annotations.address(row))
-        if address not in known:
+        if address not in counts:
             try:
-                frames = pixels(annotations.find(row), rule)
+                frames = read_pixels(annotations.find(row), rule)
             except VideoError as error:
-                known[address] = 0
-                found.failed.append(error)
+                counts[address] = 0
+                redundancy.failed.append(error)
                 continue
-            known[address] = len(frames)
-            near = distances(frames)
+            counts[address] = len(frames)
+            near = measure_distances(frames)
             before.append(near[0])
             earlier.append(near[1])
-        if known[address]:
-            _relevance(found, row, known[address])
+        if counts[address]:
+            for question in row.questions:
+                share = share_unneeded(question, row, counts[address])
+                redundancy.questions.append(Need(question.kind, share, bool(question.events)))
     if not before:
+        failed = redundancy.failed
         raise VideoError(
-            f"{found.source} with {len(found.failed)} videos, of which none can be read ({found.failed[0].given})",
+            f"{redundancy.source} with {len(failed)} videos, of which none can be read ({failed[0].given})",
             "videos that are there",
             "Check the folders of the data set.",
         )
-    found.before, found.earlier, found.videos = np.concatenate(before), np.concatenate(earlier), len(before)
-    return found
+    redundancy.before, redundancy.earlier = np.concatenate(before), np.concatenate(earlier)
+    redundancy.videos = len(before)
+    return redundancy
 
 
-def pixels(media: Path | VideoSegment | None, rule: FrameRule) -> Numbers:
+def read_pixels(media: Path | VideoSegment | None, rule: FrameRule) -> Numbers:
     """The frames of a video that a rule takes, each as one row of numbers in [0, 255]; raises VideoError."""
     from dynfocus.video import read_media
 
@@ -110,7 +113,7 @@ def pixels(media: Path | VideoSegment | None, rule: FrameRule) -> Numbers:
     return frames.reshape(len(frames), -1).astype(np.float64)
 
 
-def distances(frames: Numbers) -> tuple[Numbers, Numbers]:
+def measure_distances(frames: Numbers) -> tuple[Numbers, Numbers]:
     """Each frame's distance to the one before it and to the nearest of all earlier ones; infinite for the first.
 
     Shapes: [T, numbers] -> [T] and [T], the root of the mean squared difference.
@@ -129,30 +132,26 @@ def distances(frames: Numbers) -> tuple[Numbers, Numbers]:
     return before, np.minimum(before, earlier)  # a product rounds otherwise than a difference
 
 
-def repeated(nearest: Numbers, threshold: float) -> float:
+def share_below(nearest: Numbers, threshold: float) -> float:
     """The share of frames that are nearer than ``threshold``."""
     return float((nearest < threshold).mean())
 
 
-def _spread(annotations: Annotations, rows: int) -> Iterator[Row]:
-    shown = np.flatnonzero(annotations.kinds == VIDEO)
-    if not len(shown):
+def spread_rows(annotations: Annotations, count: int) -> Iterator[Row]:
+    """So many rows about videos, evenly over the data set; raises DataError if there is none."""
+    rows = np.flatnonzero(annotations.kinds == VIDEO)
+    if not len(rows):
         raise DataError(
             f"{annotations.source.name}, {len(annotations)} rows and no video among them",
             "rows about videos",
             "Name another annotation file.",
         )
-    chosen = np.unique(np.linspace(0, len(shown) - 1, min(rows, len(shown))).round().astype(int))
-    return (annotations[int(index)] for index in shown[chosen])
+    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return (annotations[int(index)] for index in rows[places])
 
 
-def _relevance(found: Redundancy, row: Row, frames: int) -> None:
-    for question in row.questions:
-        found.irrelevant.setdefault(question.kind, []).append(_unneeded(question, row, frames))
-        found.named.setdefault(question.kind, []).append(bool(question.events))
-
-
-def _unneeded(question: Question, row: Row, frames: int) -> float:
+def share_unneeded(question: Question, row: Row, frames: int) -> float:
+    """The share of the video's frames that the question does not need; raises DataError if it lacks one it needs."""
     needed = {frame for event in question.events for frame in event}
     if needed and not 0 <= min(needed) <= max(needed) < frames:
         raise DataError(

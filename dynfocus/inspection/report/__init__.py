@@ -1,1 +1,0 @@
-"""Pictures and pages of what the model looked at (no torch)."""
