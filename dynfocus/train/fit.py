@@ -206,7 +206,7 @@ class Reader(Experiment):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
-        parser.set_defaults({"model.encoders": UNNAMED, "model.language_model": UNNAMED})
+        parser.set_defaults({"model.encoders": UNNAMED, "model.language_model": UNNAMED, "seed_everything": 0})
         world = {"class_path": "datamodules.world.WorldDataModule", "init_args": {"root": UNNAMED}}
         parser.set_defaults({"data": world})
 

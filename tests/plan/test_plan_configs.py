@@ -202,7 +202,7 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
         *[("x: [", "parsing config"), ("- a\n- b", "Unexpected config"), ("model: 3", "model")],
         *[("modle: {a: 1}", "modle"), ("model: {conector: {a: 1}}", r"model\.conector")],
         *[("model: ${no.where}", r"model.*no\.where"), ("data: {init_args: '${no.where}'}", r"init_args.*no\.where")],
-        ("model: {connector: {evnts: 3}}", r"model\.connector\.evnts"),
+        ("model: {connector: {evnts: 3}}", "evnts"),
         ("model: {connector: {events: many}}", "events.*int.*many"),
         ("model: {connector: {events: null}}", "events.*int.*None"),
         ("model: {connector: {events: true}}", "events.*int.*True"),
