@@ -13,6 +13,7 @@ from typing import Any, Literal
 from dynfocus.errors import ConfigError, UsageError, VideoError
 
 MODEL = Path("runs/world/stage2/model")
+FIGURE = "figure {0} is in {1}, its numbers beside it in {1.stem}.csv"
 
 
 def ask(
@@ -145,13 +146,10 @@ def plan(config: Sequence[Path] = (), json: bool = False, recipes: Path | None =
     if recipes is not None:
         from dynfocus.plan.ways import recipe_table
 
-        print(recipe_table(recipes, options["frames"] or 32))
-        return
+        return print(recipe_table(recipes, options["frames"] or 32))
     made = make_plan(config, **options)
-    if json:
-        print(dumps(list_numbers(made), allow_nan=False))
-        return
-    for part in write_page(made, details=options["train"] is not None):
+    parts = [dumps(list_numbers(made), allow_nan=False)] if json else write_page(made, options["train"] is not None)
+    for part in parts:
         print(part, flush=True)
 
 
@@ -271,7 +269,7 @@ def figure_1a(**options: Any) -> None:
     """
     from dynfocus.inspection.figure_1a import draw_figure_1a
 
-    say_figure("1a", draw_figure_1a(**options))
+    print(FIGURE.format("1a", draw_figure_1a(**options)))
 
 
 def figure_4(**options: Any) -> None:
@@ -281,7 +279,7 @@ def figure_4(**options: Any) -> None:
     """
     from dynfocus.inspection.figure_4 import draw_figure_4
 
-    say_figure("4", draw_figure_4(**options))
+    print(FIGURE.format("4", draw_figure_4(**options)))
 
 
 def figure_5(video: Path, question: str, model: Path = MODEL, **options: Any) -> None:
@@ -300,12 +298,7 @@ def figure_5(video: Path, question: str, model: Path = MODEL, **options: Any) ->
     quiet()
     from dynfocus.inspection.figure_5 import draw_figure_5
 
-    say_figure("5", draw_figure_5(video, question, model, **options))
-
-
-def say_figure(which: str, path: Path) -> None:
-    """Print where a figure lies."""
-    print(f"figure {which} is in {path}, its numbers beside it in {path.stem}.csv")
+    print(FIGURE.format("5", draw_figure_5(video, question, model, **options)))
 
 
 def quiet() -> None:

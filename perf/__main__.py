@@ -26,7 +26,7 @@ def main(args: list[str] | None = None) -> int:
 
             bench_data(options.out, GENERATED, options.quick)
         elif options.training:
-            from perf.training import bench_training
+            from perf.training_step import bench_training
 
             bench_training(options.out, options.frames or [32], options.rows)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
-from perf.memory import extra_peak, run_apart
+from perf.peak_memory import extra_peak, run_apart
 
 ROWS = 665_000
 TURNS = (2, 4, 6, 8, 16)  # messages of a row; with `WORDS` a file of as many bytes a row as LLaVA-665K

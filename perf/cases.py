@@ -12,7 +12,7 @@ from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import VideoTokens
 from perf.counting import count_operations
-from perf.memory import extra_peak
+from perf.peak_memory import extra_peak
 from perf.roofline import Roofline
 
 FEATURES = 64  # frames of random features, which are repeated

@@ -11,7 +11,7 @@ from dynfocus.method.topk import PerturbedTopK, keyed_noise
 from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 from perf.cases import FEATURES, Bench
-from perf.memory import extra_peak, free_at_once
+from perf.peak_memory import extra_peak, free_at_once
 from perf.roofline import Roofline, seconds
 
 

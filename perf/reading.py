@@ -19,7 +19,7 @@ from dynfocus.video.clip import find_media, pick_segment_frames
 from dynfocus.video.packets import read_packets
 from dynfocus.video.resizing import resize_frame
 from dynfocus.video.with_decord import has_decord
-from perf.memory import extra_peak, run_apart
+from perf.peak_memory import extra_peak, run_apart
 
 SECONDS, RATE, WIDE, HIGH = 30, 30, 1280, 720
 BLOCK = 8  # pixels; noise of this grain costs a decoder about what a film does

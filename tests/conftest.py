@@ -60,7 +60,7 @@ def observed(place: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def found(observed: Path) -> Any:
+def result(observed: Path) -> Any:
     """All that TensorBoard would read of it."""
     from observed_runs import events
 
@@ -101,9 +101,9 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("towers")
     config = tiny.towers(folder)[0] / "config.json"
-    told = json.loads(config.read_text())
-    told["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config.write_text(json.dumps(told))
+    report = json.loads(config.read_text())
+    report["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(report))
     return folder
 
 

@@ -118,11 +118,11 @@ sys.exit(", ".join({{"torch", "transformers", "lightning", "numpy"}} & set(sys.m
 )
 def test_a_mistyped_word_is_one_sentence_with_the_nearest_name(command: str, meant: str | None, capsys: Said) -> None:
     assert main(command.split()) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("dynfocus: ")
-    assert said.err.count("\n") == 1
-    assert (f"Did you mean {meant}?" in said.err) if meant else ("Did you mean" not in said.err)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("dynfocus: ")
+    assert output.err.count("\n") == 1
+    assert (f"Did you mean {meant}?" in output.err) if meant else ("Did you mean" not in output.err)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_a_mistyped_setting_is_one_sentence_with_the_nearest_name(
     (tmp_path / "mine.yaml").write_text(json.dumps(setting))
     for args in ([f"--{key}", "12"], ["--config", str(tmp_path / "mine.yaml")]):
         assert main([*FIT, *args]) == 1
-        said = capsys.readouterr().err
-        assert said.startswith("dynfocus: ")
-        assert said.count("\n") == said.count("Needed: ") == 1
-        assert key.split(".")[-1] in said
+        output = capsys.readouterr().err
+        assert output.startswith("dynfocus: ")
+        assert output.count("\n") == output.count("Needed: ") == 1
+        assert key.split(".")[-1] in output
         dashes = "--" if args[0] != "--config" and "." in str(meant) else ""
-        assert (f"Did you mean {dashes}{meant}?" in said) if meant else ("Did you mean" not in said)
+        assert (f"Did you mean {dashes}{meant}?" in output) if meant else ("Did you mean" not in output)
 
 
 def test_flags_stand_alone() -> None:
@@ -185,9 +185,9 @@ def test_words_are_taken_as_they_are(text: str) -> None:
 
 def test_swap_is_the_old_name_of_compare(tmp_path: Path, capsys: Said) -> None:
     assert main(["ask", str(tmp_path), "star", "--swap"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert "--compare" in said[0]
-    assert "which is a folder" in said[1]
+    output = capsys.readouterr().err.splitlines()
+    assert "--compare" in output[0]
+    assert "which is a folder" in output[1]
     assert "--swap" not in help_of("ask", capsys)
 
 

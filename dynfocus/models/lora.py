@@ -60,6 +60,8 @@ def read_lora_settings(folder: Path) -> LoraSettings | None:
     from peft import LoraConfig
 
     try:
+        if "r" not in LoraConfig.from_json_file(str(folder / ADAPTER / "adapter_config.json")):
+            raise ValueError("its adapter_config.json names no rank r")
         config: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
     except (OSError, TypeError, ValueError) as error:
         raise _misfit(folder / ADAPTER, error) from error

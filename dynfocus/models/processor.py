@@ -61,16 +61,16 @@ class DynFocusProcessor(ProcessorMixin):
             ConfigError: if there is no such option.
         """
         config = trained_config(Path(folder))
-        held = _state(Path(folder))
-        given = {name: value for name, value in options.items() if name not in HUB}
-        if unknown := given.keys() - set(PARTS):
+        content = _state(Path(folder))
+        inputs = {name: value for name, value in options.items() if name not in HUB}
+        if unknown := inputs.keys() - set(PARTS):
             raise ConfigError(f"the option {min(unknown)}", f"one of {', '.join(PARTS)}", "Correct it.")
-        held |= given
+        content |= inputs
         for name, known in (("prompt", tuple(TEMPLATES)), ("slots", get_args(Turns))):
-            if held[name] not in known:
-                raise ConfigError(f"{name} = {held[name]!r}", f"one of {', '.join(known)}", f"Correct {name}.")
+            if content[name] not in known:
+                raise ConfigError(f"{name} = {content[name]!r}", f"one of {', '.join(known)}", f"Correct {name}.")
         tokenizers = load_tokenizer(Path(folder)), load_instruction_tokenizer(Path(folder))
-        return cls(*tokenizers, config, **held)
+        return cls(*tokenizers, config, **content)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``processor_config.json`` holds."""
@@ -114,15 +114,15 @@ class DynFocusProcessor(ProcessorMixin):
 def _one_each(count: int, **files: Sequence[Path | str | None] | Path | str | None) -> list[str | None]:
     """The one file of each question, be it a video or an image."""
     listed = {}
-    for name, given in files.items():
-        given = [given] if isinstance(given, Path | str) else [None] * count if given is None else list(given)
-        if not count or len(given) != count:
+    for name, inputs in files.items():
+        inputs = [inputs] if isinstance(inputs, Path | str) else [None] * count if inputs is None else list(inputs)
+        if not count or len(inputs) != count:
             raise PromptError(
-                f"{count} questions and {len(given)} {name}",
+                f"{count} questions and {len(inputs)} {name}",
                 "one file for each question",
                 "Give None where it has none.",
             )
-        listed[name] = given
+        listed[name] = inputs
     pairs = list(zip(*listed.values(), strict=True))
     if twice := [n for n, pair in enumerate(pairs) if None not in pair]:
         raise PromptError(
@@ -139,11 +139,11 @@ def trained_rule(folder: Path) -> FrameRule:
 def _state(folder: Path) -> dict[str, Any]:
     file = folder / STATE
     try:
-        held = dict(json.loads(file.read_text()))
-        held.pop("processor_class", None)
-        if odd := held.keys() ^ set(PARTS):
+        content = dict(json.loads(file.read_text()))
+        content.pop("processor_class", None)
+        if odd := content.keys() ^ set(PARTS):
             raise KeyError(min(odd))
-        return held | {"frame_rule": FrameRule(**held["frame_rule"])}
+        return content | {"frame_rule": FrameRule(**content["frame_rule"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file}, which does not say how videos are read ({type(error).__name__}: {error})",

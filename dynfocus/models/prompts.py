@@ -82,17 +82,17 @@ def encode(
     """
     check_tokenizer(tokenizer, template)
     special = _special(tokenizer, template)
-    said = [
+    output = [
         Turn(_plain(special, turn.question), None if turn.answer is None else _plain(special, turn.answer))
         for turn in turns
     ]
-    if any(turn.answer == "" for turn in said):
+    if any(turn.answer == "" for turn in output):
         raise PromptError("a turn with an empty answer", "at least one word to learn", "Drop the row or fill it in.")
-    if any(turn.answer is None for turn in said[:-1]):
+    if any(turn.answer is None for turn in output[:-1]):
         raise PromptError("an open answer before the last turn", "answers to earlier turns", "Give the answers.")
-    shown = [IMAGE if visual and (n == 0 or slots == "every") else "" for n in range(len(said))]
-    asked = [_question(turn.question, slot, place) for turn, slot in zip(said, shown, strict=True)]
-    answers = [turn.answer for turn in said]
+    shown = [IMAGE if visual and (n == 0 or slots == "every") else "" for n in range(len(output))]
+    asked = [_question(turn.question, slot, place) for turn, slot in zip(output, shown, strict=True)]
+    answers = [turn.answer for turn in output]
     if isinstance(template, ChatTemplate):
         written = chat_text(tokenizer, _messages(template, asked, answers))
     else:
@@ -141,10 +141,10 @@ def _text(tokenizer: Any, template: Template, asked: list[str], answers: list[st
 
 
 def _messages(template: ChatTemplate, asked: list[str], answers: list[str | None]) -> list[Message]:
-    told = [("system", template.opening.strip())] if template.opening else []
+    report = [("system", template.opening.strip())] if template.opening else []
     for question, answer in zip(asked, answers, strict=True):
-        told += [("user", question)] if answer is None else [("user", question), ("assistant", answer)]
-    return [{"role": role, "content": content} for role, content in told]
+        report += [("user", question)] if answer is None else [("user", question), ("assistant", answer)]
+    return [{"role": role, "content": content} for role, content in report]
 
 
 def _question(question: str, slot: str, place: Place) -> str:
@@ -212,8 +212,8 @@ def _special(tokenizer: Any, template: Template | ChatTemplate) -> list[str]:
     written = chat_template(tokenizer) if isinstance(template, ChatTemplate) else ""
     added = [(str(token), token.special) for token in tokenizer.added_tokens_decoder.values()]
     # all_special_tokens lacks those that play no named part, and some templates write tokens that are not special.
-    found = {name for name, special in added if special or (name.strip() and name in written)}
-    every = {IMAGE, *tokenizer.all_special_tokens, *found}
+    result = {name for name, special in added if special or (name.strip() and name in written)}
+    every = {IMAGE, *tokenizer.all_special_tokens, *result}
     return sorted((name for name in every if not _common(name)), key=len, reverse=True)
 
 
@@ -226,11 +226,11 @@ def _typed(tokenizer: Any, token: int, name: str, offset: Span, written: Written
     """Whether a special token comes from what a person says: such as <|END|> where all is read in small letters."""
     if not any(offset[0] < stop and offset[1] > start for start, stop in written.places if start < stop):
         return False
-    found = written.text[slice(*offset)].strip()
-    if found == IMAGE:  # a person's own has been taken apart
+    result = written.text[slice(*offset)].strip()
+    if result == IMAGE:  # a person's own has been taken apart
         return False
     normal = tokenizer.backend_tokenizer.normalizer
-    alike = found == name or (normal is not None and normal.normalize_str(found) == normal.normalize_str(name))
+    alike = result == name or (normal is not None and normal.normalize_str(result) == normal.normalize_str(name))
     return alike or token != tokenizer.unk_token_id
 
 

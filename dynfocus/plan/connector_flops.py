@@ -78,11 +78,11 @@ def fewest_flops(frames: int, settings: ConnectorSettings, sizes: Sizes, trainin
         return pooled + Flops(cones=_projector(cost.cones, sizes, 0, training))
     events, kept = cost.prototypes, cost.kept
     chooses = settings.selector_name == "dpe"
-    found = _sketch(frames, settings, sizes) + (_events(frames, events, settings, sizes) if chooses else Flops())
+    result = _sketch(frames, settings, sizes) + (_events(frames, events, settings, sizes) if chooses else Flops())
     mixes = training and chooses and settings.sigma > 0 and kept < events
     heard = mixes and settings.cones > 0
     rows = settings.patches if settings.kept_tokens == 256 else settings.pooled + settings.grains
-    return found + Flops(
+    return result + Flops(
         scores=_scores(events, settings, sizes, heard) if chooses else 0,
         mixing=(2 if heard else 1) * 2 * kept * events * rows * sizes.width if mixes else 0,
         cones=_projector(cost.cones, sizes, cost.cones if heard else 0, training),

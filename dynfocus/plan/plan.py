@@ -66,9 +66,9 @@ class Plan:
         budget(self.frames, self.settings)  # refuses a video without frames
         if self.settings.patches != self.sizes.patches:
             absent = [f" ({note[:-1]})" for note in self.notes if note.startswith(("model.encoders", "model.vision"))]
-            given = f"connector.patches = {self.settings.patches} with a vision encoder of {self.sizes.patches}"
+            inputs = f"connector.patches = {self.settings.patches} with a vision encoder of {self.sizes.patches}"
             raise ConfigError(
-                given + "".join(absent),
+                inputs + "".join(absent),
                 "the same number in both",
                 "Name the vision encoder that is meant (--encoders or --vision), or set connector.patches.",
             )
@@ -177,7 +177,7 @@ def make_plan(
     options["slots"] = 1 if options.get("slots") == "first" else options["turns"]
     options["folders"] = tuple(options.get(name) for name in FOLDERS)
     options["sizes"] = read_sizes(*options["folders"])
-    settings = options.get("settings", ConnectorSettings(patches=options["sizes"].patches))
+    settings = options.get("settings") or ConnectorSettings(patches=options["sizes"].patches)
     options["settings"] = replace(settings, **{name: options[name] for name in ("events", "keep") if name in options})
     options["training"] = Training(**_pick(options, Training))
     plan = Plan(**_pick(options, Plan))

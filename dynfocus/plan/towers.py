@@ -78,6 +78,7 @@ def build_model(settings: ConnectorSettings, training: Training, towers: Towers)
     with no_init_weights(), catch_warnings():
         filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft's call of transformers
         model = DynFocusModel(config)
+        model.language_model.tie_weights()  # which transformers leaves out where it does not initialise
         if training.precision != "32":
             for part in (model.vision, model.instruction, *([model.language_model] * (training.train != "stage2"))):
                 part.to(torch.bfloat16)

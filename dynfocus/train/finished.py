@@ -105,8 +105,8 @@ def is_complete(folder: Path, record: Record) -> bool:
 def read_record(folder: Path, verb: str) -> Record | None:
     """The record of a verb in the run's folder; None where there is none that can be read."""
     try:
-        found = json.loads((folder / RECORD).read_text())[verb]
-        return Record(**found | {name: tuple(found[name]) for name in ("args", "results")})
+        result = json.loads((folder / RECORD).read_text())[verb]
+        return Record(**result | {name: tuple(result[name]) for name in ("args", "results")})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -116,8 +116,8 @@ def write_record(folder: Path, verb: str, record: Record) -> None:
     there = {name: read_record(folder, name) for name in RESULTS}
     results = tuple(name for name in RESULTS[verb] if (folder / name).exists())
     there[verb] = Record(**asdict(record) | {"results": results})
-    told = {name: asdict(one) for name, one in there.items() if one is not None}
-    write_text(folder / RECORD, json.dumps(told, indent=2) + "\n")
+    report = {name: asdict(one) for name, one in there.items() if one is not None}
+    write_text(folder / RECORD, json.dumps(report, indent=2) + "\n")
 
 
 def digest_files(paths: Iterable[str | Path]) -> dict[str, str | None]:
@@ -132,9 +132,9 @@ def digest(path: Path) -> str | None:
         return digest_text(json.dumps([(str(file.relative_to(path)), digest(file)) for file in files]))
     if not path.is_file():
         return None
-    found = path.stat()
-    if found.st_size > LARGE:
-        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    result = path.stat()
+    if result.st_size > LARGE:
+        return f"{result.st_size} bytes of {result.st_mtime_ns}"
     return sha256(path.read_bytes()).hexdigest()
 
 
@@ -163,8 +163,8 @@ def find_config_files(args: Iterable[str]) -> list[str]:
 
 def find_run_folder(args: Iterable[str]) -> Path | None:
     """The run's folder, as command line and configs give it; None where only LightningCLI can resolve it."""
-    given = list(_pairs(args))
-    folders = [value for name, value in given if name == "trainer.default_root_dir"]
+    inputs = list(_pairs(args))
+    folders = [value for name, value in inputs if name == "trainer.default_root_dir"]
     if folders:
         return Path(folders[-1])
     from omegaconf import OmegaConf
@@ -172,8 +172,8 @@ def find_run_folder(args: Iterable[str]) -> Path | None:
     from yaml import YAMLError
 
     try:
-        whole: Any = OmegaConf.merge({}, *(read_config(Path(value)) for name, value in given if name == "config"))
-        for name, value in given:
+        whole: Any = OmegaConf.merge({}, *(read_config(Path(value)) for name, value in inputs if name == "config"))
+        for name, value in inputs:
             if name == "model.stage":
                 OmegaConf.update(whole, name, value)
         folder = OmegaConf.select(whole, "trainer.default_root_dir")

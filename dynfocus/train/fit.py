@@ -101,9 +101,9 @@ class Experiment(LightningCLI):
         try:
             return super().instantiate_trainer(**options)
         except (ValueError, MisconfigurationException) as error:
-            said = " ".join(str(error).split()).rstrip(".")
+            output = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(
-                said, "settings of trainer that fit this machine and each other", "Correct them."
+                output, "settings of trainer that fit this machine and each other", "Correct them."
             ) from error
 
     def _parse_ckpt_path(self) -> None:

@@ -131,14 +131,14 @@ class DynFocusModule(Resumable):
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path, **changes: Any) -> "DynFocusModule":  # type: ignore[override]
         """The module of a checkpoint, on the CPU, its frozen parts from their own files; ``changes`` are arguments."""
-        held = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-        given: dict[str, Any] = held["hyper_parameters"]
-        made: dict[str, Any] = {name: Path(given[name]) for name in PATHS if given[name] is not None}
-        made |= {name: restored(kind, given[name]) for name, kind in SETTINGS.items() if given[name] is not None}
-        module = restored(cls, given | made | changes)
+        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+        inputs: dict[str, Any] = content["hyper_parameters"]
+        made: dict[str, Any] = {name: Path(inputs[name]) for name in PATHS if inputs[name] is not None}
+        made |= {name: restored(kind, inputs[name]) for name, kind in SETTINGS.items() if inputs[name] is not None}
+        module = restored(cls, inputs | made | changes)
         module.configure_model()
-        module.on_load_checkpoint(held)
-        module.load_state_dict(held["state_dict"], strict=False)
+        module.on_load_checkpoint(content)
+        module.load_state_dict(content["state_dict"], strict=False)
         module.generators = None  # a new run draws from its own
         return module
 
@@ -250,8 +250,8 @@ class DynFocusModule(Resumable):
             )
         question = annotation.questions[-1]
         slot = int((batch.slot_row == row).nonzero()[0]) if (batch.slot_row == row).any() else None
-        seen = slot is not None and arm != BLIND
-        kept = video.focus.frames[slot][video.focus.mask[slot]].tolist() if seen and video.focus is not None else []
+        visited = slot is not None and arm != BLIND
+        kept = video.focus.frames[slot][video.focus.mask[slot]].tolist() if visited and video.focus is not None else []
         return Prediction(
             id=annotation.id,
             video=str(annotation.media),
@@ -263,8 +263,8 @@ class DynFocusModule(Resumable):
             type=question.type,
             correct=score_answer(answer, question),
             kept=tuple(kept),
-            hit=score_hits(kept, question) if seen and video.focus is not None else None,
-            visual_tokens=int(video.mask[slot].sum()) if seen else 0,
+            hit=score_hits(kept, question) if visited and video.focus is not None else None,
+            visual_tokens=int(video.mask[slot].sum()) if visited else 0,
         )
 
     def export(self, what: Literal["projectors", "model"], folder: Path) -> None:

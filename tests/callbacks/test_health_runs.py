@@ -40,7 +40,7 @@ def rows(counts: Sequence[int], start: int, settings: ConnectorSettings = NOISY,
 STEPS = [rows(counts, 4 * n, known=True) for n, counts in enumerate(([9, 3, 0, 7], [6, 0, 8, 12], [4, 4, 2, 9]))]
 
 
-def told(towers: Path, name: str = "one", steps: Any = STEPS, more: Sequence[Callback] = (), **options: Any) -> Told:
+def report(towers: Path, name: str = "one", steps: Any = STEPS, more: Sequence[Callback] = (), **options: Any) -> Told:
     watching = noting(SelectorHealth)
     learn(towers, name, steps, callbacks=[watching, Logging(), *more], **options)
     return [
@@ -50,9 +50,9 @@ def told(towers: Path, name: str = "one", steps: Any = STEPS, more: Sequence[Cal
 
 
 def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
-    found = told(towers, asked=rows([9, 3, 7], 20, known=True))
-    assert [(phase, step) for phase, step, _ in found] == [("train", 1), ("train", 2), ("train", 3), ("val", 3)]
-    for phase, _, values in found:
+    result = report(towers, asked=rows([9, 3, 7], 20, known=True))
+    assert [(phase, step) for phase, step, _ in result] == [("train", 1), ("train", 2), ("train", 3), ("val", 3)]
+    for phase, _, values in result:
         assert set(values) == ALWAYS | {"hit_rate"} | (NOISE if phase == "train" else set())
         for name, value in values.items():
             assert 0 <= value <= 1 or name == "gradient_snr"
@@ -61,9 +61,9 @@ def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
 @pytest.mark.parametrize("name", ["ddp", "sharded"])
 def test_two_processes_say_what_one_says(towers: Path, name: str) -> None:
     asked = rows([9, 3, 7], 20, known=True)  # one is repeated for the second process, and counts once
-    (_, *alone), *both = told(towers, asked=asked), *several(lambda rank: told(towers, name, asked=asked))
-    for _, *found in both:
-        for (*_, values), (*_, wanted) in zip(found, alone, strict=True):
+    (_, *alone), *both = report(towers, asked=asked), *several(lambda rank: report(towers, name, asked=asked))
+    for _, *result in both:
+        for (*_, values), (*_, wanted) in zip(result, alone, strict=True):
             assert values == pytest.approx(wanted, rel=2e-3, abs=1e-4)
 
 
@@ -90,17 +90,17 @@ class Meddling(Callback):
 
 
 def test_what_others_compute_counts_nowhere(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = told(towers, asked=rows([9, 3], 20, known=True))
+    wanted = report(towers, asked=rows([9, 3], 20, known=True))
     monkeypatch.setattr(training_ranks, "Given", Knowing)
-    assert told(towers, asked=rows([9, 3], 20, known=True), more=[MemoryCheck(), Meddling()]) == wanted
+    assert report(towers, asked=rows([9, 3], 20, known=True), more=[MemoryCheck(), Meddling()]) == wanted
 
 
 def test_other_arms_of_a_test_count_nowhere(place: Path, trained: Path) -> None:
     assert call(place, "test", "stage2", trained / "stage2", *ALL[:2]) == 0
     arms = json.loads((trained / "stage2" / "metrics.json").read_text())["arms"]
-    found = scalars(trained / "stage2")
+    result = scalars(trained / "stage2")
     assert len({arms[arm]["hit_rate"] for arm in ("learned", "uniform", "random")}) > 1
-    assert found["dpe/test/hit_rate"][-1][1] == pytest.approx(arms["learned"]["hit_rate"], abs=1e-3)
+    assert result["dpe/test/hit_rate"][-1][1] == pytest.approx(arms["learned"]["hit_rate"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,12 @@ def test_other_arms_of_a_test_count_nowhere(place: Path, trained: Path) -> None:
 def test_what_means_nothing_has_no_tag(towers: Path, changed: dict[str, Any], left: set[str]) -> None:
     settings = replace(NOISY, **changed)
     steps = [rows([9, 8, 0, 7], 0, settings, known=True)]
-    for _, _, values in told(towers, steps=steps, settings=settings):
+    for _, _, values in report(towers, steps=steps, settings=settings):
         assert set(values) == left
 
 
 def test_images_and_text_are_no_choice(towers: Path) -> None:
-    [(_, _, values)] = told(towers, steps=[rows([1, 1, 0, 1], 0)])
+    [(_, _, values)] = report(towers, steps=[rows([1, 1, 0, 1], 0)])
     assert values == {}
 
 
@@ -148,7 +148,7 @@ class Diverging(Breaking):
 MANY = [rows([9, 8, 7, 12], 4 * n) for n in range(18)]
 
 
-def same_place(module: Any, given: Any, scores: torch.Tensor) -> torch.Tensor:
+def same_place(module: Any, inputs: Any, scores: torch.Tensor) -> torch.Tensor:
     return scores + 100.0 * (torch.arange(scores.shape[1]) == 2)
 
 
@@ -160,13 +160,13 @@ class Fixing(Callback):
 
 
 @pytest.mark.parametrize(
-    ("breaks", "said"),
+    ("breaks", "output"),
     [(one, "all the last 6. videos are constant or NaN") for one in (Breaking, Diverging)]
     + [(Fixing, "event 3 of the last 6. videos was always kept")],
 )
-def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: type[Callback], said: str) -> None:
-    with pytest.warns(UserWarning, match=said) as caught:
-        told(towers, steps=MANY * 2, more=[breaks()])
+def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: type[Callback], output: str) -> None:
+    with pytest.warns(UserWarning, match=output) as caught:
+        report(towers, steps=MANY * 2, more=[breaks()])
     [message] = [str(one.message) for one in caught if "collapsed" in str(one.message)]
     for name in ("gradient_snr", "model.lr", "connector.sigma", "keep = 1", "kept_tokens 0 or 2"):
         assert name in message
@@ -178,7 +178,7 @@ def test_many_questions_about_few_videos_are_no_collapse(towers: Path) -> None:
     asked = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.MIN_VIDEOS + 6)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        [(_, _, values)] = told(towers, asked=asked, more=[Logging(every=100)])  # nothing else is judged beside them
+        [(_, _, values)] = report(towers, asked=asked, more=[Logging(every=100)])  # nothing else is judged beside them
     assert values["most_kept"] == 1
 
 
@@ -208,14 +208,14 @@ def test_a_place_always_kept_is_no_news_where_nearly_all_are(often: int, collaps
 def test_a_healthy_run_warns_of_nothing(towers: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = told(towers, steps=MANY)
-    assert len(found) == 18 * 4 // 4 >= health.MIN_VIDEOS / 4
+        result = report(towers, steps=MANY)
+    assert len(result) == 18 * 4 // 4 >= health.MIN_VIDEOS / 4
 
 
 def warned(towers: Path, rank: int) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        told(towers, "ddp", steps=MANY, more=[Breaking()])
+        report(towers, "ddp", steps=MANY, more=[Breaking()])
     return sum("collapsed" in str(one.message) for one in caught)
 
 

@@ -59,7 +59,7 @@ class Watching(Callback):
         if len(self.states) == 1:
             pl_module.model.register_forward_hook(self.note)
 
-    def note(self, net: Any, given: Any, out: Any) -> None:
+    def note(self, net: Any, inputs: Any, out: Any) -> None:
         self.computed.append((len(out[1].mask), 0))
         out[0].register_hook(lambda gradient: self.computed.append((0, 1)))
 
@@ -144,12 +144,12 @@ def test_the_room_held_is_that_of_the_states(towers: Path, name: Any) -> None:
     def size(tensors: Sequence[torch.Tensor]) -> list[int]:
         return sorted(one.numel() * one.element_size() for one in tensors if one.numel() > 1)
 
-    held = size(make_optimizer_states(optimizer))
+    content = size(make_optimizer_states(optimizer))
     assert not optimizer.state
     torch.stack([weight.square().sum() for weight in weights]).sum().backward()
     optimizer.step()
     made = [v for kept in optimizer.state.values() for key, v in kept.items() if "qmap" not in key]
-    assert held == size([value for value in made if isinstance(value, torch.Tensor)])
+    assert content == size([value for value in made if isinstance(value, torch.Tensor)])
     assert make_optimizer_states(optimizer) == []
 
 
@@ -184,22 +184,22 @@ def crowded(towers: Path, rehearsing: bool) -> str:
 
 
 def test_want_of_memory_is_known_before_the_first_step(towers: Path) -> None:
-    [said], [nothing] = (several(lambda rank, asked=asked: crowded(towers, asked), 1) for asked in (True, False))
+    [output], [nothing] = (several(lambda rank, asked=asked: crowded(towers, asked), 1) for asked in (True, False))
     assert nothing == ""
-    assert "the most expensive batch of the epoch (3000 rows, the longest of" in said
-    assert "the longest video of 200 frames), for which there is not enough memory" in said
-    assert "allocate" in said
+    assert "the most expensive batch of the epoch (3000 rows, the longest of" in output
+    assert "the longest video of 200 frames), for which there is not enough memory" in output
+    assert "allocate" in output
     for setting in (
         *("data.init_args.batch_size", "data.init_args.group to true", "model.frame_rule.frames"),
         *("model.connector.events, keep or kept_tokens", "model.activation_checkpointing to true"),
         *("model.optimizer to adamw8bit", "lightning_configs/lora.yaml or lightning_configs/qlora.yaml."),
     ):
-        assert setting in said
-    assert "fsdp" not in said
+        assert setting in output
+    assert "fsdp" not in output
 
 
 @pytest.mark.parametrize(
-    ("strategy", "told", "group", "advised", "silent"),
+    ("strategy", "report", "group", "advised", "silent"),
     [
         (training_ranks.strategy("ddp"), {}, True, ["fsdp.yaml", "qlora.yaml"], ["init_args.group"]),
         (training_ranks.strategy("sharded"), {}, True, ["lora.yaml."], ["qlora", "fsdp", "adamw8bit"]),
@@ -215,11 +215,11 @@ def test_want_of_memory_is_known_before_the_first_step(towers: Path) -> None:
     ],
 )
 def test_only_what_would_help_is_advised(
-    strategy: Any, told: dict[str, Any], group: bool, advised: list[str], silent: list[str]
+    strategy: Any, report: dict[str, Any], group: bool, advised: list[str], silent: list[str]
 ) -> None:
-    said = advise(strategy or SingleDeviceStrategy("cpu"), told, group)
-    assert all(name in said for name in advised)
-    assert not any(name in said for name in silent)
+    output = advise(strategy or SingleDeviceStrategy("cpu"), report, group)
+    assert all(name in output for name in advised)
+    assert not any(name in output for name in silent)
 
 
 def test_other_errors_stay_what_they_are(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,10 @@ STEPS = ("--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1", "--trai
 NOT_LEARNED = ("callbacks",)  # of a checkpoint: the seconds a run has taken are never the same
 
 
-def held(run: Path) -> dict[str, Any]:
+def content(run: Path) -> dict[str, Any]:
     """All of a run's last checkpoint that says how it goes on."""
-    found = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    return {name: part for name, part in found.items() if name not in NOT_LEARNED}
+    result = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return {name: part for name, part in result.items() if name not in NOT_LEARNED}
 
 
 def same(one: Any, other: Any, where: str = "") -> None:
@@ -65,7 +65,7 @@ def test_a_run_that_is_watched_is_the_run_that_is_not(
     start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), *more)
     assert fits(place, processes, tmp_path / "plain", *start) == 0
     assert fits(place, processes, tmp_path / "watched", *start, *ALL) == 0
-    same(held(tmp_path / "plain"), held(tmp_path / "watched"))
+    same(content(tmp_path / "plain"), content(tmp_path / "watched"))
     plain, watched = (scalars(tmp_path / run) for run in ("plain", "watched"))
     assert plain.keys() < watched.keys()
     assert len(plain["train/loss"]) == 6
@@ -81,7 +81,7 @@ def test_so_is_one_that_was_stopped_and_went_on(place: Path, trained: Path, tmp_
     assert fits(place, 1, tmp_path / "plain", *start) == 0
     assert fits(place, 1, tmp_path / "watched", *start, *ALL, *stop) == 130
     assert fits(place, 1, tmp_path / "watched", *start, *ALL, *stop) == 0
-    same(held(tmp_path / "plain"), held(tmp_path / "watched"))
+    same(content(tmp_path / "plain"), content(tmp_path / "watched"))
     assert [step for step, _ in scalars(tmp_path / "watched")["pace/memory_gib"]][-1] == 8
 
 
@@ -101,23 +101,23 @@ def test_every_tag_is_read_back(place: Path, trained: Path, tmp_path: Path) -> N
     start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
     assert call(place, "fit", "stage2", tmp_path / "run", *start, "--trainer.log_every_n_steps", "4", *ALL) == 0
     assert call(place, "test", "stage2", tmp_path / "run", *ALL) == 0
-    found = scalars(tmp_path / "run")
-    assert {tag for tag in found if tag.split("/")[0] in ("dpe", "tokens", "pace")} - {"dpe/val/churn"} == TOLD
-    loss = [step for step, _ in found["train/loss"]]
+    result = scalars(tmp_path / "run")
+    assert {tag for tag in result if tag.split("/")[0] in ("dpe", "tokens", "pace")} - {"dpe/val/churn"} == TOLD
+    loss = [step for step, _ in result["train/loss"]]
     assert len(loss) > 1
     for tag in TOLD:
         if tag.startswith("pace") or "/train/" in tag:
-            assert [step for step, _ in found[tag]] == loss
-    assert found["tokens/val/visual"] == found["val/visual_tokens"]
-    for (_, mine), (_, metric) in zip(found["dpe/val/hit_rate"], found["val/hit_rate"], strict=True):
+            assert [step for step, _ in result[tag]] == loss
+    assert result["tokens/val/visual"] == result["val/visual_tokens"]
+    for (_, mine), (_, metric) in zip(result["dpe/val/hit_rate"], result["val/hit_rate"], strict=True):
         assert mine == pytest.approx(metric, abs=1e-6)
     assert events(tmp_path / "run").Tags()["images"]
 
 
 def csv_logger(run: Path) -> tuple[str, ...]:
-    given = {"save_dir": run, "name": "logs", "version": "csv"}
+    inputs = {"save_dir": run, "name": "logs", "version": "csv"}
     logger = ("--trainer.logger", "lightning.pytorch.loggers.CSVLogger")
-    return (*logger, *(part for key, value in given.items() for part in (f"--trainer.logger.{key}", str(value))))
+    return (*logger, *(part for key, value in inputs.items() for part in (f"--trainer.logger.{key}", str(value))))
 
 
 @pytest.mark.parametrize("logger", [lambda run: ("--trainer.logger", "false"), csv_logger], ids=["none", "csv"])
@@ -129,11 +129,11 @@ def test_without_tensorboard_numbers_alone_are_logged(
     assert fits(place, 1, run, *start, *ALL) == 0
     assert not list(run.rglob("*tfevents*"))
     if "false" not in start:
-        found = written(run / "logs" / "csv")
-        assert {tag for tag in TOLD if "/test" not in tag} <= set(found)
+        result = written(run / "logs" / "csv")
+        assert {tag for tag in TOLD if "/test" not in tag} <= set(result)
 
 
 def test_the_recipes_name_all_observers() -> None:
     for stage in ("stage1", "stage2"):
-        told = (CONFIGS / f"{stage}.yaml").read_text()
-        assert all(name in told for name in ALL[1::2])
+        report = (CONFIGS / f"{stage}.yaml").read_text()
+        assert all(name in report for name in ALL[1::2])

@@ -27,7 +27,7 @@ def cost(towers: Path, steps: int, watched: bool, every: int) -> Counts:
 
 def test_the_host_waits_for_what_is_logged_and_for_nothing_else(towers: Path) -> None:
     def waits(every: int) -> Counter[str]:
-        plain, watched = (cost(towers, 6, seen, every).syncs for seen in (False, True))
+        plain, watched = (cost(towers, 6, visited, every).syncs for visited in (False, True))
         assert not plain - watched
         return watched - plain
 
@@ -38,6 +38,6 @@ def test_the_host_waits_for_what_is_logged_and_for_nothing_else(towers: Path) ->
 
 
 def test_a_batch_takes_few_operations_more(towers: Path) -> None:
-    found = [cost(towers, steps, watched, 100).operations.total() for steps in (2, 6) for watched in (False, True)]
-    more = ((found[3] - found[1]) - (found[2] - found[0])) / 4
+    result = [cost(towers, steps, watched, 100).operations.total() for steps in (2, 6) for watched in (False, True)]
+    more = ((result[3] - result[1]) - (result[2] - result[0])) / 4
     assert 0 < more <= OPERATIONS

@@ -26,20 +26,20 @@ def looks(observed: Path) -> list[Look]:
     return read_looks(observed / "selections.jsonl")
 
 
-def test_every_tag_is_there_with_its_steps(found: Any) -> None:
+def test_every_tag_is_there_with_its_steps(result: Any) -> None:
     probes = [f"probes/{phase}/{n + 1}-{phase}_00000{n}" for phase in ("test", "val") for n in range(2)]
-    assert tags(found, "images", "") == probes
+    assert tags(result, "images", "") == probes
     kinds = [f"dpe/{phase}/{name}" for phase in ("test", "val") for name in ("rho_delta", "scores")]
-    assert tags(found, "histograms", "") == kinds
-    assert tags(found, "scalars", "dpe/") == ["dpe/val/churn"]
+    assert tags(result, "histograms", "") == kinds
+    assert tags(result, "scalars", "dpe/") == ["dpe/val/churn"]
     for tag in (*probes, *kinds):
-        read = found.Images if tag.startswith("probes") else found.Histograms
+        read = result.Images if tag.startswith("probes") else result.Histograms
         assert [one.step for one in read(tag)] == ([6, 12] if "/val/" in tag else [0])
-    assert [one.step for one in found.Scalars("dpe/val/churn")] == [12]
+    assert [one.step for one in result.Scalars("dpe/val/churn")] == [12]
 
 
-def test_pictures_are_of_a_readable_size_and_of_their_own_video(found: Any) -> None:
-    drawn = [pictures(found, tag) for tag in tags(found, "images", "probes/")]
+def test_pictures_are_of_a_readable_size_and_of_their_own_video(result: Any) -> None:
+    drawn = [pictures(result, tag) for tag in tags(result, "images", "probes/")]
     for one in drawn:
         assert all(picture.shape[1:] == (1200, 3) and picture.shape[0] > 500 for picture in one)
     first, second = drawn[0][0], drawn[1][0]
@@ -48,17 +48,17 @@ def test_pictures_are_of_a_readable_size_and_of_their_own_video(found: Any) -> N
     assert (first[strip] != second[strip]).mean() > 0.1
 
 
-def test_histograms_and_churn_are_those_of_the_lines(found: Any, looks: list[Look]) -> None:
+def test_histograms_and_churn_are_those_of_the_lines(result: Any, looks: list[Look]) -> None:
     for phase, step in (("val", 6), ("val", 12), ("test", 0)):
         now = [look.selection for look in looks if (look.phase, look.step) == (phase, step)]
         for name, values in (("scores", [s.scores for s in now]), ("rho_delta", [s.peaks for s in now])):
-            held = next(one for one in found.Histograms(f"dpe/{phase}/{name}") if one.step == step).histogram_value
-            assert held.num == len(np.concatenate(values))
-            assert held.sum == pytest.approx(np.concatenate(values).sum(), rel=1e-5)
+            content = next(one for one in result.Histograms(f"dpe/{phase}/{name}") if one.step == step).histogram_value
+            assert content.num == len(np.concatenate(values))
+            assert content.sum == pytest.approx(np.concatenate(values).sum(), rel=1e-5)
     kept = [
         {(look.row, frame) for look in looks if look.step == step for frame in look.selection.kept} for step in (6, 12)
     ]
-    assert found.Scalars("dpe/val/churn")[0].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
+    assert result.Scalars("dpe/val/churn")[0].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
 
 
 def test_lines_hold_what_the_trained_model_selects(place: Path, observed: Path, looks: list[Look]) -> None:
@@ -72,20 +72,20 @@ def test_lines_hold_what_the_trained_model_selects(place: Path, observed: Path, 
         row = Row("", 0, look.media, (Turn(look.question, None),))
         with torch.no_grad():
             ids, video = model.answer(processor.collate([Example(row, model.sketch(clip.frames))]), max_new_tokens=6)
-        focus, told = video.focus, look.selection
+        focus, report = video.focus, look.selection
         assert focus is not None
         assert focus.events is not None
         assert focus.scores is not None
         assert look.answer == processor.decode(ids[0], skip_special_tokens=True).strip()
-        assert told.seconds == tuple(clip.seconds.tolist())
-        assert told.kept == tuple(focus.frames[0].tolist())
-        assert told.visual_tokens == int(video.mask.sum())
-        assert told.rods == 2 * len(told.seconds)
+        assert report.seconds == tuple(clip.seconds.tolist())
+        assert report.kept == tuple(focus.frames[0].tolist())
+        assert report.visual_tokens == int(video.mask.sum())
+        assert report.rods == 2 * len(report.seconds)
         peaks = torch.exp(-focus.events.spread[0]) * focus.events.distance[0]
-        assert told.peaks == pytest.approx(peaks.tolist(), rel=1e-4, abs=1e-6)
-        assert told.scores == pytest.approx(focus.scores[0].tolist(), abs=1e-5)
-        assert told.representatives == tuple(focus.events.frames[0].tolist())
-        assert told.nearest == tuple(focus.events.labels[0].tolist())
+        assert report.peaks == pytest.approx(peaks.tolist(), rel=1e-4, abs=1e-6)
+        assert report.scores == pytest.approx(focus.scores[0].tolist(), abs=1e-5)
+        assert report.representatives == tuple(focus.events.frames[0].tolist())
+        assert report.nearest == tuple(focus.events.labels[0].tolist())
 
 
 def test_lines_know_the_truth_of_their_row(place: Path, looks: list[Look]) -> None:
@@ -112,9 +112,9 @@ def test_where_nothing_is_validated_training_videos_are_looked_at(place: Path) -
     assert len(looks) == 3 * 4
     assert len({look.media for look in looks}) == 4
     assert all(look.media.startswith("videos/") and look.truth for look in looks)
-    found = events(run)
-    assert len(tags(found, "images", "probes/train/")) == 2, "of the first ones alone"
-    assert [one.step for one in found.Scalars("dpe/train/churn")] == [ends // 2, ends]
+    result = events(run)
+    assert len(tags(result, "images", "probes/train/")) == 2, "of the first ones alone"
+    assert [one.step for one in result.Scalars("dpe/train/churn")] == [ends // 2, ends]
 
 
 def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: Path) -> None:
@@ -157,14 +157,14 @@ def test_churn_is_the_share_of_kept_frames_that_are_new() -> None:
 
 def test_a_title_names_no_step_that_is_not_known() -> None:
     """`dynfocus validate` and `dynfocus test` read a trained model, and count no steps."""
-    for phase, step, said in (
+    for phase, step, output in (
         ("train", 0, "train, step 0"),
         ("val", 6, "val, step 6"),
         ("val", 0, "val"),
         ("test", 0, "test"),
     ):
         look = Look(phase, step, 0, 0, "r", "v.mp4", "q", "a", "t", Selection((0.0,), (0,), 0, 0))
-        assert make_title(look) == f"v.mp4 ({said})"
+        assert make_title(look) == f"v.mp4 ({output})"
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -194,11 +194,11 @@ CASES = {
 def test_whatever_keeps_the_frames(place: Path, tmp_path: Path, name: str) -> None:
     run = tmp_path / "run"
     assert call(place, "fit", "stage2", run, *BRIEF, PROBES, ANSWERS, *CASES[name]) == 0
-    looks, found = read_looks(run / "selections.jsonl"), events(run)
+    looks, result = read_looks(run / "selections.jsonl"), events(run)
     assert [look.step for look in looks] == [2, 2]
-    assert len(tags(found, "images", "probes/val/")) == 2
+    assert len(tags(result, "images", "probes/val/")) == 2
     events_found = name in ("each frame under the question", "every patch", "half precision")
-    assert bool(tags(found, "histograms", "dpe/")) == events_found
+    assert bool(tags(result, "histograms", "dpe/")) == events_found
     for look in looks:
         assert bool(look.selection.peaks) == bool(look.selection.scores) == events_found
         kept = {"average pooling": 0}.get(name, 3)

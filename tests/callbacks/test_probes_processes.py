@@ -57,8 +57,8 @@ def test_the_run_is_bit_for_bit_the_run_without(
     def watched(rank: int) -> Learned:
         return run(towers, name, asked, [Probes(2), Answers()], folder=tmp_path / "watched")
 
-    found, wanted = ([work(0)] if name == "one" else several(work) for work in (watched, plain))
-    for one, other in zip(found, wanted, strict=True):
+    result, wanted = ([work(0)] if name == "one" else several(work) for work in (watched, plain))
+    for one, other in zip(result, wanted, strict=True):
         bits(one, other)
     looks = read_looks(tmp_path / "watched" / "selections.jsonl")
     phases = [("val", 2)] if asked else [("train", 0), ("train", 3)]
@@ -73,9 +73,9 @@ def test_processes_see_what_one_sees(towers: Path, tmp_path: Path, name: str) ->
     several(lambda rank: work(name, watchers=[Probes()], folder=folders[1]))
     one, two = (read_looks(folder / "selections.jsonl") for folder in folders)
     assert [look.selection.kept for look in two] == [look.selection.kept for look in one]
-    for found, wanted in zip(two, one, strict=True):
-        assert found.selection.scores == pytest.approx(wanted.selection.scores, abs=1e-3)
-        assert found.answer == wanted.answer
+    for result, wanted in zip(two, one, strict=True):
+        assert result.selection.scores == pytest.approx(wanted.selection.scores, abs=1e-3)
+        assert result.answer == wanted.answer
 
 
 class Modes(Callback):

@@ -34,16 +34,16 @@ def costs(examples: Sequence[Example], settings: ConnectorSettings, answers: boo
     """From the processor's own measure of every row."""
     processor, sums = tiny.processor(settings, answers=answers), defaultdict(list)
     for one in examples:
-        found = processor.measure(one.row, one.length)
+        result = processor.measure(one.row, one.length)
         for prefix in ("", f"{one.row.source}/"):
-            sums[f"{prefix}text"].append(found.text)
-            sums[f"{prefix}total"].append(found.total)
-            sums[f"{prefix}visual"] += [found.visual] * found.slots
-        if found.slots:
-            sums["full"] += [256 * one.length] * found.slots
+            sums[f"{prefix}text"].append(result.text)
+            sums[f"{prefix}total"].append(result.total)
+            sums[f"{prefix}visual"] += [result.visual] * result.slots
+        if result.slots:
+            sums["full"] += [256 * one.length] * result.slots
             kept = -(-3 * min(5, one.length) // 5)
-            sums["cones"] += [kept * settings.cones] * found.slots
-            sums["rods"] += [2 * one.length] * found.slots
+            sums["cones"] += [kept * settings.cones] * result.slots
+            sums["rods"] += [2 * one.length] * result.slots
     means = {name: sum(values) / len(values) for name, values in sums.items() if values and name != "full"}
     return means | {"share_of_256_per_frame": sum(sums["visual"]) / sum(sums["full"])}
 
@@ -54,14 +54,14 @@ def test_tokens_are_those_that_rows_cost(towers: Path, name: str, accumulate: in
     asked = rows(20, [(5, 1, "films"), (8, 1, "web"), (1, 1, "web")], NOISY)
     asked = [replace(one, row=replace(one.row, questions=tiny.row(0, events=((0,),)).questions)) for one in asked]
 
-    def told(rank: int) -> Told:
+    def report(rank: int) -> Told:
         counts = noting(TokenCounts)
         learn(towers, name, steps, accumulate=accumulate, asked=asked, callbacks=[Logging(), counts])
         return counts.told
 
-    for found in [told(0)] if name == "one" else several(told):
-        assert [(phase, step) for phase, step, _ in found] == [("train", 1), ("train", 2), ("val", 2)]
-        for (phase, _, values), read in zip(found, [*steps, asked], strict=True):
+    for result in [report(0)] if name == "one" else several(report):
+        assert [(phase, step) for phase, step, _ in result] == [("train", 1), ("train", 2), ("val", 2)]
+        for (phase, _, values), read in zip(result, [*steps, asked], strict=True):
             wanted = costs(read, NOISY, phase == "train")
             assert values == pytest.approx({f"tokens/{phase}/{key}": value for key, value in wanted.items()})
 

@@ -37,8 +37,8 @@ def test_adapters_are_trained_from_stage_1_in_a_folder_of_their_own(
     assert clone.steps(stage) == []
     _, out, calls = clone.make(stage, "AGAIN=1")
     configs = [f"--config lightning_configs/{name}.yaml" for name in ("stage2", stage, "world")]
-    told = " ".join([*configs, f"--trainer.default_root_dir runs/world/{stage}"])
-    assert calls == [f"-m dynfocus fit {told}", f"-m dynfocus test {told}"], out
+    report = " ".join([*configs, f"--trainer.default_root_dir runs/world/{stage}"])
+    assert calls == [f"-m dynfocus fit {report}", f"-m dynfocus test {report}"], out
     assert clone.steps("stage2") == ["fit2", "test"], "another run than that of the whole language model"
     assert clone.steps(stage) == []
     assert clone.steps(stage, "ARGS=--model.lora.rank 8") == [f"fit{stage}", "test"]
@@ -62,8 +62,8 @@ def test_posttuning_goes_on_from_the_model_of_stage_2(clone: Clone) -> None:
 def test_processes_are_told_to_the_named_stage_alone(clone: Clone) -> None:
     code, out, calls = clone.make("stage2", "DEVICES=8", "NODES=2", "ARGS=--model.lr 1")
     assert code == 0, out
-    told = [call for call in calls if call.endswith(" --model.lr 1 --trainer.devices 8 --trainer.num_nodes 2")]
-    assert [label(call) for call in told] == ["fit2", "test"]
+    report = [call for call in calls if call.endswith(" --model.lr 1 --trainer.devices 8 --trainer.num_nodes 2")]
+    assert [label(call) for call in report] == ["fit2", "test"]
     assert clone.steps("stage2", "DEVICES=8", "NODES=2", "ARGS=--model.lr 1") == []
     assert clone.steps("stage2", "DEVICES=4", "ARGS=--model.lr 1") == ["fit2", "test"]
     assert clone.steps("posttune") == ["fitposttune", "test"], "stage 2 keeps what it was last finished with"

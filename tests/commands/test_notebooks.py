@@ -48,20 +48,20 @@ def test_every_equation_has_its_heading_and_a_function_that_names_it() -> None:
     text = "\n".join(cell.source for cell in nbformat.read(NOTEBOOKS[0], 4).cells if cell.cell_type == "markdown")
     headings = " ".join(re.findall(r"^## Eq\. (.*?):", text, flags=re.M))
     assert [int(number) for number in re.findall(r"\d+", headings)] == list(range(1, 12))
-    told = set()
+    report = set()
     for source in code(NOTEBOOKS[0]):
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dynfocus.method"):
                 module = import_module(str(node.module))
-                told |= {n for alias in node.names for n in equations(getattr(module, alias.name).__doc__ or "")}
-    assert told == set(range(1, 12))
+                report |= {n for alias in node.names for n in equations(getattr(module, alias.name).__doc__ or "")}
+    assert report == set(range(1, 12))
 
 
 def equations(doc: str) -> set[int]:
-    found: set[int] = set()
+    result: set[int] = set()
     for first, last in re.findall(r"Paper: (?:the Top-K of )?Eq\. (\d+)(?:-(\d+))?", doc):
-        found |= set(range(int(first), int(last or first) + 1))
-    return found
+        result |= set(range(int(first), int(last or first) + 1))
+    return result
 
 
 @pytest.mark.slow
@@ -78,11 +78,11 @@ def test_two_questions_with_and_without_a_trained_model(there: bool, trained: Pa
     model = trained / "stage2" / "model" if there else tmp_path
     missing = tmp_path / "none"
     book = run(NOTEBOOKS[1], ROOT, f"Path({str(model if there else missing)!r})")
-    said = str(
+    message = str(
         [output.get("data", {}).get("text/markdown") for cell in book.cells for output in cell.get("outputs", ())]
     )
-    assert ("Run `make stage2`" in said) is not there
-    assert ("The scores differ by at most 0." in said) is there
+    assert ("Run `make stage2`" in message) is not there
+    assert ("The scores differ by at most 0." in message) is there
 
 
 def run(path: Path, folder: Path, model: str | None = None) -> nbformat.NotebookNode:

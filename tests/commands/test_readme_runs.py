@@ -99,9 +99,9 @@ def test_own_videos_from_stage_1_to_an_answer(
         words = shlex.split(line)
         calls = [words[1:]]
         if words[0] == "make":
-            code, printed, noted = sandbox.make(*words[1:])
+            code, printed, notes = sandbox.make(*words[1:])
             assert code == 0, printed
-            calls = [shlex.split(call)[2:] for call in noted if "-m dynfocus" in call and " table " not in call]
+            calls = [shlex.split(call)[2:] for call in notes if "-m dynfocus" in call and " table " not in call]
         for call in calls:
             assert run(call) == 0, capsys.readouterr().err
     assert "kept frames:" in capsys.readouterr().out

@@ -49,8 +49,13 @@ def test_rows_are_those_of_the_plain_way(place: Path, monkeypatch: pytest.Monkey
     rows = opened(place)
     assert len(rows) == 60
     for i in (59, 0, 17, -1, np.int64(30)):
-        found, known = rows[i], plain[i]
-        assert (found.id, found.index, found.media, found.turns) == (known.id, int(i) % 60, known.media, known.turns)
+        result, known = rows[i], plain[i]
+        assert (result.id, result.index, result.media, result.turns) == (
+            known.id,
+            int(i) % 60,
+            known.media,
+            known.turns,
+        )
     assert rows.kinds.dtype == np.uint8
     assert rows.sizes.dtype == np.uint32
     assert rows.turns.dtype == np.uint16
@@ -66,9 +71,9 @@ def test_rows_are_those_of_the_plain_way(place: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("rounds", [1, 2, 3, 100])
 def test_long_conversations_are_cut(place: Path, rounds: int) -> None:
     plain = read_conversations(place / "rows.json")
-    found = opened(place, rounds=rounds)
-    rows = list(found)
-    assert list(found.turns) == [len(row.turns) for row in rows]
+    result = opened(place, rounds=rounds)
+    rows = list(result)
+    assert list(result.turns) == [len(row.turns) for row in rows]
     assert [row.index for row in rows] == list(range(len(rows)))
     assert max(len(row.turns) for row in rows) == min(rounds, max(len(row.turns) for row in plain))
     joined = {row.id: tuple(turn for part in rows if part.id == row.id for turn in part.turns) for row in plain}
@@ -77,8 +82,8 @@ def test_long_conversations_are_cut(place: Path, rounds: int) -> None:
 
 
 def test_a_row_that_does_not_fit_has_no_turns_and_one_of_very_many_is_told(tmp_path: Path) -> None:
-    said = [{"from": who, "value": "x"} for who in ("human", "gpt")]
-    rows = [{"id": 1}, {"id": 2, "conversations": said * 70_000}, {"id": 3, "conversations": said}]
+    output = [{"from": who, "value": "x"} for who in ("human", "gpt")]
+    rows = [{"id": 1}, {"id": 2, "conversations": output * 70_000}, {"id": 3, "conversations": output}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     assert list(opened(tmp_path).turns) == [0, 65_535, 1]
 
@@ -94,9 +99,9 @@ def test_an_index_of_an_older_form_is_made_anew(place: Path, monkeypatch: pytest
 
 def test_questions_go_with_their_turns(tmp_path: Path) -> None:
     question = {"text": "a", "answer": "b", "word": "b", "kind": "detail", "type": "color", "key": "k", "events": []}
-    said = [{"from": who, "value": "x"} for who in ("human", "gpt") * 3]
+    output = [{"from": who, "value": "x"} for who in ("human", "gpt") * 3]
     questions = [{**question, "key": str(number)} for number in range(3)]
-    both = [{"id": 1, "conversations": said, "questions": questions[:some]} for some in (3, 2)]
+    both = [{"id": 1, "conversations": output, "questions": questions[:some]} for some in (3, 2)]
     (tmp_path / "rows.json").write_text(json.dumps(both))
     keys = [[one.key for one in row.questions] for row in opened(tmp_path, rounds=2)]
     assert keys == [["0", "1"], ["2"], [], []]
@@ -188,10 +193,10 @@ def test_a_young_file_is_not_remembered(place: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_that_grows_meanwhile_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def grow(*given: Any) -> Any:
-        found = real(*given)
+    def grow(*inputs: Any) -> Any:
+        result = real(*inputs)
         (place / "rows.json").write_text("[]")
-        return found
+        return result
 
     real = index._build_index
     monkeypatch.setattr(index, "_build_index", grow)
@@ -261,14 +266,14 @@ def test_processes_read_at_once(place: Path, share: bool) -> None:
     workers = [context.Process(target=_sum, args=(rows, place, queue)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    found = [queue.get(timeout=60) for _ in workers]
+    result = [queue.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join(60)
-    assert len({stamp for stamp, _ in found}) == 1
+    assert len({stamp for stamp, _ in result}) == 1
     ids = [f"{number:012d}" for number in range(60) for _ in range(20)]
-    assert [found_ids for _, found_ids in found] == [ids] * 4
+    assert [found_ids for _, found_ids in result] == [ids] * 4
     assert len(kept(place)) == 1
-    assert opened(place).stamp == found[0][0]
+    assert opened(place).stamp == result[0][0]
 
 
 def test_the_bench_runs(tmp_path: Path) -> None:

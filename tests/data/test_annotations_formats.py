@@ -35,14 +35,14 @@ def rows_of(folder: Path, content: Any, **options: Any) -> Annotations:
     return Annotations(Source("set", "rows", **options), folder, folder / "index")
 
 
-def told(rows: Annotations) -> list[Row | str]:
-    found: list[Row | str] = []
+def report(rows: Annotations) -> list[Row | str]:
+    result: list[Row | str] = []
     for index in range(len(rows)):
         try:
-            found.append(rows[index])
+            result.append(rows[index])
         except DataError as error:
-            found.append(cause(error, index))
-    return found
+            result.append(cause(error, index))
+    return result
 
 
 def cause(error: DataError, index: int) -> str:
@@ -54,12 +54,12 @@ def test_conversations_are_what_json_reads(tmp_path: Path) -> None:
     plain = json.loads((DATA / "conversations.json").read_text())
     rows = rows_of(tmp_path, plain)
     assert len(rows) == len(plain)
-    for index, (row, given) in enumerate(zip(rows, plain, strict=True)):
-        assert (row.id, row.index, row.source) == (given["id"], index, "set")
-        assert row.media == given.get("image", given.get("video"))
-        said = [turn["value"].replace("<image>", "").strip() for turn in given["conversations"]]
-        assert [text for turn in row.turns for text in (turn.question, turn.answer)] == said
-        assert rows.sizes[index] == sum(len(text.encode()) for text in said)
+    for index, (row, inputs) in enumerate(zip(rows, plain, strict=True)):
+        assert (row.id, row.index, row.source) == (inputs["id"], index, "set")
+        assert row.media == inputs.get("image", inputs.get("video"))
+        output = [turn["value"].replace("<image>", "").strip() for turn in inputs["conversations"]]
+        assert [text for turn in row.turns for text in (turn.question, turn.answer)] == output
+        assert rows.sizes[index] == sum(len(text.encode()) for text in output)
     assert list(rows.kinds) == [1, 2, 1, 1, 1]
 
 
@@ -82,7 +82,7 @@ def test_a_users_own_lines(tmp_path: Path) -> None:
 def test_a_broken_line_is_one_row(tmp_path: Path) -> None:
     lines = (DATA / "own_clips.jsonl").read_text(encoding="utf-8").splitlines()
     rows = rows_of(tmp_path, "\n".join([lines[0], lines[1][:50], "[]", lines[2]]), format="jsonl")
-    first, cut, wrong, last = told(rows)
+    first, cut, wrong, last = report(rows)
     assert isinstance(first, Row)
     assert isinstance(last, Row)
     assert "Unterminated string" in str(cut)
@@ -91,7 +91,7 @@ def test_a_broken_line_is_one_row(tmp_path: Path) -> None:
 
 
 def test_webvid(tmp_path: Path) -> None:
-    rows = told(rows_of(tmp_path, WEBVID, format="webvid"))
+    rows = report(rows_of(tmp_path, WEBVID, format="webvid"))
     good = {index: row for index, row in enumerate(rows) if isinstance(row, Row)}
     assert {index: (row.id, row.media, row.turns[0].answer) for index, row in good.items()} == {
         0: ("1066682446", "000001_000050/1066682446.mp4", "Merida, mexico - may 23, 2017: tourists"),
@@ -113,7 +113,7 @@ def test_requests_are_all_used_and_stay_with_their_video(tmp_path: Path) -> None
 
 
 def test_videochatgpt(tmp_path: Path) -> None:
-    given = [
+    inputs = [
         {"q": "What happens?\n<video>", "a": "A dance.", "video_id": "v_mTDRTiTnsjQ"},
         {"q": "Who?", "a": "", "video_id": "v_b"},
         {"q": "Who?", "a": "She.", "video_id": " "},
@@ -122,7 +122,7 @@ def test_videochatgpt(tmp_path: Path) -> None:
         {"q": "Who?", "a": "She.", "video_id": "v_b.mkv"},
         {"q": "Who?", "a": "She.", "video_id": "v_b.AVI"},
     ]
-    good, *wrong, named, loud = told(rows_of(tmp_path, given, format="videochatgpt"))
+    good, *wrong, named, loud = report(rows_of(tmp_path, inputs, format="videochatgpt"))
     assert isinstance(good, Row)
     assert isinstance(named, Row)
     assert (good.id, good.media, good.turns) == (
@@ -134,8 +134,8 @@ def test_videochatgpt(tmp_path: Path) -> None:
 
 
 def test_converted_videochatgpt_names_the_video_not_its_features(tmp_path: Path) -> None:
-    said = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "A dance."}]
-    (row,) = rows_of(tmp_path, [{"id": "v_a", "video": "v_a.pkl", "conversations": said}])
+    output = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "A dance."}]
+    (row,) = rows_of(tmp_path, [{"id": "v_a", "video": "v_a.pkl", "conversations": output}])
     assert (row.media, row.turns) == ("v_a.mp4", (Turn("What?", "A dance."),))
 
 
@@ -176,14 +176,14 @@ def test_a_science_question_in_full(tmp_path: Path) -> None:
     wrong = [{"answer": 2}, {"answer": "1"}, {"answer": True}, {"choices": []}, {"question": " "}, {"choices": "ab"}]
     pids = json.loads((DATA / "scienceqa_pid_splits.json").read_text())["trainval"]
     problems = {pids[0]: problem, pids[1]: {**problem, "answer": 2}, "unknown": problem}
-    row, cause = told(science(tmp_path, problems, split="trainval"))
+    row, cause = report(science(tmp_path, problems, split="trainval"))
     assert isinstance(row, Row)
     assert row.turns == (
         Turn("Which is wet?\nContext: N/A\nOptions: (A) sand (B) sea", "Water is wet. The answer is B."),
     )
     assert "none of the 2 choices" in str(cause)
     for change in wrong:
-        (cause,) = told(science(tmp_path, {pids[0]: {**problem, **change}}, split="trainval"))
+        (cause,) = report(science(tmp_path, {pids[0]: {**problem, **change}}, split="trainval"))
         assert isinstance(cause, str)
 
 
@@ -220,16 +220,16 @@ CHAT = {
 )
 def test_videochat2(tmp_path: Path, options: dict, questions: list[str | None]) -> None:
     rows = rows_of(tmp_path, [CHAT], format="videochat2", **options)
-    found = [row if isinstance(row, str) else "|".join(turn.question for turn in row.turns) for row in told(rows)]
-    assert [None if "none of whose answers" in text else text for text in found] == questions
+    result = [row if isinstance(row, str) else "|".join(turn.question for turn in row.turns) for row in report(rows)]
+    assert [None if "none of whose answers" in text else text for text in result] == questions
     assert rows[0].span == (1.0, 2.5)
     assert rows[0].media == rows[0].id == CHAT["video"]
     turns = [len(text.split("|")) if text else 1 for text in questions]
     answers = ["She.", "A caption.", " ", "Now."]
     starts = np.cumsum([0, *turns])
-    said = [sum(len(answers[at]) for at in range(starts[i], starts[i + 1])) for i in range(len(turns))]
+    output = [sum(len(answers[at]) for at in range(starts[i], starts[i + 1])) for i in range(len(turns))]
     asked = [len((text if text is not None else "Why?").replace("|", "")) for text in questions]
-    assert list(rows.sizes) == [a + b for a, b in zip(said, asked, strict=True)]
+    assert list(rows.sizes) == [a + b for a, b in zip(output, asked, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_videochat2(tmp_path: Path, options: dict, questions: list[str | None]) 
     ],
 )
 def test_wrong_rows_of_videochat2(tmp_path: Path, change: dict) -> None:
-    (cause,) = told(rows_of(tmp_path, [{**CHAT, **change}], format="videochat2", rounds=1))
+    (cause,) = report(rows_of(tmp_path, [{**CHAT, **change}], format="videochat2", rounds=1))
     assert isinstance(cause, str)
 
 
@@ -260,18 +260,18 @@ def test_nextqa_is_what_csv_reads(tmp_path: Path, mapped: bool) -> None:
         with (DATA / name).open(newline="") as file:
             plain = list(csv.DictReader(file))
         assert len(rows) == len(plain)
-        for row, given in zip(rows, plain, strict=True):
-            video = given["video"]
-            assert row.id == f"{video}_{given['qid']}"
+        for row, inputs in zip(rows, plain, strict=True):
+            video = inputs["video"]
+            assert row.id == f"{video}_{inputs['qid']}"
             assert row.media == f"{places.get(video, video) if mapped else video}.mp4"
             question, answer = row.turns[0].question, row.turns[0].answer
-            assert question.split("\n")[0] == f"{given['question']}?"
-            if "a0" in given:
-                choices = [f"({letter}) {given[f'a{n}']}" for n, letter in enumerate("ABCDE")]
+            assert question.split("\n")[0] == f"{inputs['question']}?"
+            if "a0" in inputs:
+                choices = [f"({letter}) {inputs[f'a{n}']}" for n, letter in enumerate("ABCDE")]
                 assert question.split("\n")[1] == f"Options: {' '.join(choices)}"
-                assert answer == choices[int(given["answer"])]
+                assert answer == choices[int(inputs["answer"])]
             else:
-                assert (question.count("\n"), answer) == (0, given["answer"])
+                assert (question.count("\n"), answer) == (0, inputs["answer"])
 
 
 def test_wrong_tables(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_wrong_tables(tmp_path: Path) -> None:
         "1,2,3,4,why,0,6,CW,a,,c,d,e",
         "1,2,3,4,,0,6,CW,a,b,c,d,e",
     ]
-    rows = told(rows_of(tmp_path, "\n".join([head, *wrong]), format="nextqa"))
+    rows = report(rows_of(tmp_path, "\n".join([head, *wrong]), format="nextqa"))
     assert [type(row) for row in rows] == [str] * 4
     with pytest.raises(DataError, match="videoid, page_dir, name missing"):
         rows_of(tmp_path, head, format="webvid")

@@ -50,9 +50,9 @@ def test_a_list_is_what_json_reads(tmp_path: Path, window: Any, rows: list, styl
     window(size)
     path = tmp_path / "rows.json"
     path.write_bytes(data := styled(rows, style))
-    found = list(scan("list", path))
-    assert [value for *_, value in found] == json.loads(data.decode("utf-8-sig")) == rows
-    assert [decode("list", data[start : start + length], ()) for start, length, _ in found] == rows
+    result = list(scan("list", path))
+    assert [value for *_, value in result] == json.loads(data.decode("utf-8-sig")) == rows
+    assert [decode("list", data[start : start + length], ()) for start, length, _ in result] == rows
 
 
 @QUICK
@@ -61,9 +61,9 @@ def test_an_object_is_what_json_reads(tmp_path: Path, window: Any, rows: dict, s
     window(size)
     path = tmp_path / "rows.json"
     path.write_bytes(data := styled(rows, style))
-    found = list(scan("object", path))
-    assert [value for *_, value in found] == [{key: value} for key, value in rows.items()]
-    assert [decode("object", data[start : start + length], ()) for start, length, _ in found] == [
+    result = list(scan("object", path))
+    assert [value for *_, value in result] == [{key: value} for key, value in rows.items()]
+    assert [decode("object", data[start : start + length], ()) for start, length, _ in result] == [
         {key: value} for key, value in rows.items()
     ]
 
@@ -74,9 +74,9 @@ def test_lines_are_what_json_reads(tmp_path: Path, rows: list, end: str, bom: bo
     path = tmp_path / "rows.jsonl"
     data = b"\xef\xbb\xbf" * bom + end.join(json.dumps(row, ensure_ascii=bom) for row in rows).encode()
     path.write_bytes(data)
-    found = list(scan("lines", path))
-    assert [value for *_, value in found] == rows
-    assert [decode("lines", data[start : start + length], ()) for start, length, _ in found] == rows
+    result = list(scan("lines", path))
+    assert [value for *_, value in result] == rows
+    assert [decode("lines", data[start : start + length], ()) for start, length, _ in result] == rows
 
 
 CELLS = st.text(
@@ -95,10 +95,10 @@ def test_a_table_is_what_csv_reads(tmp_path: Path, rows: list, end: str, bom: bo
     path.write_bytes(data := b"\xef\xbb\xbf" * bom + text.getvalue().encode())
     with path.open(encoding="utf-8-sig", newline="") as file:
         plain = list(csv.DictReader(file))
-    found = list(scan("table", path))
+    result = list(scan("table", path))
     assert read_header(path) == ["a", "b", "c"]
-    assert [value for *_, value in found] == plain == [dict(zip("abc", row, strict=True)) for row in rows]
-    assert [decode("table", data[start : start + length], list("abc")) for start, length, _ in found] == plain
+    assert [value for *_, value in result] == plain == [dict(zip("abc", row, strict=True)) for row in rows]
+    assert [decode("table", data[start : start + length], list("abc")) for start, length, _ in result] == plain
 
 
 @QUICK
@@ -132,9 +132,9 @@ def test_a_wrong_byte_in_the_middle_is_named_without_reading_on(tmp_path: Path, 
     path = tmp_path / "rows.json"
     path.write_bytes(rows[:middle] + b"'" + rows[middle + 1 :])
     with path.open("rb") as file:
-        found = json_stream.Window(path, file)
+        result = json_stream.Window(path, file)
         with pytest.raises(DataError, match=f"no JSON at byte {middle} "):
-            list(layouts._scan_json(found, "list"))
+            list(layouts._scan_json(result, "list"))
         assert file.tell() < middle + (4 << 10)
 
 
@@ -179,12 +179,12 @@ def test_a_quote_that_is_opened_takes_its_own_row_alone(tmp_path: Path, changes:
     (path := tmp_path / "rows.csv").write_text(
         "videoid,url,duration,page,name\n" + "\n".join(changes.get(n, row) for n, row in enumerate(WHOLE))
     )
-    found = list(scan("table", path))
+    result = list(scan("table", path))
     wrong = {number for number, row in changes.items() if row.count('"') == 1}
-    assert [number for number, (*_, value) in enumerate(found) if isinstance(value, ValueError)] == sorted(wrong)
-    assert len(found) == 1000
+    assert [number for number, (*_, value) in enumerate(result) if isinstance(value, ValueError)] == sorted(wrong)
+    assert len(result) == 1000
     data = path.read_bytes()
-    for number, (start, length, value) in enumerate(found):
+    for number, (start, length, value) in enumerate(result):
         assert data[start : start + length].decode().strip() == changes.get(number, WHOLE[number])
         if number in wrong:
             with pytest.raises(ValueError, match=r"end of data|\d cells"):

@@ -59,27 +59,27 @@ def test_a_row_of_the_embedded_world(tmp_path: Path) -> None:
 
 
 def test_text_rows_first_speakers_and_other_alphabets(tmp_path: Path) -> None:
-    said = [{"from": "gpt", "value": "hello"}, {"from": "human", "value": "¿qué? 星"}, {"from": "gpt", "value": "ñ"}]
+    output = [{"from": "gpt", "value": "hello"}, {"from": "human", "value": "¿qué? 星"}, {"from": "gpt", "value": "ñ"}]
     (row,) = read_conversations(
-        written(tmp_path, json.dumps([{"id": "t", "model": "", "conversations": said}], ensure_ascii=False))
+        written(tmp_path, json.dumps([{"id": "t", "model": "", "conversations": output}], ensure_ascii=False))
     )
     assert row.media is None
     assert row.turns == (Turn("¿qué? 星", "ñ"),)
 
 
 def test_a_last_question_without_answer_is_left_out(tmp_path: Path) -> None:
-    said = [{"from": who, "value": who + str(at)} for at, who in enumerate(["human", "gpt", "human", "gpt", "human"])]
+    output = [{"from": who, "value": who + str(at)} for at, who in enumerate(["human", "gpt", "human", "gpt", "human"])]
     first = {"from": "gpt", "value": "hello"}
-    rows = [{"id": 1, "conversations": talk} for talk in (said, [first, *said[:3]])]
-    found = read_conversations(written(tmp_path, rows))
-    assert [row.turns for row in found] == [
+    rows = [{"id": 1, "conversations": talk} for talk in (output, [first, *output[:3]])]
+    result = read_conversations(written(tmp_path, rows))
+    assert [row.turns for row in result] == [
         (Turn("human0", "gpt1"), Turn("human2", "gpt3")), (Turn("human0", "gpt1"),),
     ]  # fmt: skip
 
 
 def test_a_text_row_keeps_what_a_person_wrote(tmp_path: Path) -> None:
-    said = [{"from": "human", "value": "<image> is a tag of what?"}, {"from": "gpt", "value": "HTML, almost."}]
-    (row,) = read_conversations(written(tmp_path, [{"id": "t", "conversations": said}]))
+    output = [{"from": "human", "value": "<image> is a tag of what?"}, {"from": "gpt", "value": "HTML, almost."}]
+    (row,) = read_conversations(written(tmp_path, [{"id": "t", "conversations": output}]))
     assert row.turns[0].question == "<image> is a tag of what?"
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "output"),
     [
         ("", "is empty"),
         (" {}", r"begins with '\{' at byte 1.*format jsonl"),
@@ -189,9 +189,9 @@ def test_a_wrong_row_is_named(tmp_path: Path, wrong: Any) -> None:
         ("[" * 100_000, "no JSON at byte 1 .maximum recursion"),
     ],
 )
-def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: str, output: str) -> None:
     path = written(tmp_path, content)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=output) as caught:
         list(scan("list", path))
     assert "rows.json" in caught.value.given
 

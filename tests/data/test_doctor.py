@@ -34,7 +34,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "decoded.txt"
 
 
-def found(checkup: Checkup) -> tuple:
+def result(checkup: Checkup) -> tuple:
     return (
         *(getattr(checkup, name).tolist() for name in ("frames", "text", "slots", "targets", "media")),
         dict(sorted(checkup.bad.items())),
@@ -45,17 +45,17 @@ def test_each_row_is_found_for_what_it_is(tmp_path: Path, log: Path) -> None:
     rows, faults = broken_set(tmp_path / "root")
     write_rows(tmp_path / "root", rows)
     one = patient(tmp_path / "root", log)
-    (seen,) = diagnose([one], 0, progress=False)
-    listed = {bad.index: bad for bad in read_jsonl(seen.quarantine, Skipped)}
+    (visited,) = diagnose([one], 0, progress=False)
+    listed = {bad.index: bad for bad in read_jsonl(visited.quarantine, Skipped)}
     assert {row: bad.fault for row, bad in listed.items()} == faults
     assert list(listed) == sorted(listed)
     assert all(bad.source == "films" for bad in listed.values())
     assert listed[10].id == "r10"
     assert listed[10].media == "middle.mp4"
     assert {bad.media for bad in listed.values() if bad.media} <= {*(r.get("video") or r.get("image") for r in rows)}
-    assert seen.faults == {name: list(faults.values()).count(name) for name in FAULTS}
-    assert (seen.rows, seen.bad) == (len(rows), len(faults))
-    assert seen.frames == (7, 40, 40)
+    assert visited.faults == {name: list(faults.values()).count(name) for name in FAULTS}
+    assert (visited.rows, visited.bad) == (len(rows), len(faults))
+    assert visited.frames == (7, 40, 40)
     checkup = one.load()
     assert checkup is not None
     assert checkup.frames[:5].tolist() == [7, 7, 1, 0, 40]
@@ -93,10 +93,10 @@ def test_two_workers_find_what_none_finds_and_a_second_run_opens_nothing(tmp_pat
         checkup = one.load()
         assert checkup is not None
         if name == "index":
-            alone, folder = found(checkup), tmp_path / "index" / "checkups"
+            alone, folder = result(checkup), tmp_path / "index" / "checkups"
             first = (checkup.folder / QUARANTINE).read_text()
             folder.rename(tmp_path / "kept")
-    assert found(checkup) == alone
+    assert result(checkup) == alone
     assert (checkup.folder / QUARANTINE).read_text() == first
     log.unlink()
     diagnose([patient(tmp_path / "root", log)], 2, progress=False)
@@ -156,9 +156,9 @@ def test_what_came_since_is_found_when_asked_for(tmp_path: Path, log: Path) -> N
         written(tmp_path / "root" / name, count=6)
     diagnose([one], 0, progress=False)
     assert not log.exists()
-    (seen,) = diagnose([one], 0, retry=True, progress=False)
+    (visited,) = diagnose([one], 0, retry=True, progress=False)
     came = [row for row, what in faults.items() if rows[row].get("video") in ("missing.mp4", "empty.mp4")]
-    assert seen.bad == len(faults) - len(came) == len(faults) - 2
+    assert visited.bad == len(faults) - len(came) == len(faults) - 2
     assert not {"good.mp4", "long.mp4", "good.png"} & set(decoded(log))
     checkup = one.load()
     assert checkup is not None
@@ -228,7 +228,7 @@ def test_what_is_sketched_is_not_opened(place: Path, tmp_path: Path, log: Path) 
     assert set(decoded(log)) == {f"{n}.mp4" for n in range(8)}
     shutil.rmtree(alone.folder)
     examine(replace(one, cache=sketching), cached := one.open(), 0, progress=False)
-    assert found(cached) == found(alone)
+    assert result(cached) == result(alone)
     shutil.rmtree(cached.folder)
 
     items = [(one.annotations.address(row), one.annotations.find(row)) for row in one.annotations]
@@ -249,11 +249,11 @@ def test_the_command_line(place: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert call(place, "doctor", "stage2", tmp_path / "run", *more, "--limit", "0.9") == 0
     table = capsys.readouterr().out
     assert call(place, "doctor", "stage2", tmp_path / "run", *more) == 1
-    said = capsys.readouterr()
-    assert said.out == table
+    output = capsys.readouterr()
+    assert output.out == table
     (quarantine,) = (tmp_path / "index" / "checkups").glob("*/quarantine.jsonl")
     listed = list(read_jsonl(quarantine, Skipped))
     assert {bad.media for bad in listed} == {"videos/train_000001.mp4"}
-    assert f"{len(listed)} of 50 rows ({len(listed)} unreadable), listed in {quarantine}" in said.err
-    assert "more bad rows than the limit of 5.0%" in said.err
+    assert f"{len(listed)} of 50 rows ({len(listed)} unreadable), listed in {quarantine}" in output.err
+    assert "more bad rows than the limit of 5.0%" in output.err
     assert str(quarantine) in table

@@ -34,9 +34,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def loaded(reading: Counting) -> Checkup:
-    found = reading.load()
-    assert found is not None
-    return found
+    result = reading.load()
+    assert result is not None
+    return result
 
 
 def two_sets(root: Path) -> tuple[list[Annotations], Collator]:
@@ -53,13 +53,13 @@ def test_costs_are_those_of_training_wherever_a_set_stands_in_a_mixture(tmp_path
     sets, processor = two_sets(tmp_path / "root")
     readings = [Counting(one, processor, RULE, log=log) for one in sets]
     diagnose(readings, 0, progress=False)
-    told = {one.annotations.source.name: count_tokens(loaded(one), processor.settings).tolist() for one in readings}
+    report = {one.annotations.source.name: count_tokens(loaded(one), processor.settings).tolist() for one in readings}
     for order in (sets, sets[::-1], sets[1:]):
         data = ExampleDataset(order, RULE, None, skip_invalid=False)
         lengths = [processor([data[n]]).input_ids.shape[1] for n in range(len(data))]
-        assert lengths == [length for one in order for length in told[one.source.name]]
-    assert len(set(told["first"])) == 2  # before and behind
-    assert told["first"] != told["second"]
+        assert lengths == [length for one in order for length in report[one.source.name]]
+    assert len(set(report["first"])) == 2  # before and behind
+    assert report["first"] != report["second"]
 
 
 def test_the_seed_is_part_of_what_costs_hang_on(root: Path, log: Path) -> None:
@@ -109,8 +109,8 @@ def test_what_training_does_not_read_is_said(root: Path, log: Path) -> None:
         (replace(one, collator=replace(words, tokenizer=tiny.pieces(), seed=4)), "seed, tokenizer"),
     ):
         assert other.load() is None
-        told = str(other.explain_unused())
-        assert told.startswith(f"dynfocus doctor was run on films under other settings ({named}): run it again")
+        report = str(other.explain_unused())
+        assert report.startswith(f"dynfocus doctor was run on films under other settings ({named}): run it again")
     write_rows(root, [said(0, video="0.mp4")])
     assert "under other settings (the annotation files)" in str(patient(root, log).explain_unused())
     nearest = str(patient(root, log, slots="first").explain_unused())
@@ -130,15 +130,15 @@ def test_the_second_stage_reads_no_medium_again(root: Path, log: Path, workers: 
     log.unlink()
     written(root / "late.mp4", count=2)
     second = patient(root, log)
-    (seen,) = diagnose([second], workers, progress=False)
+    (visited,) = diagnose([second], workers, progress=False)
     assert decoded(log) == {"late.mp4": 1}
     checkup = loaded(second)
     assert checkup.frames.tolist()[:16] == loaded(first).frames.tolist()[:16]
     assert checkup.frames.tolist()[16:] == [2, 0]
     assert (checkup.text != loaded(first).text).any()
     assert {n: checkup.bad[n] for n in (5, 13)} == {n: loaded(first).bad[n] for n in (5, 13)}
-    assert seen.faults["unreadable"] == 2
-    assert [seen.bad, checkup.bad[3].fault] == [3, "no target"]
+    assert visited.faults["unreadable"] == 2
+    assert [visited.bad, checkup.bad[3].fault] == [3, "no target"]
     log.unlink()
     diagnose([replace(second, rule=replace(RULE, frames=3))], workers, progress=False)
     assert sum(decoded(log).values()) == 9  # another rule is another look

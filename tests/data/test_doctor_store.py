@@ -154,21 +154,21 @@ def test_the_table_counts_each_row_once_and_the_limit_is_a_share(tmp_path: Path)
     checkup = filled(tmp_path)
     checkup.add_bad([bad(5, "unreadable: cut off")])
     tokens = count_tokens(checkup, SETTINGS)
-    found = summarize_checkup("films", checkup, SETTINGS, int(tokens[3]) - 1, checkup.close([]))
-    assert found.faults == dict.fromkeys(FAULTS, 0) | {"missing": 1, "unreadable": 1, "too long": 1}
-    assert (found.rows, found.bad) == (6, 3)
-    assert found.frames == (30, 30, 30)  # of the two good rows that show anything
-    assert found.tokens == (tokens[1], tokens[2], tokens[2])
-    drawn = format_table([found, replace(found, source="others")])
+    result = summarize_checkup("films", checkup, SETTINGS, int(tokens[3]) - 1, checkup.close([]))
+    assert result.faults == dict.fromkeys(FAULTS, 0) | {"missing": 1, "unreadable": 1, "too long": 1}
+    assert (result.rows, result.bad) == (6, 3)
+    assert result.frames == (30, 30, 30)  # of the two good rows that show anything
+    assert result.tokens == (tokens[1], tokens[2], tokens[2])
+    drawn = format_table([result, replace(result, source="others")])
     head, _, films, _, together, *files = drawn.splitlines()
     assert head.split()[:4] == ["data", "set", "rows", "good"]
     assert " ".join(films.split()).startswith("films 6 3 1 1 0 0 0 1 50.00% 30 30 30 ")
-    assert films.split()[-3:] == [*map(str, found.tokens)]
+    assert films.split()[-3:] == [*map(str, result.tokens)]
     assert " ".join(together.split()) == "together 12 6 2 2 0 0 0 2 50.00%"
-    assert [str(found.quarantine) in line for line in files] == [True, True]
-    refuse([found], 0.5)
+    assert [str(result.quarantine) in line for line in files] == [True, True]
+    refuse([result], 0.5)
     with pytest.raises(DataError, match=r"films: 3 of 6 rows .1 missing, 1 unreadable, 1 too long., listed in"):
-        refuse([found], 0.49)
+        refuse([result], 0.49)
 
 
 def test_a_table_of_rows_that_are_all_bad(tmp_path: Path) -> None:

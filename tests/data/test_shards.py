@@ -56,12 +56,12 @@ def test_shards_give_what_files_give_bit_for_bit(place: Path, written: Path, tmp
     read = small_cache(place, tmp_path / "b", shards=SketchShards(str(written)))
     for address, path in addressed(place):
         with counted() as calls:
-            found = read.read(tmp_path / "there" / "is" / "no.mp4", address)
-            assert read.frames(None, address) == len(found.seconds)
+            result = read.read(tmp_path / "there" / "is" / "no.mp4", address)
+            assert read.frames(None, address) == len(result.seconds)
         assert not calls
         wanted = kept.read(path)
-        assert same(found.sketch, wanted.sketch)
-        assert torch.equal(found.seconds, wanted.seconds)
+        assert same(result.sketch, wanted.sketch)
+        assert torch.equal(result.seconds, wanted.seconds)
     assert len(SketchShards(str(written))) == len(addressed(place))
     assert not list((tmp_path / "b").rglob("*.safetensors"))
 
@@ -70,13 +70,13 @@ def test_shards_give_what_files_give_bit_for_bit(place: Path, written: Path, tmp
 def test_webdataset_streams_the_parts_as_they_are(place: Path, written: Path) -> None:
     shards, tars = SketchShards(str(written)), [str(path) for path in sorted(written.glob("*.tar"))]
     assert len(tars) > 2
-    found = {}
+    result = {}
     for row in webdataset.WebDataset(tars, shardshuffle=False):
-        said, tensors = json.loads(row["json"]), load(row["safetensors"])
-        found[said["address"]] = tensors
-        assert said["frames"] == len(tensors["seconds"])
-    assert found.keys() == {address for address, _ in addressed(place)}
-    for address, tensors in found.items():
+        output, tensors = json.loads(row["json"]), load(row["safetensors"])
+        result[output["address"]] = tensors
+        assert output["frames"] == len(tensors["seconds"])
+    assert result.keys() == {address for address, _ in addressed(place)}
+    for address, tensors in result.items():
         wanted = shards.get(address)
         assert wanted is not None
         assert torch.equal(tensors["grains"], wanted.sketch.grains[0])
@@ -104,14 +104,14 @@ def narrow(settings: ConnectorSettings) -> ConnectorSettings:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         ("rule", r"rule\.fps is 1\.0 in place of 0\.5"),
         ("settings", r"sketch\.pooled is 4 in place of 9; sketch\.sketch_dtype is float16 in place of bfloat16"),
         ("source", r"where encoder is [0-9a-f]{64} in place of [0-9a-f]{64}\."),
     ],
 )
-def test_shards_made_otherwise_are_refused(place: Path, written: Path, tmp_path: Path, name: str, said: str) -> None:
+def test_shards_made_otherwise_are_refused(place: Path, written: Path, tmp_path: Path, name: str, output: str) -> None:
     change: dict[str, Any] = {
         "rule": replace(RULE, fps=0.5),
         "settings": narrow(small_cache(place, tmp_path).settings),
@@ -119,7 +119,7 @@ def test_shards_made_otherwise_are_refused(place: Path, written: Path, tmp_path:
     }
     one = small_cache(place, tmp_path / "c", shards=SketchShards(str(written)), **{name: change[name]})
     for use in (lambda: one.read(None, "x"), lambda: one.frames(None, "x"), lambda: one.fill([SketchItem(None, "x")])):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=output):
             use()
 
 
@@ -141,11 +141,11 @@ def test_no_flipped_bit_goes_through(place: Path, shards: Path) -> None:
     for n in range(0, len(content), 10):
         index.write_bytes(content[:n] + bytes([content[n] ^ (1 << n % 8)]) + content[n + 1 :])
         try:
-            found = SketchShards(str(shards)).index
+            result = SketchShards(str(shards)).index
         except (DiskError, ConfigError):
             continue
-        assert found.parts == whole.index.parts
-        assert np.array_equal(found.places, whole.index.places)
+        assert result.parts == whole.index.parts
+        assert np.array_equal(result.places, whole.index.places)
         harmless += 1
     assert harmless < 8
 
@@ -212,9 +212,9 @@ class Read(Dataset):
         return len(self.addresses)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        found = self.shards.get(self.addresses[index])
-        assert found is not None
-        return found.sketch.grains
+        result = self.shards.get(self.addresses[index])
+        assert result is not None
+        return result.sketch.grains
 
 
 @pytest.mark.parametrize("start", [None, "fork", "spawn"])
@@ -226,10 +226,10 @@ def test_ranges_are_read_from_a_web_server_in_any_process(place: Path, written: 
     assert first is not None
     rows = Read(shards, addresses)
     loader = DataLoader(rows, batch_size=None, num_workers=2, multiprocessing_context=start) if start else rows
-    for address, found in zip(addresses, loader, strict=True):
+    for address, result in zip(addresses, loader, strict=True):
         wanted = near.get(address)
         assert wanted is not None
-        assert torch.equal(found, wanted.sketch.grains)
+        assert torch.equal(result, wanted.sketch.grains)
     assert sum(handler.sent) == sum(near.index.places[:, 2]) + handler.sent[0]  # and not a byte more
 
 
@@ -263,8 +263,8 @@ def test_shards_lie_anywhere_that_fsspec_reaches(place: Path) -> None:
         assert again.computed == 0
         assert again.there > 0
         shards = SketchShards(url)
-        found = [shards.get(address) for address, _ in addressed(place)]
-        assert all(one is not None and len(one.seconds) == 20 for one in found)
+        result = [shards.get(address) for address, _ in addressed(place)]
+        assert all(one is not None and len(one.seconds) == 20 for one in result)
         fsspec.filesystem("memory").rm("/somewhere/set/" + shards.index.parts[0][0])
         with pytest.raises(DiskError, match="missing"):
             len(SketchShards(url))
@@ -283,5 +283,5 @@ def test_an_index_of_many_is_small_and_every_row_is_found(monkeypatch) -> None:
     shards.__dict__["index"] = ShardIndex({}, (0, 1), (), addresses, addresses, places)
     assert [shards.frames(f"videos/{n}.mp4") for n in (0, 7, count - 1)] == [3, 10, count + 2]
     assert not shards.holds("videos/x.mp4")
-    held = [shards.index.addresses, shards.index.contents, shards.index.places, *shards.order]
-    assert sum(array.nbytes for array in held) < 100 * count
+    stored = [shards.index.addresses, shards.index.contents, shards.index.places, *shards.order]
+    assert sum(array.nbytes for array in stored) < 100 * count

@@ -73,11 +73,11 @@ def test_a_second_process_is_refused_and_harms_nothing(place: Path, tmp_path: Pa
         half.unlink()
 
     write_shards(addressed(place), meanwhile(place, 3, write), str(out), workers=0, part=PART)
-    _, said, code, there = second
+    _, output, code, there = second
     assert there
     assert code == 1
-    assert "ConfigError" in said
-    assert f"share {SHARE} in {out}, which process " in said
+    assert "ConfigError" in output
+    assert f"share {SHARE} in {out}, which process " in output
     write_shards(addressed(place), small_sketcher(place), str(tmp_path / "one"), workers=0, part=PART)
     assert files(out) == files(tmp_path / "one")  # nor does a lock stay behind
 
@@ -114,20 +114,20 @@ def test_a_folder_that_nothing_may_be_written_to_cannot_be_locked() -> None:
 def test_a_remote_share_is_leased(flaky: type[Flaky], caplog, monkeypatch) -> None:
     store = Store("flaky://set")
     with lock_share(store, SHARE) as at_work:
-        said = r"which process \d+ on .* is writing.*delete 00000-of-00001\.lock"
-        with pytest.raises(ConfigError, match=said), lock_share(Store("flaky://set"), SHARE):
+        output = r"which process \d+ on .* is writing.*delete 00000-of-00001\.lock"
+        with pytest.raises(ConfigError, match=output), lock_share(Store("flaky://set"), SHARE):
             pass
         with lock_share(store, "00001-of-00002"):
             at_work()
-        said = json.loads(store.read(f"{SHARE}.lock"))
+        output = json.loads(store.read(f"{SHARE}.lock"))
         monkeypatch.setattr("dynfocus.data.sketches.locks.RENEWAL", -1.0)
         at_work()
-        assert json.loads(store.read(f"{SHARE}.lock"))["time"] > said["time"]
+        assert json.loads(store.read(f"{SHARE}.lock"))["time"] > output["time"]
     assert store.sizes() == {}
-    store.write(f"{SHARE}.lock", json.dumps(said | {"time": time.time() - STALE - 1}).encode())
+    store.write(f"{SHARE}.lock", json.dumps(output | {"time": time.time() - STALE - 1}).encode())
     with lock_share(store, SHARE) as at_work:
         assert "was left by process" in caplog.text
-        store.write(f"{SHARE}.lock", json.dumps(said | {"token": "another's"}).encode())
+        store.write(f"{SHARE}.lock", json.dumps(output | {"token": "another's"}).encode())
         with pytest.raises(ConfigError, match="is writing"):
             at_work()
     assert json.loads(store.read(f"{SHARE}.lock"))["token"] == "another's"

@@ -34,11 +34,11 @@ def test_what_is_read_is_what_the_model_makes(cache, media, settings) -> None:
         read = [cache(settings=settings).read(medium) for medium in media]
         assert cache(settings=settings).fill(media) == FillReport(len(media), 0, 0, kept.folder)
     assert not calls
-    for medium, found in zip(media, read, strict=True):
+    for medium, result in zip(media, read, strict=True):
         clip = read_or_blank(medium, RULE)
-        assert same(found.sketch, net.sketch(clip.frames))
-        assert torch.equal(found.seconds, clip.seconds)
-        assert (found.sketch.patches is None) == (settings.kept_tokens != 256)
+        assert same(result.sketch, net.sketch(clip.frames))
+        assert torch.equal(result.seconds, clip.seconds)
+        assert (result.sketch.patches is None) == (settings.kept_tokens != 256)
     assert not [path for path in kept.folder.rglob("*") if path.name.startswith(".")]
 
 
@@ -73,12 +73,12 @@ def test_every_change_has_a_key_of_its_own(cache, media, monkeypatch) -> None:
     def keys(built: SketchCache) -> list[Path]:
         return [built.path(medium) for medium in media]
 
-    found = {"before": keys(cache())}
+    result = {"before": keys(cache())}
     for name, change in CHANGES.items():
         if name == "format":
             monkeypatch.setattr(sketching_itself, "FORMAT", 0)
-        found[name] = keys(cache(**change))
-    assert len({path for paths in found.values() for path in paths}) == len(found) * len(media)
+        result[name] = keys(cache(**change))
+    assert len({path for paths in result.values() for path in paths}) == len(result) * len(media)
 
 
 def test_what_shapes_no_sketch_is_not_in_the_key(cache, media) -> None:
@@ -98,11 +98,11 @@ def test_a_file_is_known_by_what_it_holds(cache, media, monkeypatch) -> None:
     assert cache().path(video) == before
     assert cache().path(video.rename(video.with_name("moved.mp4"))) == before
     one = cache()
-    old, found, pixels = one.path(image), os.stat(image), bytearray(image.read_bytes())
+    old, result, pixels = one.path(image), os.stat(image), bytearray(image.read_bytes())
     pixels[-1] ^= 1  # the checksum of PNG's end, which readers skip
     image.write_bytes(pixels)
-    os.utime(image, ns=(found.st_atime_ns, found.st_mtime_ns))
-    assert os.stat(image).st_size == found.st_size
+    os.utime(image, ns=(result.st_atime_ns, result.st_mtime_ns))
+    assert os.stat(image).st_size == result.st_size
     assert one.path(image) != old
     assert cache().path(image) != old
     assert cache().path(shutil.copy(image, image.with_name("image.mp4"))) != one.path(image)  # it is read as a video
@@ -127,13 +127,13 @@ def test_a_file_is_hashed_once(cache, media, monkeypatch) -> None:
 def test_a_file_that_changes_while_it_is_hashed(tmp_path) -> None:
     file = tmp_path / "f"
     file.write_text("a")
-    said = []
+    output = []
 
     def compute() -> str:
-        said.append(file.read_text())
-        if said == ["a"]:
+        output.append(file.read_text())
+        if output == ["a"]:
             file.write_text("bb")
-        return said[-1]
+        return output[-1]
 
     assert Digests(tmp_path / "digests").get([file], compute) == "bb"
 
@@ -152,21 +152,21 @@ def test_a_damaged_digest_is_computed_again(tmp_path, damage, monkeypatch) -> No
 
 def test_a_file_that_changes_while_it_is_read(cache, media, monkeypatch) -> None:
     """The entry is made of the frames that belong to its key."""
-    one, reader, seen = cache(), sketching_itself.read_or_blank, []
+    one, reader, visited = cache(), sketching_itself.read_or_blank, []
 
     def read(medium: Path, rule: FrameRule) -> Any:
         clip = reader(medium, rule)
-        if not seen:
+        if not visited:
             shutil.copy(media[2], medium)
-        seen.append(medium)
+        visited.append(medium)
         return clip
 
     old = one.path(media[0])
     monkeypatch.setattr(sketching_itself, "read_or_blank", read)
-    found = one.read(media[0]).sketch
-    assert len(seen) == 2
+    result = one.read(media[0]).sketch
+    assert len(visited) == 2
     assert not old.exists()
-    assert same(found, tiny.model().sketch(read_or_blank(media[2], RULE).frames))
+    assert same(result, tiny.model().sketch(read_or_blank(media[2], RULE).frames))
 
 
 def test_an_encoder_is_known_by_its_weights(place, tmp_path) -> None:
@@ -198,9 +198,9 @@ def test_an_encoder_is_known_by_its_weights(place, tmp_path) -> None:
     others = [EncoderFolder(copy).identity(), EncoderFolder(folder, torch.bfloat16).identity()]
     for file, key in (("preprocessor_config.json", "image_mean"), ("config.json", "vision_config")):
         again = shutil.copytree(folder, tmp_path / key)
-        given = json.loads((again / file).read_text())
-        given[key] = [0.1, 0.2, 0.3] if key == "image_mean" else given[key] | {"layer_norm_eps": 1e-5}
-        (again / file).write_text(json.dumps(given))
+        inputs = json.loads((again / file).read_text())
+        inputs[key] = [0.1, 0.2, 0.3] if key == "image_mean" else inputs[key] | {"layer_norm_eps": 1e-5}
+        (again / file).write_text(json.dumps(inputs))
         others.append(EncoderFolder(again).identity())
     assert len({identity, *others}) == 5
 
@@ -212,10 +212,10 @@ def test_the_identity_is_computed_once_while_the_files_stay(place, cache, monkey
     assert cache().encoder == first
     assert cache(source=EncoderFolder(place / "towers" / "encoders", torch.float16)).encoder == "computed"
     weights = place / "towers" / "encoders" / "model.safetensors"
-    found = os.stat(weights)
+    result = os.stat(weights)
     os.utime(weights, (1, 1))
     assert cache().encoder == "computed"
-    os.utime(weights, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.utime(weights, ns=(result.st_atime_ns, result.st_mtime_ns))
 
 
 def test_a_trained_model_hits_what_its_towers_made(cache, media, tmp_path, place) -> None:

@@ -64,13 +64,13 @@ def test_no_flipped_bit_goes_through(tmp_path) -> None:
     for n in range(len(content)):
         path.write_bytes(content[:n] + bytes([content[n] ^ (1 << n % 8)]) + content[n + 1 :])
         try:
-            found = read_entry(path, "key")
+            result = read_entry(path, "key")
         except DamagedEntryError:
             continue
-        assert found is not None
-        assert found.keys() == tensors.keys()
+        assert result is not None
+        assert result.keys() == tensors.keys()
         assert all(
-            torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in tensors.items()
+            torch.equal(result[name], value) and result[name].dtype == value.dtype for name, value in tensors.items()
         )
         harmless += 1
     assert harmless < 8
@@ -82,13 +82,13 @@ def test_a_file_that_cannot_be_read_stops_no_other(cache, media, tmp_path, caplo
     broken, closed, absent = tmp_path / "broken.mp4", tmp_path / "folder.png", tmp_path / "none.mp4"
     broken.write_bytes(b"no video" * 99)
     closed.mkdir()
-    found = one.fill([broken, *media, absent, closed, broken, *media[:1]], workers=workers)
-    assert found == FillReport(0, len(media), 0, one.folder, 3)
-    assert "3 left out" in str(found)
-    said = [record.getMessage() for record in caplog.records]
+    result = one.fill([broken, *media, absent, closed, broken, *media[:1]], workers=workers)
+    assert result == FillReport(0, len(media), 0, one.folder, 3)
+    assert "3 left out" in str(result)
+    output = [record.getMessage() for record in caplog.records]
     for name in (broken, closed, absent):
-        assert len([line for line in said if str(name) in line and line.startswith("left out: ")]) == 1
-    assert len(said) == 3
+        assert len([line for line in output if str(name) in line and line.startswith("left out: ")]) == 1
+    assert len(output) == 3
     assert one.fill([*media, broken], workers=workers) == FillReport(len(media), 0, 0, one.folder, 1)
     for name in (broken, absent):
         with pytest.raises(VideoError, match=name.name):

@@ -26,15 +26,15 @@ def test_each_stretch_has_an_entry_of_its_own(cache, media, stretches) -> None:
     assert one.fill([*everything, *stretches], workers=2) == FillReport(0, len(everything), 0, one.folder)
     assert len({one.path(medium) for medium in everything}) == len(everything)
     with counted() as calls:
-        found = [cache().read(medium) for medium in everything]
+        result = [cache().read(medium) for medium in everything]
         assert [cache().frames(medium) for medium in stretches] == [5, 5, 4] * 2
     assert not calls
-    for medium, sketched in zip(everything, found, strict=True):
+    for medium, sketched in zip(everything, result, strict=True):
         clip = read_or_blank(medium, one.rule)
         assert torch.equal(sketched.seconds, clip.seconds)
         assert same(sketched.sketch, one.sketch(medium, clip).sketch)
-    whole = found[len(stretches)]
-    assert torch.equal(found[1].sketch.grains[0], whole.sketch.grains[0, 5:10])
+    whole = result[len(stretches)]
+    assert torch.equal(result[1].sketch.grains[0], whole.sketch.grains[0, 5:10])
 
 
 def test_a_stretch_that_holds_nothing_is_left_out(cache, media, caplog) -> None:

@@ -94,12 +94,12 @@ def test_no_rounds_is_refused() -> None:
     ],
 )
 def test_media_under_the_names_that_people_have_them_by(tmp_path: Path, annotated: str, kind: int, there: str) -> None:
-    found = media(tmp_path)
+    result = media(tmp_path)
     with pytest.raises(VideoError, match="no file at"):
-        found.find(annotated, kind, None)
+        result.find(annotated, kind, None)
     touch(tmp_path, there)
-    assert found.find(annotated, kind, None) == tmp_path / there
-    assert found.address(annotated, kind, None) == annotated
+    assert result.find(annotated, kind, None) == tmp_path / there
+    assert result.address(annotated, kind, None) == annotated
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ FOLDERS = {
 )
 def test_folders_by_class_beginning_and_kind(tmp_path: Path, annotated: str, kind: int, group: str, there: str) -> None:
     touch(tmp_path, there)
-    found = media(tmp_path, FOLDERS)
-    assert found.find(annotated, kind, group) == tmp_path / there
-    assert found.address(annotated, kind, group) == there
+    result = media(tmp_path, FOLDERS)
+    assert result.find(annotated, kind, group) == tmp_path / there
+    assert result.address(annotated, kind, group) == there
 
 
 def test_a_row_that_no_folder_is_for(tmp_path: Path) -> None:
@@ -192,10 +192,10 @@ def test_a_row_that_no_folder_is_for(tmp_path: Path) -> None:
 
 def test_addresses_of_folders_elsewhere(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/1.mp4")
-    found = media(tmp_path / "root", {"a": str(tmp_path / "elsewhere"), "": "../elsewhere"})
-    assert found.find("1.mp4", VIDEO, "a") == tmp_path / "elsewhere/1.mp4"
-    assert found.address("1.mp4", VIDEO, "a") == "set/a/1.mp4"
-    assert found.address("./x//1.mp4", VIDEO, None) == "set/x/1.mp4"
+    result = media(tmp_path / "root", {"a": str(tmp_path / "elsewhere"), "": "../elsewhere"})
+    assert result.find("1.mp4", VIDEO, "a") == tmp_path / "elsewhere/1.mp4"
+    assert result.address("1.mp4", VIDEO, "a") == "set/a/1.mp4"
+    assert result.address("./x//1.mp4", VIDEO, None) == "set/x/1.mp4"
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_addresses_of_folders_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize("links", [True, False])
 def test_names_that_lead_out_are_refused(tmp_path: Path, name: str, links: bool) -> None:
     touch(tmp_path, "a.mp4", "root/a/b")
-    found = media(tmp_path / "root", links=links)
+    result = media(tmp_path / "root", links=links)
     with pytest.raises(DataError, match="no path in its folder"):
-        found.find(name, VIDEO, None)
+        result.find(name, VIDEO, None)
     with pytest.raises(DataError, match="no path in its folder"):
-        found.address(name, VIDEO, None)
+        result.address(name, VIDEO, None)
 
 
 def test_links_that_lead_out_are_followed_where_that_is_said(tmp_path: Path) -> None:
@@ -239,13 +239,13 @@ def test_what_is_no_file_is_missing(tmp_path: Path, name: str) -> None:
 
 
 def test_rows_find_what_they_show(tmp_path: Path) -> None:
-    said = '"conversations": [{"from": "human", "value": "what"}, {"from": "gpt", "value": "that"}]'
+    output = '"conversations": [{"from": "human", "value": "what"}, {"from": "gpt", "value": "that"}]'
     shown = [
         '"video": "4.mp4", "class": "nextqa", "start": 1, "end": 2',
         '"image": "1.jpg", "class": "other"',
         '"id": "2"',
     ]
-    (tmp_path / "rows.jsonl").write_text("\n".join(f'{{"id": "x", {one}, {said}}}' for one in shown))
+    (tmp_path / "rows.jsonl").write_text("\n".join(f'{{"id": "x", {one}, {output}}}' for one in shown))
     touch(tmp_path, "next/4.mp4", "images/1.jpg")
     source = Source("set", "rows.jsonl", "jsonl", media={"nextqa": "next", "<image>": "images"})
     rows = Annotations(source, tmp_path, tmp_path / "index")

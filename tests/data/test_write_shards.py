@@ -145,9 +145,9 @@ def test_what_cannot_be_read_is_listed_and_tried_again(place: Path, tmp_path: Pa
         caplog.clear()
         ended = write_shards(items, small_sketcher(place), str(out), workers=1, part=PART)
         assert ended.failed == 2
-        said = [record.getMessage() for record in caplog.records]
-        assert sorted(any(name in line for line in said) for name in ("b.mp4", "none.mp4")) == [True, True]
-        assert len(said) == 2
+        output = [record.getMessage() for record in caplog.records]
+        assert sorted(any(name in line for line in output) for name in ("b.mp4", "none.mp4")) == [True, True]
+        assert len(output) == 2
     assert "2 left out as they cannot be read (listed in 00000-of-00001.failed.jsonl)" in str(ended)
     lines = [json.loads(line) for line in (out / "00000-of-00001.failed.jsonl").read_text().splitlines()]
     assert {line["address"] for line in lines} == {"b.mp4", "none.mp4"}

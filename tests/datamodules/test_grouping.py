@@ -75,7 +75,7 @@ def test_the_step_with_the_dearest_batch_is_found(batches: int, size: int, seed:
 
 
 @settings(max_examples=40)
-@given(accumulate=st.integers(1, 6), processes=st.integers(1, 5))
+@given(accumulate=st.integers(1, 6), ranks=st.integers(1, 5))
 def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, ranks: int) -> None:
     shares = [batches_of_rank(accumulate * ranks, (rank, ranks)) for rank in range(ranks)]
     rounds = list(zip(*shares, strict=True))
@@ -121,14 +121,14 @@ def test_the_most_expensive_batch_is_that_of_the_epoch_of_any_process(kinds: boo
     for done in (0, 3, 7):
         options = {"completed_steps": lambda done=done: done} | ({} if kinds else {"kinds": None})
         orders = [grouped(50, 3, 2, rank, 2, **options) for rank in range(2)]
-        found = [order.most_expensive() for order in orders]
-        assert found[0] == found[1] is not None
+        result = [order.most_expensive() for order in orders]
+        assert result[0] == result[1] is not None
         epoch = done // orders[0].steps
         first = epoch * orders[0].steps
-        held = [batch for order in orders for n in range(orders[0].steps) for batch in order.batches(first + n)]
+        content = [batch for order in orders for n in range(orders[0].steps) for batch in order.batches(first + n)]
         costs = orders[0].costs
-        assert price(costs[found[0]].tolist()) == max(price(costs[batch].tolist()) for batch in held)
-        assert sorted(found[0]) in [sorted(batch) for batch in held]
+        assert price(costs[result[0]].tolist()) == max(price(costs[batch].tolist()) for batch in content)
+        assert sorted(result[0]) in [sorted(batch) for batch in content]
     assert grouped(50, 3, 2, 0, 2, costs=None, kinds=None).most_expensive() is None
 
 

@@ -74,13 +74,13 @@ def test_post_tuning_reads_its_own_sets_alone(place: Path, root: Path, capsys: p
         patch.setenv("DYNFOCUS_DATA", str(root))
         with pytest.raises(SystemExit):
             main(["fit", *flags, *folders, "--trainer.default_root_dir", "runs", "--print_config"])
-    given = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
-    assert given["sets"] == ["videochatgpt"]
-    assert given["root"] == str(root)
+    inputs = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    assert inputs["sets"] == ["videochatgpt"]
+    assert inputs["root"] == str(root)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "output"),
     [
         ({"sets": ("cc4m",)}, "the data set 'cc4m'. Needed: one of cc3m"),
         ({"sets": ()}, "the data sets none"),
@@ -90,27 +90,27 @@ def test_post_tuning_reads_its_own_sets_alone(place: Path, root: Path, capsys: p
         ({"sets": ("cc3m",), "files": {"train": "mine.json"}}, "mine.json beside data sets to mix"),
     ],
 )
-def test_wrong_mixtures_are_refused(place: Path, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_wrong_mixtures_are_refused(place: Path, options: dict[str, Any], output: str) -> None:
+    with pytest.raises(ConfigError, match=output):
         Mixture(place, encoders=place, language_model=place, **options)
 
 
 def test_a_set_may_lie_elsewhere(place: Path, root: Path, tmp_path: Path) -> None:
     """All of it, or its videos alone."""
     folders = {"encoders": place / "towers/encoders", "language_model": place / "towers/language"}
-    given = {**folders, "index": tmp_path / "index", "sets": ("videochatgpt",)}
+    inputs = {**folders, "index": tmp_path / "index", "sets": ("videochatgpt",)}
     (tmp_path / "VideoChatGPT").mkdir()
     whole, annotations = root / "VideoChatGPT", tmp_path / "VideoChatGPT" / "VideoInstruct100K.json"
     for made in (
-        Mixture(tmp_path, **given, folders={"videochatgpt": str(whole)}),
-        Mixture(tmp_path, **given, media={"videochatgpt": str(whole / "videos")}),
+        Mixture(tmp_path, **inputs, folders={"videochatgpt": str(whole)}),
+        Mixture(tmp_path, **inputs, media={"videochatgpt": str(whole / "videos")}),
     ):
         rows = made.dataset("train")
         assert {len(rows[n].frames) for n in range(len(rows))} == {20}
         annotations.write_bytes((whole / annotations.name).read_bytes())
     annotations.unlink()
     with pytest.raises(DataError, match="no annotation file at"):
-        Mixture(tmp_path, **given).dataset("train")
+        Mixture(tmp_path, **inputs).dataset("train")
 
 
 def test_broken_rows_are_noted_once_and_stop_nothing(place: Path, root: Path, tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_broken_rows_are_noted_once_and_stop_nothing(place: Path, root: Path, tm
     run.mkdir()
     (run / "quarantine.jsonl").write_text('{"source": "cc3')  # as a killed run may leave it
     assert call(place, "fit", "stage1", run, *bad, *quarantine(0.5), "--trainer.max_epochs", "2") == 0
-    noted = read_notes(tmp_path / "run" / "quarantine.jsonl", mend=False)
-    assert sorted((one.index, one.id, one.media) for one in noted) == [(3, "3", "3.jpg"), (11, "11", "11.jpg")]
-    assert {one.source for one in noted} == {"cc3m"}
+    notes = read_notes(tmp_path / "run" / "quarantine.jsonl", mend=False)
+    assert sorted((one.index, one.id, one.media) for one in notes) == [(3, "3", "3.jpg"), (11, "11", "11.jpg")]
+    assert {one.source for one in notes} == {"cc3m"}
 
 
 def test_too_many_broken_rows_end_the_run(
@@ -131,10 +131,10 @@ def test_too_many_broken_rows_end_the_run(
     """What it names stays, also of a run that saved nothing yet."""
     bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M")
     assert call(place, "fit", "stage1", tmp_path / "run", *bad, *quarantine(0.03)) == 1
-    said = capsys.readouterr().err
-    assert "rows that had to be skipped" in said
-    assert "dynfocus doctor" in said
-    assert "3.jpg" in said or "11.jpg" in said
+    output = capsys.readouterr().err
+    assert "rows that had to be skipped" in output
+    assert "dynfocus doctor" in output
+    assert "3.jpg" in output or "11.jpg" in output
     assert list(read_notes(tmp_path / "run" / "quarantine.jsonl", mend=False))
 
 

@@ -31,7 +31,7 @@ def learned(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "projectors.safetensors")
 
 
-def noted(run: Path) -> list[str]:
+def notes(run: Path) -> list[str]:
     return sorted((run / "quarantine.jsonl").read_text().splitlines())
 
 
@@ -40,8 +40,8 @@ def test_two_processes_learn_and_note_what_one_does(place: Path, root: Path, tmp
     mixed = (*data(tmp_path / "data", root, **MIXED), *quarantine(0.5))
     assert call(place, "fit", "stage1", tmp_path / "one", *mixed, *ONE) == 0
     together(lambda rank: check(call(place, "fit", "stage1", tmp_path / "two", *mixed, *TWO)))
-    assert len(noted(tmp_path / "one")) == 2
-    assert noted(tmp_path / "one") == noted(tmp_path / "two")
+    assert len(notes(tmp_path / "one")) == 2
+    assert notes(tmp_path / "one") == notes(tmp_path / "two")
     alike(learned(tmp_path / "two"), learned(tmp_path / "one"))
 
 
@@ -89,7 +89,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_notes(place: Path, root: Path,
     assert call(place, "fit", "stage1", tmp_path / "run", *mixed, *deadly) == 0
     one, other = learned(tmp_path / "whole"), learned(tmp_path / "run")
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert noted(tmp_path / "run") == noted(tmp_path / "whole")
+    assert notes(tmp_path / "run") == notes(tmp_path / "whole")
 
 
 def test_a_run_does_not_go_on_with_other_rows(
@@ -97,9 +97,9 @@ def test_a_run_does_not_go_on_with_other_rows(
 ) -> None:
     mixed = (*data(tmp_path / "data", root, sets=["webvid"], sketch_cache=None), *ONE)
     assert call(place, "fit", "stage1", tmp_path / "run", *mixed, "--trainer.max_steps", "1") == 0
-    held = tmp_path / "held.ckpt"
-    (tmp_path / "run" / "checkpoints" / "last.ckpt").rename(held)
+    content = tmp_path / "held.ckpt"
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").rename(content)
     other = data(tmp_path / "data", root, **MIXED)
-    assert call(place, "fit", "stage1", tmp_path / "run", *other, *ONE, "--ckpt_path", str(held)) == 1
+    assert call(place, "fit", "stage1", tmp_path / "run", *other, *ONE, "--ckpt_path", str(content)) == 1
     assert "began with other training rows" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "fit.json").read_text())["steps"] == 1

@@ -109,7 +109,7 @@ def test_the_papers_batches_on_1_4_8_and_16_gpus(global_batch: int, batch_size: 
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "output"),
     [
         ((128, 48, 1), "Set data.init_args.batch_size to one of 1, 2, 4, 8, 16, 32, 64, 128."),
         ((128, 32, 16), "batch_size to one of 1, 2, 4, 8."),
@@ -119,10 +119,12 @@ def test_the_papers_batches_on_1_4_8_and_16_gpus(global_batch: int, batch_size: 
         ((8, 0, 2), "batch_size to one of 1, 2, 4."),
     ],
 )
-def test_a_batch_that_does_not_come_out_even_is_refused_with_what_would(given: tuple[int, int, int], said: str) -> None:
+def test_a_batch_that_does_not_come_out_even_is_refused_with_what_would(
+    given: tuple[int, int, int], output: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         count_accumulated(*given)
-    assert said in str(refused.value)
+    assert output in str(refused.value)
     assert f"global_batch = {given[0]} with batch_size = {given[1]} and {given[2]} at a time" in str(refused.value)
 
 

@@ -54,7 +54,7 @@ def prediction(
 
 
 def test_a_summary_by_hand() -> None:
-    found = summarize(
+    result = summarize(
         [
             prediction(0, 1.0, "detail", 1.0, 80),
             prediction(0, 0.0, "detail", 0.5, 80),
@@ -64,21 +64,21 @@ def test_a_summary_by_hand() -> None:
             prediction(2, 0.0, "correspondence", None, 100),
         ]
     )
-    assert found["accuracy_by_kind"] == {"correspondence": 0.0, "detail": 0.25, "temporal": 1.0}
-    assert found["balanced"] == (0.25 + 1.0) / 2
-    assert found["accuracy"] == 2 / 6
-    assert found["hit_rate"] == 0.5
-    assert found["visual_tokens"] == 85
-    assert found["n"] == 6
-    assert found["intervals"].keys() == found["accuracy_by_kind"].keys() | found["accuracy_by_type"].keys()
+    assert result["accuracy_by_kind"] == {"correspondence": 0.0, "detail": 0.25, "temporal": 1.0}
+    assert result["balanced"] == (0.25 + 1.0) / 2
+    assert result["accuracy"] == 2 / 6
+    assert result["hit_rate"] == 0.5
+    assert result["visual_tokens"] == 85
+    assert result["n"] == 6
+    assert result["intervals"].keys() == result["accuracy_by_kind"].keys() | result["accuracy_by_type"].keys()
 
 
 def test_a_summary_of_nothing_is_not_a_number() -> None:
-    found = summarize([])
-    assert math.isnan(found["balanced"])
-    assert math.isnan(found["accuracy"])
-    assert found["hit_rate"] is None
-    assert found["n"] == 0
+    result = summarize([])
+    assert math.isnan(result["balanced"])
+    assert math.isnan(result["accuracy"])
+    assert result["hit_rate"] is None
+    assert result["n"] == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30))

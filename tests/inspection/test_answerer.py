@@ -56,32 +56,32 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_answer_says_what_was_read_and_kept(trained: Path, video: Path) -> None:
     answerer = Answerer(trained)
-    found = answerer.ask(video, QUESTION)
-    cost, seen = budget(9, tiny.SETTINGS), found.selection
-    assert found.question == QUESTION
-    assert seen.seconds == tuple(read_media(video, RULE).seconds.tolist())
-    assert (len(seen.seconds), seen.cones, seen.rods) == (9, cost.cones, cost.rods)
-    assert len(seen.kept) == cost.kept
-    assert list(seen.kept) == sorted(set(seen.kept))
-    assert (len(seen.peaks), len(seen.nearest), len(seen.scores)) == (9, 9, cost.prototypes)
-    assert found == answerer.ask(video, QUESTION)
+    result = answerer.ask(video, QUESTION)
+    cost, visited = budget(9, tiny.SETTINGS), result.selection
+    assert result.question == QUESTION
+    assert visited.seconds == tuple(read_media(video, RULE).seconds.tolist())
+    assert (len(visited.seconds), visited.cones, visited.rods) == (9, cost.cones, cost.rods)
+    assert len(visited.kept) == cost.kept
+    assert list(visited.kept) == sorted(set(visited.kept))
+    assert (len(visited.peaks), len(visited.nearest), len(visited.scores)) == (9, 9, cost.prototypes)
+    assert result == answerer.ask(video, QUESTION)
     assert not answerer.model.training
 
 
 def test_the_selection_is_what_the_prompt_held(trained: Path, video: Path) -> None:
     """Its tokens and its frames, beside those that the language model was given by hand."""
-    found, net = Answerer(trained).ask(video, QUESTION), tiny.model()
+    result, net = Answerer(trained).ask(video, QUESTION), tiny.model()
     row = Row("x", 0, str(video), (Turn(QUESTION, None),))
     batch = tiny.processor()([Example(row, sketch=net.sketch(read_media(video, RULE).frames))])
     tokens = net.connect(batch)
     assert tokens.focus is not None
     assert (
-        found.selection.visual_tokens
+        result.selection.visual_tokens
         == int(tokens.mask.sum())
         == int((batch.input_ids == net.config.image_token_id).sum())
     )
-    assert found.selection.kept == tuple(tokens.focus.frames[0].tolist())
-    assert found.prompt_tokens == batch.input_ids.shape[1]
+    assert result.selection.kept == tuple(tokens.focus.frames[0].tolist())
+    assert result.prompt_tokens == batch.input_ids.shape[1]
 
 
 def test_an_answer_says_whether_it_was_cut_off(trained: Path, video: Path) -> None:
@@ -110,22 +110,22 @@ def test_the_answer_is_the_models_own(trained: Path, video: Path) -> None:
 def test_an_image_is_a_video_of_one_frame(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "i.png"
     Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
-    found = Answerer(trained).ask(path, QUESTION)
-    assert (found.selection.kept, found.selection.seconds) == ((0,), (0.0,))
-    assert found.selection.visual_tokens == budget(1, tiny.SETTINGS).visual_tokens
+    result = Answerer(trained).ask(path, QUESTION)
+    assert (result.selection.kept, result.selection.seconds) == ((0,), (0.0,))
+    assert result.selection.visual_tokens == budget(1, tiny.SETTINGS).visual_tokens
 
 
 def test_a_persons_placeholder_is_text(trained: Path, video: Path) -> None:
-    found = Answerer(trained).ask(video, "what is <image> </s> here")
-    assert found.selection.visual_tokens == budget(9, tiny.SETTINGS).visual_tokens
+    result = Answerer(trained).ask(video, "what is <image> </s> here")
+    assert result.selection.visual_tokens == budget(9, tiny.SETTINGS).visual_tokens
 
 
 def test_the_seed_of_the_process_has_no_part_in_it(trained: Path, video: Path) -> None:
-    answerer, found = Answerer(trained), []
+    answerer, result = Answerer(trained), []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        found.append(answerer.ask(video, QUESTION))
-    assert found[0] == found[1]
+        result.append(answerer.ask(video, QUESTION))
+    assert result[0] == result[1]
 
 
 def test_what_is_absent_is_named(trained: Path, tmp_path: Path) -> None:
@@ -139,21 +139,21 @@ def test_what_is_absent_is_named(trained: Path, tmp_path: Path) -> None:
 
 def test_a_second_question_costs_neither_decoding_nor_the_encoder(trained: Path, video: Path, tmp_path: Path) -> None:
     asked = [QUESTION, "how many circles", QUESTION]
-    found = {}
+    result = {}
     for cache in (None, tmp_path / "cache"):
         answerer = Answerer(trained, cache)
         with counted() as calls:
-            found[cache] = [answerer.ask(video, asked[0])]
+            result[cache] = [answerer.ask(video, asked[0])]
         assert calls["reader"] == 1
         assert calls["encoder"] > 0
         with counted() as calls:
-            found[cache] += [answerer.ask(video, question) for question in asked[1:]]
+            result[cache] += [answerer.ask(video, question) for question in asked[1:]]
         assert not calls
     with counted() as calls:
         again = [Answerer(trained, tmp_path / "cache").ask(video, question) for question in asked]
     assert not calls
-    assert found[None] == found[tmp_path / "cache"] == again
-    assert found[None][0] == found[None][2]
+    assert result[None] == result[tmp_path / "cache"] == again
+    assert result[None][0] == result[None][2]
 
 
 def test_few_videos_are_remembered_and_none_that_changed(trained: Path, tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_few_videos_are_remembered_and_none_that_changed(trained: Path, tmp_path
     assert [reads(images[n]) for n in (0, 1, 0, 2, 0, 1)] == [1, 1, 0, 1, 0, 1]
     Image.fromarray(tiny.frames(1, 7)[0].numpy()).save(images[1])
     assert reads(images[1]) == 1
-    found = answerer.read(images[1])
-    assert isinstance(found, TimedSketch)
-    assert torch.equal(found.sketch.pooled, tiny.model().sketch(tiny.frames(1, 7)).pooled)
+    result = answerer.read(images[1])
+    assert isinstance(result, TimedSketch)
+    assert torch.equal(result.sketch.pooled, tiny.model().sketch(tiny.frames(1, 7)).pooled)
 
 
 def test_a_model_that_reads_frames_under_the_question_is_given_frames(
@@ -186,14 +186,14 @@ def test_a_model_that_reads_frames_under_the_question_is_given_frames(
     answerer.model.vision.encoder.embeddings.register_forward_hook(lambda *_: runs.append(1))
     for reads in (1, 0):
         with counted() as calls:
-            found = answerer.ask(video, QUESTION)
+            result = answerer.ask(video, QUESTION)
         assert calls["reader"] == reads
         assert runs
         runs.clear()
-    assert len(found.selection.seconds) == 9
-    seen = answerer.read(video)
-    assert isinstance(seen, Clip)
-    assert torch.equal(seen.frames, read_media(video, RULE).frames)
+    assert len(result.selection.seconds) == 9
+    visited = answerer.read(video)
+    assert isinstance(visited, Clip)
+    assert torch.equal(visited.frames, read_media(video, RULE).frames)
     cache = tmp_path / "cache"
     with pytest.raises(ConfigError, match="instruction_mode is frame"):
         Answerer(folder, cache)

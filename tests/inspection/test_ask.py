@@ -38,20 +38,20 @@ def test_a_trained_model_answers_about_any_clip(name: str, trained: Path, capsys
     """The miniature world's own, trained by the real command line, at one frame a second."""
     folder = trained / "stage2" / "model"
     assert ask(folder, clip(name), FIRST) == 0
-    said = capsys.readouterr()
-    seen = Answerer(folder).ask(clip(name), FIRST)
+    output = capsys.readouterr()
+    visited = Answerer(folder).ask(clip(name), FIRST)
     seconds = read_media(clip(name), FrameRule(size=tiny.SIDE)).seconds.tolist()
     cost = budget(len(seconds), tiny.SETTINGS)
     assert len(seconds) == {"bigbuckbunny": 6, "bikes": 10, "carphone_pristine": 4}[name]
-    assert said.out.splitlines()[0].startswith(f"answer:        {seen.answer}")
-    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in seen.selection.kept)
-    assert f"kept frames:   {cost.kept} of {len(seconds)}, at {kept}\n" in said.out
+    assert output.out.splitlines()[0].startswith(f"answer:        {visited.answer}")
+    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in visited.selection.kept)
+    assert f"kept frames:   {cost.kept} of {len(seconds)}, at {kept}\n" in output.out
     assert (
         f"visual tokens: {cost.visual_tokens} ({cost.cones} cones, {cost.rods} rods; {256 * len(seconds)} at the "
         "paper's 256 per frame)\n"
-    ) in said.out
-    assert "s to read and encode the video" in said.out
-    assert said.err == ""
+    ) in output.out
+    assert "s to read and encode the video" in output.out
+    assert output.err == ""
 
 
 def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_path: Path, capsys: Said) -> None:
@@ -59,34 +59,34 @@ def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_p
     video.symlink_to(clip("bikes"))
     asked = ['</script> "quoted" \\ \u202e é 😀', FIRST]
     assert ask(model, video, *asked, "--json", "--max-new-tokens", "5") == 0
-    said = capsys.readouterr()
-    told = parsed(said.out)
+    output = capsys.readouterr()
+    report = parsed(output.out)
     answerer = Answerer(model)
     exact = [answerer.ask(video, question, 5) for question in asked]
-    assert told["video"] == str(video)
-    assert told["model"] == str(model)
-    assert [reply["question"] for reply in told["answers"]] == asked
-    assert told["frames"] == len(told["seconds"]) == 20
-    assert told["tokens"] == {
+    assert report["video"] == str(video)
+    assert report["model"] == str(model)
+    assert [reply["question"] for reply in report["answers"]] == asked
+    assert report["frames"] == len(report["seconds"]) == 20
+    assert report["tokens"] == {
         "DynFocus": budget(20, tiny.SETTINGS).visual_tokens,
         "every patch": 5120,
         "LLaMA-VID": 40,
     }
-    for reply, answer in zip(told["answers"], exact, strict=True):
+    for reply, answer in zip(report["answers"], exact, strict=True):
         assert reply.keys() == {"question", "answer", "cut", "selection", "prompt_tokens", "timing"}
         assert (reply["answer"], reply["cut"]) == (answer.answer, answer.cut)
         assert reply["timing"]["reading"] >= 0
         assert reply["timing"]["answering"] > 0
         numbers = json.loads(json.dumps(asdict(answer.selection)))
-        assert told["seconds"] == numbers.pop("seconds")
+        assert report["seconds"] == numbers.pop("seconds")
         assert reply["selection"] == numbers | {"visual_tokens": answer.selection.visual_tokens}
-    assert told["settings"]["samples"] == tiny.SETTINGS.samples
-    assert told["settings"]["frame_rule.fps"] == RULE.fps
-    assert (told["settings"]["device"], told["settings"]["max_new_tokens"]) == ("cpu", 5)
-    assert told["versions"] == list_versions()
-    assert told["versions"]["torch"] == torch.__version__
-    assert told["compare"] is told["swap"] is None
-    assert said.err == ""
+    assert report["settings"]["samples"] == tiny.SETTINGS.samples
+    assert report["settings"]["frame_rule.fps"] == RULE.fps
+    assert (report["settings"]["device"], report["settings"]["max_new_tokens"]) == ("cpu", 5)
+    assert report["versions"] == list_versions()
+    assert report["versions"]["torch"] == torch.__version__
+    assert report["compare"] is report["swap"] is None
+    assert output.err == ""
 
 
 OTHERWISE = [
@@ -101,23 +101,23 @@ def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp
     settings = replace(tiny.SETTINGS, **baseline)
     folder = written(settings, tmp_path / "model", replace(RULE, frames=4))
     assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--compare") == 0
-    told = parsed(capsys.readouterr().out)
-    assert told["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
-    assert told["compare"] == told["swap"], "its name of before"
-    assert told["compare"]["changes"] is False
-    assert why in told["compare"]["why"]
+    report = parsed(capsys.readouterr().out)
+    assert report["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
+    assert report["compare"] == report["swap"], "its name of before"
+    assert report["compare"]["changes"] is False
+    assert why in report["compare"]["why"]
     assert ask(folder, clip("bikes"), FIRST) == 0
-    said = capsys.readouterr().out
-    assert ("kept frames:   all 4 alike" in said) == ("averaged patches" in said) == ("encoder" in baseline)
+    output = capsys.readouterr().out
+    assert ("kept frames:   all 4 alike" in output) == ("averaged patches" in output) == ("encoder" in baseline)
 
 
 def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Said) -> None:
     path = tmp_path / "one.png"
     Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
     assert ask(model, path, FIRST, "--json") == 0
-    told = parsed(capsys.readouterr().out)
-    assert (told["frames"], told["seconds"]) == (1, [0.0])
-    assert told["answers"][0]["selection"]["kept"] == [0]
+    report = parsed(capsys.readouterr().out)
+    assert (report["frames"], report["seconds"]) == (1, [0.0])
+    assert report["answers"][0]["selection"]["kept"] == [0]
 
 
 def test_an_answer_without_a_word_is_told() -> None:
@@ -131,9 +131,9 @@ def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
     with counted() as calls:
         assert ask(model, clip("bikes"), FIRST, SECOND, FIRST) == 0
     assert calls["reader"] == 1
-    said = capsys.readouterr().out
-    assert said.count("answer: ") == 3
-    assert [line.split(maxsplit=1)[1] for line in said.splitlines() if line.startswith("question:")] == [
+    output = capsys.readouterr().out
+    assert output.count("answer: ") == 3
+    assert [line.split(maxsplit=1)[1] for line in output.splitlines() if line.startswith("question:")] == [
         *(FIRST, SECOND, FIRST)
     ]
 
@@ -144,19 +144,19 @@ def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, cap
     folder = written(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
     asked = ["star", "how many circles are there , two ?"]
     assert ask(folder, clip("bikes"), *asked, "--compare", "--json") == 0
-    told = parsed(capsys.readouterr().out)
-    kept = [set(reply["selection"]["kept"]) for reply in told["answers"]]
-    assert told["compare"]["changes"] == (kept[0] != kept[1]) == reads
-    assert set(told["compare"]["every"]) == kept[0] & kept[1]
-    assert [set(some) for some in told["compare"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
+    report = parsed(capsys.readouterr().out)
+    kept = [set(reply["selection"]["kept"]) for reply in report["answers"]]
+    assert report["compare"]["changes"] == (kept[0] != kept[1]) == reads
+    assert set(report["compare"]["every"]) == kept[0] & kept[1]
+    assert [set(some) for some in report["compare"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
     assert ask(folder, clip("bikes"), *asked, "--swap") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     if reads:
-        assert "the kept frames change with the question. The score net of this model reads the question" in said
-        some = told["compare"]["some"][0][0]
-        assert f"  also for 'star': {told['seconds'][some]:g} s" in said
+        assert "the kept frames change with the question. The score net of this model reads the question" in output
+        some = report["compare"]["some"][0][0]
+        assert f"  also for 'star': {report['seconds'][some]:g} s" in output
     else:
-        assert "no kept frame changes with the question. With the paper's score net none can" in said
+        assert "no kept frame changes with the question. With the paper's score net none can" in output
 
 
 def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(tmp_path: Path, capsys: Said) -> None:
@@ -164,20 +164,20 @@ def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(
     folder = written(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None))
     args = [FIRST, "--json", "--cache", str(tmp_path / "cache")]
     assert ask(folder, clip("bikes"), *args) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("dynfocus: the question and its video of ")
-    assert "connector" not in said
-    found = re.search(r"makes it fit: frames (\d+)\.", said)
-    assert found is not None
-    fits = int(found[1])
+    output = capsys.readouterr().err
+    assert output.startswith("dynfocus: the question and its video of ")
+    assert "connector" not in output
+    result = re.search(r"makes it fit: frames (\d+)\.", output)
+    assert result is not None
+    fits = int(result[1])
     assert ask(folder, clip("bikes"), *args, "--frames", str(fits + 1)) == 1
     assert f"frames {fits}, " in capsys.readouterr().err
     for count in (fits, 3):
         assert ask(folder, clip("bikes"), *args, "--frames", str(count)) == 0
-        told = parsed(capsys.readouterr().out)
+        report = parsed(capsys.readouterr().out)
         seconds = read_media(clip("bikes"), replace(RULE, fps=None, frames=count)).seconds.tolist()
-        assert (told["frames"], told["seconds"]) == (count, seconds)
-        assert told["settings"]["frame_rule.frames"] == count
+        assert (report["frames"], report["seconds"]) == (count, seconds)
+        assert report["settings"]["frame_rule.frames"] == count
 
 
 def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
@@ -225,11 +225,11 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(case: str, model: Path, tm
     known = args if "--model" in args else [*args, "--model", str(model)]
     with counted() as calls:
         assert cli.main(["ask", *known, "--json"]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("dynfocus: ")
-    assert said.err.count("\n") == 1
-    assert about in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("dynfocus: ")
+    assert output.err.count("\n") == 1
+    assert about in output.err
     assert sorted(tmp_path.rglob("*")) == before
     assert calls["encoder"] == 0 or case in ("too long", "no room")
 
@@ -245,9 +245,9 @@ def test_a_gpu_that_is_not_there_is_named(model: Path, capsys: Said) -> None:
 def test_a_gpu_answers_as_a_cpu_does(model: Path, tmp_path: Path) -> None:
     answerers = [Answerer(model), Answerer(model, device="auto"), Answerer(model, tmp_path / "cache", device="cuda")]
     assert [one.model.device.type for one in answerers] == ["cpu", "cuda", "cuda"]
-    found = [one.ask(clip("bikes"), FIRST) for one in answerers]
-    assert found[1] == found[2]
-    assert (found[0].answer, found[0].selection.kept) == (found[1].answer, found[1].selection.kept)
+    result = [one.ask(clip("bikes"), FIRST) for one in answerers]
+    assert result[1] == result[2]
+    assert (result[0].answer, result[0].selection.kept) == (result[1].answer, result[1].selection.kept)
 
 
 def test_a_process_of_its_own_prints_json_alone(model: Path, tmp_path: Path) -> None:

@@ -61,10 +61,10 @@ def test_what_a_terminal_cannot_show_is_named(
     terminal = io.TextIOWrapper(io.BytesIO(), letters)
     monkeypatch.setattr(sys, "stdout", terminal)
     assert ask(folder, clip("carphone_pristine"), "日本", "é", "--report", str(report)) == 0
-    said = terminal.buffer.getvalue().decode(letters)  # type: ignore[attr-defined]
+    output = terminal.buffer.getvalue().decode(letters)  # type: ignore[attr-defined]
     assert report.is_file()
-    assert r"\udcff.html" in said
-    assert ("日本" if letters == "utf-8" else r"\u65e5\u672c") in said
+    assert r"\udcff.html" in output
+    assert ("日本" if letters == "utf-8" else r"\u65e5\u672c") in output
 
 
 def test_where_there_is_no_stdout_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,21 +52,24 @@ def test_a_hostile_name_and_question_are_text_in_a_browser(reads: bool, browser:
     requests(browser)
     visit(browser, out)
     assert browser.title == f"DynFocus: {video}"
-    told = read(browser)
+    report = read(browser)
     assert requests(browser) == [out.resolve().as_uri()]
     assert complaints(browser) == []
-    assert told["scripts"] == 1
-    assert told["images"] == 0
-    assert told["heads"][: len(questions)] == ["Question 1 star", "Question 2 " + HOSTILE.replace("\u202e", r"\u202e")]
-    assert [set(map(int, frames)) for frames in told["kept"]] == (kept if reads else kept[:1])
-    assert f"Both questions share {len(kept[0] & kept[1])} of {len(kept[0] | kept[1])} kept frames" in told["text"]
-    assert ("With the paper's score net none can" in told["text"]) != reads
+    assert report["scripts"] == 1
+    assert report["images"] == 0
+    assert report["heads"][: len(questions)] == [
+        "Question 1 star",
+        "Question 2 " + HOSTILE.replace("\u202e", r"\u202e"),
+    ]
+    assert [set(map(int, frames)) for frames in report["kept"]] == (kept if reads else kept[:1])
+    assert f"Both questions share {len(kept[0] & kept[1])} of {len(kept[0] | kept[1])} kept frames" in report["text"]
+    assert ("With the paper's score net none can" in report["text"]) != reads
     for answer in exact:
-        assert f"Answer: {answer.answer}" in told["text"]
-        assert f"prompt tokens: {answer.prompt_tokens}" in told["text"]
-    assert "raise --max-new-tokens" in told["text"]
-    assert str(video) in told["text"]
-    assert str(folder) in told["text"]
+        assert f"Answer: {answer.answer}" in report["text"]
+        assert f"prompt tokens: {answer.prompt_tokens}" in report["text"]
+    assert "raise --max-new-tokens" in report["text"]
+    assert str(video) in report["text"]
+    assert str(folder) in report["text"]
 
 
 def read(browser: Any) -> dict[str, Any]:
@@ -135,9 +138,9 @@ def test_thumbnails_are_the_frames_that_were_read(name: str, monkeypatch: pytest
     with counted() as calls:
         assert all(np.array_equal(*pair) for pair in zip(together[1:4], alone[1:4], strict=True))
     assert calls["reader"] == 3
-    for frame, seen in zip(alone, clip_.frames, strict=True):
+    for frame, visited in zip(alone, clip_.frames, strict=True):
         small = np.asarray(Image.fromarray(frame).resize((tiny.SIDE, tiny.SIDE), Image.Resampling.BOX)).astype(int)
-        assert abs(small - seen.numpy().astype(int)).mean() < 8
+        assert abs(small - visited.numpy().astype(int)).mean() < 8
 
 
 def test_a_video_of_hours_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,17 +163,17 @@ def test_a_video_of_hours_is_scanned_once(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("dynfocus.video.read_packets", scanned)
     monkeypatch.setattr("dynfocus.video.thumbnails.FEW", 15)
     rule = FrameRule(size=8)
-    for path, reads, held in ((jumping, 20, (160, 160)), (other, 1, (80, 80))):
+    for path, reads, content in ((jumping, 20, (160, 160)), (other, 1, (80, 80))):
         exact = read_media(path, rule)
         frames = Thumbnails(path, exact.seconds.tolist(), rule)
         scans.clear()
         with counted() as calls:
-            found = [frames[n] for n in range(0, 60, 3)]
+            result = [frames[n] for n in range(0, 60, 3)]
         assert calls["reader"] == reads
         assert len(scans) <= 2
-        assert {frame.shape[:2] for frame in frames.known.values()} == {held}
+        assert {frame.shape[:2] for frame in frames.known.values()} == {content}
         colors = exact.frames[::3].float().mean((1, 2, 3)).tolist()
-        assert [frame.mean() for frame in found] == pytest.approx(colors, abs=1.5)
+        assert [frame.mean() for frame in result] == pytest.approx(colors, abs=1.5)
 
 
 def test_times_of_many_frames_a_second_find_their_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +190,10 @@ def test_times_of_many_frames_a_second_find_their_frames(tmp_path: Path, monkeyp
     rule = FrameRule(size=8, fps=None)
     clip_ = read_media(path, rule)
     monkeypatch.setattr("dynfocus.video.thumbnails.FEW", 0)
-    found = Thumbnails(path, clip_.seconds.tolist(), rule)
+    result = Thumbnails(path, clip_.seconds.tolist(), rule)
     exact = read_media(path, replace(rule, size=160)).frames.numpy()
-    assert len({frame.mean() for frame in exact}) == len(found) == 40
-    assert all(np.array_equal(*pair) for pair in zip(found, exact, strict=True))
+    assert len({frame.mean() for frame in exact}) == len(result) == 40
+    assert all(np.array_equal(*pair) for pair in zip(result, exact, strict=True))
 
 
 def test_a_file_that_changed_meanwhile_is_named(tmp_path: Path) -> None:

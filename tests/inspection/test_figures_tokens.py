@@ -47,7 +47,7 @@ def test_others_spend_by_the_formulas_of_their_code(frames: int, tokens: tuple[i
 def test_dynfocus_spends_what_the_paper_says() -> None:
     ours = {method.name: method.tokens for method in list_methods(PAPER)}
     assert [ours["DynFocus"](frames) for frames in (1, 16, 32, 200)] == [40, 526, 824, 1160]
-    assert [ours[f"DynFocus, {given} frames"](5) for given in (16, 32)] == [526, 824]
+    assert [ours[f"DynFocus, {inputs} frames"](5) for inputs in (16, 32)] == [526, 824]
     assert list_methods(replace(PAPER, events=70, keep=0.4))[0].tokens(200) == 1464
 
 

@@ -35,23 +35,23 @@ def opened(browser: Any, text: str, folder: Path) -> list[str]:
     return [*beyond, *browser.execute_script(entries), *complaints(browser)]
 
 
-def pixels_of(browser: Any, found: Any) -> np.ndarray:
+def pixels_of(browser: Any, result: Any) -> np.ndarray:
     """The pixels of an element."""
-    return np.asarray(Image.open(BytesIO(found.screenshot_as_png)).convert("RGB"))
+    return np.asarray(Image.open(BytesIO(result.screenshot_as_png)).convert("RGB"))
 
 
 def one(browser: Any, selector: str) -> Any:
     return browser.find_element("css selector", selector)
 
 
-def over(browser: Any, found: Any, x: float, y: float) -> None:
+def over(browser: Any, result: Any, x: float, y: float) -> None:
     """Move the mouse to a place within an element, as shares of its width and height."""
     from selenium.webdriver import ActionChains
 
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-    size = found.rect
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", result)
+    size = result.rect
     aside = (round((x - 0.5) * size["width"]), round((y - 0.5) * size["height"]))
-    ActionChains(browser).move_to_element_with_offset(found, *aside).perform()
+    ActionChains(browser).move_to_element_with_offset(result, *aside).perform()
 
 
 def test_hostile_words_run_nothing_and_ask_for_nothing(browser: Any, tmp_path: Path) -> None:
@@ -73,15 +73,15 @@ def test_what_a_page_is_not_allowed_it_cannot_do(browser: Any, tmp_path: Path) -
     breach = render_page([inspection(20)], FACTS).replace(
         "</main>", '<script>window.ran = 1</script><img src="http://127.0.0.1:9/x.png" onerror="window.ran = 2"></main>'
     )
-    said = opened(browser, breach, tmp_path)
-    assert sum("Content Security Policy" in line for line in said) >= 2
+    output = opened(browser, breach, tmp_path)
+    assert sum("Content Security Policy" in line for line in output) >= 2
     assert browser.execute_script("return window.ran === undefined")
 
 
 def test_the_mouse_finds_the_numbers_of_each_frame(browser: Any, tmp_path: Path) -> None:
-    told = inspection(20)
-    selection = replace(told.selection, relevant=((3,),))
-    assert opened(browser, render_page([replace(told, selection=selection)], FACTS), tmp_path) == []
+    report = inspection(20)
+    selection = replace(report.selection, relevant=((3,),))
+    assert opened(browser, render_page([replace(report, selection=selection)], FACTS), tmp_path) == []
     chart, tip = one(browser, ".chart"), one(browser, "#tip")
     assert not tip.is_displayed()
     for frame in (0, 3, 11, 19):
@@ -151,9 +151,9 @@ def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_pat
 
 
 def test_a_finger_finds_the_numbers_and_may_be_lifted(browser: Any, tmp_path: Path) -> None:
-    told = inspection(20)
-    assert opened(browser, render_page([told], FACTS), tmp_path) == []
-    tip, frame = one(browser, "#tip"), told.selection.kept[1]
+    report = inspection(20)
+    assert opened(browser, render_page([report], FACTS), tmp_path) == []
+    tip, frame = one(browser, "#tip"), report.selection.kept[1]
     tap(browser, one(browser, ".chart"))
     assert "frame 8, at" in tip.text
     assert browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "none"
@@ -163,21 +163,21 @@ def test_a_finger_finds_the_numbers_and_may_be_lifted(browser: Any, tmp_path: Pa
     assert not tip.is_displayed()
 
 
-def tap(browser: Any, found: Any) -> None:
+def tap(browser: Any, result: Any) -> None:
     """Touch the middle of an element, and lift the finger."""
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-    box = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", found)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", result)
+    box = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", result)
     point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
     for kind, points in (("touchStart", [point]), ("touchEnd", [])):
         browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
 
 def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> None:
-    told = inspection(20)
-    (tmp_path / "page.html").write_text(render_page([told], FACTS))
+    report = inspection(20)
+    (tmp_path / "page.html").write_text(render_page([report], FACTS))
     with seeming(browser, script=False):
         visit(browser, tmp_path / "page.html")
-        frame = told.selection.kept[0]
+        frame = report.selection.kept[0]
         assert (pixels_of(browser, one(browser, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(
             -1
         ).mean() > 0.9
@@ -189,7 +189,7 @@ def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> Non
 
 
 def test_a_video_of_hours_opens(browser: Any, tmp_path: Path) -> None:
-    told = replace(inspection(1), selection=choose(10_000), frames=())
-    assert opened(browser, render_page([told], FACTS), tmp_path) == []
+    report = replace(inspection(1), selection=choose(10_000), frames=())
+    assert opened(browser, render_page([report], FACTS), tmp_path) == []
     over(browser, one(browser, ".chart"), (116 + 0.25 * 864) / 1000, 0.3)
     assert int(one(browser, "#tip").text.split()[1].rstrip(",")) == pytest.approx(2500, abs=10)

@@ -74,18 +74,18 @@ class Read(HTMLParser):
 
 def hostile(words: str) -> str:
     """A page on which a user's text stands wherever it can."""
-    told = replace(inspection(20), title=words, question=words, answer=words, truth=words)
+    report = replace(inspection(20), title=words, question=words, answer=words, truth=words)
     facts = PageFacts(words, words, {words: words, "s": (words,)}, {words: words}, {words: 1.0}, [{words: words}] * 2)
-    return render_page([told, told], facts)
+    return render_page([report, report], facts)
 
 
 @pytest.mark.parametrize("words", HOSTILE)
 def test_hostile_words_stay_words(words: str) -> None:
-    found, usual = Read(hostile(words)), Read(hostile("harmless"))
-    assert found.skeleton == usual.skeleton
-    assert found.inside == usual.inside
-    assert not [name for _, names in found.tags for name in names if name.startswith("on") or name == "style"]
-    shown = [text.strip() for text in found.texts]
+    result, usual = Read(hostile(words)), Read(hostile("harmless"))
+    assert result.skeleton == usual.skeleton
+    assert result.inside == usual.inside
+    assert not [name for _, names in result.tags for name in names if name.startswith("on") or name == "style"]
+    shown = [text.strip() for text in result.texts]
     assert shown.count(Read(safe(words)).texts[0].strip() if words else "") >= 5
 
 
@@ -118,22 +118,22 @@ def test_a_page_allows_its_own_script_and_style_alone_and_names_no_address() -> 
 
 
 def test_each_frame_is_embedded_once_and_is_that_frame() -> None:
-    told = inspection(20)
-    text = render_page([told, replace(told, question="another")], FACTS)
+    report = inspection(20)
+    text = render_page([report, replace(report, question="another")], FACTS)
     pictures = re.findall(r'<symbol id="f(\d+)".*?href="data:image/png;base64,([^"]+)"', text)
     assert [int(number) for number, _ in pictures] == list(range(20))
     for number, data in pictures:
         pixels = np.asarray(Image.open(BytesIO(b64decode(data))))
         assert (pixels == color(int(number))).all()
     figures = re.findall(r'<figure data-frame="(\d+)"[^>]*><svg[^>]*aria-label="([^"]*)"><use href="#f(\d+)"', text)
-    assert figures == [(str(f), f"frame {f} at {f} s", str(f)) for f in told.selection.kept]
-    assert len(re.findall('class="?best', text)) == len(told.selection.best(6))
+    assert figures == [(str(f), f"frame {f} at {f} s", str(f)) for f in report.selection.kept]
+    assert len(re.findall('class="?best', text)) == len(report.selection.best(6))
 
 
 def test_what_is_the_same_for_all_questions_is_drawn_once() -> None:
-    told = [replace(inspection(20), question=name, answer=f"answer {name}") for name in ("one", "two")]
+    report = [replace(inspection(20), question=name, answer=f"answer {name}") for name in ("one", "two")]
     facts = replace(FACTS, details=[{"prompt tokens": 9001}, {"prompt tokens": 9002}])
-    for stories, drawn in ((told, 1), ([told[0], replace(told[1], selection=choose(20, seed=1))], 2)):
+    for stories, drawn in ((report, 1), ([report[0], replace(report[1], selection=choose(20, seed=1))], 2)):
         text = render_page(stories, facts)
         assert text.count("data-first=") == text.count('class="chart"') == text.count("<details>") == drawn
         assert ("For every question: " in text) == (drawn == 1)
@@ -203,14 +203,14 @@ def test_the_more_frames_are_kept_the_smaller_each_is() -> None:
 
 
 def test_the_script_is_given_the_same_numbers() -> None:
-    told = choose(20, relevant=((3, 4), (4, 9)))
-    told = replace(told, peaks=(float("nan"), *told.peaks[1:]))
-    (block,) = re.findall(r'<script type="application/json">(.*?)</script>', render_page([Inspection(told)], FACTS))
+    report = choose(20, relevant=((3, 4), (4, 9)))
+    report = replace(report, peaks=(float("nan"), *report.peaks[1:]))
+    (block,) = re.findall(r'<script type="application/json">(.*?)</script>', render_page([Inspection(report)], FACTS))
     data = json.loads(block)
     assert data["peaks"][0] is None
-    assert data["peaks"][1:] == pytest.approx(told.peaks[1:], rel=1e-3)
-    assert data["scores"] == pytest.approx(told.scores, rel=1e-3)
-    assert (tuple(data["kept"]), tuple(data["nearest"])) == (told.kept, told.nearest)
+    assert data["peaks"][1:] == pytest.approx(report.peaks[1:], rel=1e-3)
+    assert data["scores"] == pytest.approx(report.scores, rel=1e-3)
+    assert (tuple(data["kept"]), tuple(data["nearest"])) == (report.kept, report.nearest)
     assert data["relevant"] == [3, 4, 9]
     assert len(data["edges"]) == 21
 
@@ -248,12 +248,12 @@ REASONS: dict[str, tuple[dict[str, object], bool]] = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_the_page_says_why_kept_frames_change_or_do_not(reason: str) -> None:
     changed, differ = REASONS[reason]
-    told = [inspection(20), inspection(20, seed=1 if differ else 0)]
+    report = [inspection(20), inspection(20, seed=1 if differ else 0)]
     facts = replace(FACTS, settings={**FACTS.settings, **changed})
-    assert reason in explain(told, facts).lower()
-    text = render_page(told, facts)
-    assert safe(explain(told, facts)) in text
-    first, second = (set(one.selection.kept) for one in told)
+    assert reason in explain(report, facts).lower()
+    text = render_page(report, facts)
+    assert safe(explain(report, facts)) in text
+    first, second = (set(one.selection.kept) for one in report)
     assert f"Both questions share {len(first & second)} of {len(first | second)} kept frames" in text
     assert ("none differ" in text) == (not differ)
     assert (f"Kept for question 2, not for all: {len(second - first)}" in text) == differ
@@ -273,8 +273,8 @@ def test_where_all_is_kept_or_nothing_is_there_is_nothing_to_change() -> None:
 def test_poor_selections_have_pages_too(frames: int, bare: bool) -> None:
     seconds = tuple(map(float, range(frames)))
     for selection in (Selection(seconds, (), 16, 0), Selection(seconds, (0,), 38, 2), choose(frames)):
-        found = Read(render_page([Inspection(selection, () if bare else plain_frames(frames))], PageFacts("")))
-        assert [tag for tag, _ in found.tags].count("section") == 3
+        result = Read(render_page([Inspection(selection, () if bare else plain_frames(frames))], PageFacts("")))
+        assert [tag for tag, _ in result.tags].count("section") == 3
 
 
 def test_the_template_the_style_and_the_script_are_installed() -> None:

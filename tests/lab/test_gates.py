@@ -28,7 +28,7 @@ def test_a_good_run_reaches_every_bar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "hit", "said"),
+    ("change", "hit", "output"),
     [
         ({"learned": (0.8, 1.0)}, 1.0, "accuracy on detail"),
         ({"learned": (1.0, 0.6)}, 1.0, "accuracy on temporal"),
@@ -39,8 +39,8 @@ def test_a_good_run_reaches_every_bar() -> None:
         ({"blind": (0.5, 0.5)}, 1.0, "blind"),
     ],
 )
-def test_a_run_that_falls_short_is_told_where(change: dict, hit: float, said: str) -> None:
-    assert any(said in bar for bar in find_failed_gates(metrics(GOOD | change, hit)))
+def test_a_run_that_falls_short_is_told_where(change: dict, hit: float, output: str) -> None:
+    assert any(output in bar for bar in find_failed_gates(metrics(GOOD | change, hit)))
 
 
 def test_a_run_without_its_arms_reaches_none() -> None:

@@ -42,13 +42,13 @@ def test_cones_equal_the_loops(kept_tokens: int, count: int) -> None:
     torch.manual_seed(0)
     cones, one = Cones(settings, tiny.WIDTH, tiny.OUT), tiny.sketch(3, settings=settings)
     focus = focus_on(one, [[0, 2]])
-    found = cones(focus)
-    assert found.shape == (1, 2, count, tiny.OUT)
+    result = cones(focus)
+    assert result.shape == (1, 2, count, tiny.OUT)
     assert count == settings.cones
     if count == 0:
         return
     slow = exact(cones)
-    weight = torch.randn(found.shape[1:], generator=tiny.generator(1))
+    weight = torch.randn(result.shape[1:], generator=tiny.generator(1))
     total = 0.0
     for slot, frame in enumerate((0, 2)):
         read = (
@@ -58,9 +58,9 @@ def test_cones_equal_the_loops(kept_tokens: int, count: int) -> None:
         )
         for n, row in enumerate(read.double()):
             token = oracles.mlp(row, part(slow, "fine"))
-            torch.testing.assert_close(found[0, slot, n].double(), token, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(result[0, slot, n].double(), token, atol=1e-5, rtol=1e-5)
             total = total + (token * weight[slot, n]).sum()
-    (found[0] * weight).sum().backward()
+    (result[0] * weight).sum().backward()
     total.backward()
     same_gradients(cones, slow)
 
@@ -71,18 +71,18 @@ def test_rods_and_their_gradients_equal_the_loops(frames: int, tokens: int, padd
     rods, one = Rods(tiny.WIDTH, tiny.TEXT_WIDTH, tiny.OUT), tiny.sketch(frames)
     question = torch.randn(1, tokens + padding, tiny.TEXT_WIDTH) * 3
     mask = torch.arange(tokens + padding)[None] < tokens
-    found = rods(one, question, mask)
-    assert found.shape == (1, frames, 2, tiny.OUT)
-    slow, weight = exact(rods), torch.randn(found.shape[1:], generator=tiny.generator(1))
+    result = rods(one, question, mask)
+    assert result.shape == (1, frames, 2, tiny.OUT)
+    slow, weight = exact(rods), torch.randn(result.shape[1:], generator=tiny.generator(1))
     total = 0.0
     for t in range(frames):
         g = one.grains[0, t].double()
         e = oracles.eq9(list(question[0, :tokens].double()), g, part(slow, "f_q"), part(slow, "f_k"))
         for n, token in enumerate((e, sum(g) / len(g))):
             rod = oracles.mlp(token, part(slow, "coarse"))
-            torch.testing.assert_close(found[0, t, n].double(), rod, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(result[0, t, n].double(), rod, atol=1e-5, rtol=1e-5)
             total = total + (rod * weight[t, n]).sum()
-    (found[0] * weight).sum().backward()
+    (result[0] * weight).sum().backward()
     total.backward()
     same_gradients(rods, slow)
 
@@ -90,19 +90,19 @@ def test_rods_and_their_gradients_equal_the_loops(frames: int, tokens: int, padd
 def test_padding_of_the_question_holds_nothing() -> None:
     g = torch.randn(2, 3, 5, 8)
     query, mask = torch.randn(2, 4, 8), torch.tensor([[True, True, False, False], [True] * 4])
-    found = ground(g, query, mask)
-    torch.testing.assert_close(found[:1], ground(g[:1], query[:1, :2], mask[:1, :2]))
+    result = ground(g, query, mask)
+    torch.testing.assert_close(result[:1], ground(g[:1], query[:1, :2], mask[:1, :2]))
     other = query.clone()
     other[0, 2:] = 1e4
-    torch.testing.assert_close(found, ground(g, other, mask))
+    torch.testing.assert_close(result, ground(g, other, mask))
 
 
 def test_f_q_may_be_applied_to_the_question_instead_of_the_grains() -> None:
     torch.manual_seed(0)
     grains, tokens, mask = torch.randn(2, 3, 5, 8), torch.randn(2, 4, 8), torch.arange(4) < torch.tensor([[2], [4]])
     f_q = torch.nn.Linear(8, 8, bias=False)
-    found = ground(grains, tokens @ f_q.weight, mask)
-    torch.testing.assert_close(found, oracles.ground(grains, f_q, tokens, mask))
+    result = ground(grains, tokens @ f_q.weight, mask)
+    torch.testing.assert_close(result, oracles.ground(grains, f_q, tokens, mask))
     f_q = torch.nn.Linear(8, 8)  # the paper's layer may have a bias: it changes nothing
     torch.testing.assert_close(ground(grains, tokens @ f_q.weight, mask), oracles.ground(grains, f_q, tokens, mask))
 
@@ -125,16 +125,16 @@ def test_tokens_stand_in_time_order(kept_tokens: int, redundant: int) -> None:
         for t in range(length):
             for n in range(2):
                 rods[video, t, n] = torch.tensor([video, t, 2.0, n])
-    found = weave(cones, rods, focus, sketch, settings)
+    result = weave(cones, rods, focus, sketch, settings)
     for video, (frames, length) in enumerate(zip(chosen, (1, 7, 4), strict=True)):
         by_frame = {t: list(cones[video, slot]) for slot, t in enumerate(frames)}
-        given = [2 if t not in frames else 0 if kept_tokens == 0 else 2 for t in range(length)]
-        given = [0 if t not in frames and redundant == 0 else g for t, g in enumerate(given)]
-        expected = oracles.eq11(length, by_frame, [list(rods[video, t, : given[t]]) for t in range(length)])
-        assert found.mask[video].sum() == len(expected)
-        assert found.mask[video, : len(expected)].all()
-        assert found.tokens[video, : len(expected)].tolist() == [token.tolist() for token in expected]
-        assert found.tokens[video, len(expected) :].eq(0).all()
+        inputs = [2 if t not in frames else 0 if kept_tokens == 0 else 2 for t in range(length)]
+        inputs = [0 if t not in frames and redundant == 0 else g for t, g in enumerate(inputs)]
+        expected = oracles.eq11(length, by_frame, [list(rods[video, t, : inputs[t]]) for t in range(length)])
+        assert result.mask[video].sum() == len(expected)
+        assert result.mask[video, : len(expected)].all()
+        assert result.tokens[video, : len(expected)].tolist() == [token.tolist() for token in expected]
+        assert result.tokens[video, len(expected) :].eq(0).all()
 
 
 def test_every_token_passes_its_gradient_back_once() -> None:
@@ -177,5 +177,5 @@ def test_rods_made_in_blocks_are_the_same_and_learn_the_same(frames: int, monkey
     monkeypatch.setattr("dynfocus.method.cce.BLOCK", 4)
     parts = rods(one, question, mask)
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
-    for found, exact in zip(torch.autograd.grad(parts.pow(3).sum(), list(rods.parameters())), gradients, strict=True):
-        torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-4)
+    for result, exact in zip(torch.autograd.grad(parts.pow(3).sum(), list(rods.parameters())), gradients, strict=True):
+        torch.testing.assert_close(result, exact, atol=1e-4, rtol=1e-4)

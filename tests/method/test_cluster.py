@@ -33,22 +33,22 @@ def crowds(count: int, width: int, seed: int = 0) -> torch.Tensor:
 )
 def test_density_peaks_equal_the_loops(frames: int, count: int, neighbours: int, reading: str) -> None:
     x = crowds(frames, 6, seed=frames)
-    found = density_peaks(x, count, neighbours, neighbourhood=reading)
+    result = density_peaks(x, count, neighbours, neighbourhood=reading)
     exact = list(x[0].double())
     log_rho = oracles.eq1(exact, neighbours)
     chosen, prototypes = oracles.eq3(exact, count, neighbours, reading)
-    assert found.representatives[0].tolist() == chosen
-    torch.testing.assert_close(-found.spread[0].double(), torch.tensor(log_rho).double(), atol=1e-5, rtol=1e-5)
+    assert result.representatives[0].tolist() == chosen
+    torch.testing.assert_close(-result.spread[0].double(), torch.tensor(log_rho).double(), atol=1e-5, rtol=1e-5)
     delta = torch.tensor(oracles.eq2(exact, log_rho)).double()
-    torch.testing.assert_close(found.distance[0].double(), delta, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.prototypes[0].double(), torch.stack(prototypes), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.distance[0].double(), delta, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.prototypes[0].double(), torch.stack(prototypes), atol=1e-5, rtol=1e-5)
 
 
 def test_labels_are_the_nearest_representatives() -> None:
     x = points(20, 4)
-    found = density_peaks(x, 5, 3)
-    reps = found.representatives[0].tolist()
-    for t, label in enumerate(found.labels[0].tolist()):
+    result = density_peaks(x, 5, 3)
+    reps = result.representatives[0].tolist()
+    for t, label in enumerate(result.labels[0].tolist()):
         gaps = [0.0 if rep == t else oracles.distance(x[0, t], x[0, rep]) for rep in reps]
         assert gaps[label] == min(gaps)
 
@@ -60,8 +60,8 @@ def test_copies_give_one_representative_while_others_remain(
     kinds: list[int], count: int, width: int, seed: int
 ) -> None:
     x = points(6, width, seed)[:, kinds]
-    found = density_peaks(x, count, 3)
-    reps = found.representatives[0].tolist()
+    result = density_peaks(x, count, 3)
+    reps = result.representatives[0].tolist()
     shown = [kinds[rep] for rep in reps]
     assert len(reps) == min(count, len(kinds))
     assert reps == sorted(set(reps))
@@ -104,23 +104,23 @@ def test_padding_that_looks_like_a_blank_frame_is_still_padding(reading: str) ->
     x = points(7, 12)
     x[:, 2] = 0
     padded = torch.cat([x, torch.zeros(1, 5, 12)], 1)
-    alone, found = (
+    alone, result = (
         density_peaks(x, 3, 3, None, reading),
         density_peaks(padded, 3, 3, torch.arange(12)[None] < 7, reading),
     )
-    assert torch.equal(found.representatives, alone.representatives)
-    torch.testing.assert_close(found.spread[:, :7], alone.spread, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(found.prototypes, alone.prototypes, atol=1e-6, rtol=1e-6)
+    assert torch.equal(result.representatives, alone.representatives)
+    torch.testing.assert_close(result.spread[:, :7], alone.spread, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(result.prototypes, alone.prototypes, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_equal_points_take_the_first_and_stay_finite(reading: str) -> None:
     x = points(1, 700).expand(1, 9, 700)
-    found = density_peaks(x, 4, 3, neighbourhood=reading)
-    assert found.representatives[0].tolist() == [0, 1, 2, 3]
-    assert found.distance.lt(1e-12).all()
-    assert found.spread.eq(0).all()
-    torch.testing.assert_close(found.prototypes[0], x[0, :4])
+    result = density_peaks(x, 4, 3, neighbourhood=reading)
+    assert result.representatives[0].tolist() == [0, 1, 2, 3]
+    assert result.distance.lt(1e-12).all()
+    assert result.spread.eq(0).all()
+    torch.testing.assert_close(result.prototypes[0], x[0, :4])
 
 
 @pytest.mark.parametrize("frames", [1, 3, 6])
@@ -132,13 +132,13 @@ def test_few_points_stay_as_they_are(frames: int) -> None:
 def test_far_points_neither_overflow_nor_tie() -> None:
     """Every density is zero in double precision here, but its logarithm still ranks."""
     x = points(12, 8, seed=2) * 1e4
-    found = density_peaks(x, 4, 3)
+    result = density_peaks(x, 4, 3)
     log_rho = oracles.eq1(list(x[0].double()), 3)
     delta = oracles.eq2(list(x[0].double()), log_rho)
     peak = [r + math.log(d) for r, d in zip(log_rho, delta, strict=True)]
     assert max(map(math.exp, log_rho)) == 0
-    assert found.prototypes.isfinite().all()
-    assert found.representatives[0].tolist() == oracles.top(peak, 4) != [0, 1, 2, 3]
+    assert result.prototypes.isfinite().all()
+    assert result.representatives[0].tolist() == oracles.top(peak, 4) != [0, 1, 2, 3]
 
 
 def test_half_precision_points_are_measured_in_fp32() -> None:

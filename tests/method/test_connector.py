@@ -41,22 +41,22 @@ def run(net: nn.Module, sketch: FrameSketch, step: int = 0, first: int = 0) -> V
 def test_tokens_are_counted_before_anything_runs(s: ConnectorSettings, training: bool) -> None:
     lengths = [1, 3, 5, 11]
     sketch = stack_sketches([tiny.sketch(frames, seed=frames, settings=s) for frames in lengths])
-    found = run(made(s).train(training), sketch)
+    result = run(made(s).train(training), sketch)
     costs = [budget(frames, s).visual_tokens for frames in lengths]
-    assert found.mask.sum(1).tolist() == costs
-    assert found.tokens.shape == (4, max(costs), tiny.OUT)
-    assert found.tokens.isfinite().all()
+    assert result.mask.sum(1).tolist() == costs
+    assert result.tokens.shape == (4, max(costs), tiny.OUT)
+    assert result.tokens.isfinite().all()
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.sampled_from([0.1, 0.28, 0.4, 0.5, 0.8, 1.0]), st.integers(0, 4))
 @settings(max_examples=30)
 def test_any_video_costs_its_budget(frames: int, events: int, keep: float, more: int) -> None:
     s = replace(tiny.SETTINGS, events=events, keep=keep)
-    found = run(made(s), tiny.padded(tiny.sketch(frames), more))
+    result = run(made(s), tiny.padded(tiny.sketch(frames), more))
     cost = budget(frames, s)
-    assert found.mask.sum() == cost.visual_tokens
-    assert found.focus is not None
-    assert found.focus.mask.sum() == cost.kept
+    assert result.mask.sum() == cost.visual_tokens
+    assert result.focus is not None
+    assert result.focus.mask.sum() == cost.kept
 
 
 @pytest.mark.parametrize("s", SWITCHES, ids=lambda s: f"{s.kept_tokens}-{s.redundant_tokens}-{s.encoder}-{s.selector}")
@@ -82,20 +82,20 @@ def test_copies_of_frames_tie_alike_in_any_batch(kinds: list[int], more: int, re
     copied = FrameSketch(*(part[:, kinds] for part in (one.pooled, one.grains, one.mask)))
     alone = run(net, copied)
     for batch in (tiny.padded(copied, more), stack_sketches([copied, other])):
-        found = run(net, batch)
-        assert found.focus is not None
+        result = run(net, batch)
+        assert result.focus is not None
         assert alone.focus is not None
-        assert found.focus.frames[0][found.focus.mask[0]].tolist() == alone.focus.frames[0].tolist()
-        torch.testing.assert_close(found.tokens[0][found.mask[0]], alone.tokens[0], atol=5e-6, rtol=1e-5)
+        assert result.focus.frames[0][result.focus.mask[0]].tolist() == alone.focus.frames[0].tolist()
+        torch.testing.assert_close(result.tokens[0][result.mask[0]], alone.tokens[0], atol=5e-6, rtol=1e-5)
 
 
 def test_choices_are_fp32_whatever_the_precision_of_products() -> None:
     """TF32, which a trainer's advice may have switched on, is off where distances and scores are computed."""
-    seen: dict[str, set[str]] = {}
+    visited: dict[str, set[str]] = {}
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            seen.setdefault(str(func), set()).add(torch.get_float32_matmul_precision())
+            visited.setdefault(str(func), set()).add(torch.get_float32_matmul_precision())
             return func(*args, **(kwargs or {}))
 
     torch.set_float32_matmul_precision("high")
@@ -106,16 +106,16 @@ def test_choices_are_fp32_whatever_the_precision_of_products() -> None:
     finally:
         torch.set_float32_matmul_precision("highest")
     for deciding in ("aten.baddbmm.default", "aten.native_layer_norm.default"):  # D, and the score net
-        assert seen[deciding] == {"highest"}
-    assert "high" in seen["aten.addmm.default"]  # the projectors may be faster
+        assert visited[deciding] == {"highest"}
+    assert "high" in visited["aten.addmm.default"]  # the projectors may be faster
 
 
 def test_a_question_without_a_token_gives_finite_tokens() -> None:
     for s in (tiny.SETTINGS, replace(tiny.SETTINGS, score_reads_question=True)):
         question, mask = asked(1)
-        found = made(s)(tiny.sketch(4), question, ~mask, torch.arange(1))
-        assert found.tokens.isfinite().all()
-        assert found.focus.scores.isfinite().all()
+        result = made(s)(tiny.sketch(4), question, ~mask, torch.arange(1))
+        assert result.tokens.isfinite().all()
+        assert result.focus.scores.isfinite().all()
 
 
 def test_a_sketch_without_patches_is_refused_where_they_are_asked_for() -> None:
@@ -127,11 +127,11 @@ def test_a_static_video_costs_and_answers_like_any_other() -> None:
     one = tiny.sketch(1)
     still = FrameSketch(*(v.expand(-1, 12, *v.shape[2:]) for v in (one.pooled, one.grains, one.mask)))
     for training in (True, False):
-        found = run(made().train(training), still)
-        assert found.tokens.isfinite().all()
-        assert found.mask.sum() == budget(12, tiny.SETTINGS).visual_tokens
-    assert found.focus is not None
-    assert found.focus.frames.tolist() == [[0, 1, 2]]
+        result = run(made().train(training), still)
+        assert result.tokens.isfinite().all()
+        assert result.mask.sum() == budget(12, tiny.SETTINGS).visual_tokens
+    assert result.focus is not None
+    assert result.focus.frames.tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("part", ["pooled", "grains"])
@@ -180,10 +180,10 @@ def test_without_cones_no_score_trains(kept_tokens: int) -> None:
 def test_average_pooling_gives_each_pooled_patch_in_time_order() -> None:
     net, one = made(replace(tiny.SETTINGS, encoder="average_pooling")), tiny.sketch(3)
     assert isinstance(net, AveragePooling)
-    found = run(net, one)
+    result = run(net, one)
     for t in range(3):
         for p in range(4):
-            torch.testing.assert_close(found.tokens[0, 4 * t + p], net.fine(one.pooled[0, t, p]))
+            torch.testing.assert_close(result.tokens[0, 4 * t + p], net.fine(one.pooled[0, t, p]))
     assert isinstance(made(), Connector)
 
 
@@ -197,9 +197,9 @@ def test_half_precision_weights_choose_the_same_frames(s: ConnectorSettings) -> 
     question, mask = asked(1)
     half = net(one, question.bfloat16(), mask, torch.arange(1))
     assert half.tokens.dtype == torch.bfloat16
-    for found in (mixed, half):
-        torch.testing.assert_close(found.tokens.float(), full.tokens, atol=0.1, rtol=0.1)
+    for result in (mixed, half):
+        torch.testing.assert_close(result.tokens.float(), full.tokens, atol=0.1, rtol=0.1)
         if full.focus is not None:
-            assert torch.equal(found.focus.frames, full.focus.frames)
+            assert torch.equal(result.focus.frames, full.focus.frames)
     if mixed.focus is not None:
         assert torch.equal(mixed.focus.scores, full.focus.scores)

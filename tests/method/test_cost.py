@@ -19,7 +19,7 @@ from dynfocus.plan.connector_flops import Sizes
 from dynfocus.settings import ConnectorSettings
 from perf.cases import Bench, count_answer, count_step
 from perf.long import measure_top_k
-from perf.memory import extra_peak, free_at_once
+from perf.peak_memory import extra_peak, free_at_once
 from perf.roofline import seconds
 
 DEFAULTS = ConnectorSettings()
@@ -50,8 +50,8 @@ def test_one_chunk_waits_seldom(counts: dict) -> None:
 
 def test_longer_videos_take_no_more_operations(counts: dict) -> None:
     for kind in (0, 1):
-        found = [{**both[kind], "tokens": 0} for both in counts.values()]
-        assert found[0] == found[1] == found[2]
+        result = [{**both[kind], "tokens": 0} for both in counts.values()]
+        assert result[0] == result[1] == result[2]
         assert [both[kind]["tokens"] for both in counts.values()] == [budget(t, DEFAULTS).visual_tokens for t in counts]
 
 
@@ -88,15 +88,15 @@ def test_the_perturbed_top_k_counts_instead_of_keeping_every_choice() -> None:
     assert extra <= 20 * MEGABYTE  # noise and counts are 2 MB each; every choice would be 900
 
 
-def held(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, int]:
+def content(settings: ConnectorSettings, sizes: Sizes, frames: int) -> tuple[int, int]:
     """The extra memory of a video from patches to tokens, and what its sketch and its tokens need at least."""
     made = Bench(settings, sizes)
     tokens = budget(frames, settings).visual_tokens
     with one_thread():
         made.answer(64)
-        found = []
-        extra = extra_peak(lambda: found.append(made.answer(frames).tokens.shape[1]))
-    assert found == [tokens]
+        result = []
+        extra = extra_peak(lambda: result.append(made.answer(frames).tokens.shape[1]))
+    assert result == [tokens]
     assert extra is not None
     bytes_each = torch.finfo(getattr(torch, settings.sketch_dtype)).bits // 8
     sketch = frames * (settings.pooled + settings.grains) * sizes.width * bytes_each
@@ -107,7 +107,7 @@ def held_in_blocks(block: int, *asked: Any) -> tuple[int, int]:
     with pytest.MonkeyPatch.context() as patch, free_at_once():
         for module in (distances, cce):
             patch.setattr(module, "BLOCK", block)
-        return held(*asked)
+        return content(*asked)
 
 
 def test_a_long_video_takes_its_sketch_and_its_distances() -> None:
@@ -122,5 +122,5 @@ def test_a_long_video_takes_its_sketch_and_its_distances() -> None:
 @pytest.mark.parametrize(("precision", "most"), [("float16", 2 * GIGABYTE), ("float32", 3 * GIGABYTE)])
 def test_hours_of_video_fit(precision: Any, most: int) -> None:
     with free_at_once():
-        extra, least = held(replace(DEFAULTS, sketch_dtype=precision), Sizes(), 10_000)
+        extra, least = content(replace(DEFAULTS, sketch_dtype=precision), Sizes(), 10_000)
     assert least < extra < most

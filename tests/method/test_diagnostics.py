@@ -75,8 +75,8 @@ def test_gap_and_never_kept_count_the_samples(count: int, data: st.DataObject, s
     hard = torch.nn.functional.one_hot(torch.tensor([best]), count).bool()
     assert soft_hard_gap(mixture, hard).item() == pytest.approx(sum(other) / keep, abs=1e-6)
     unseen = set(range(count)) - {place for one in samples for place in one}
-    found = never_kept(mixture, torch.ones(1, count, dtype=torch.bool))
-    assert found.item() == pytest.approx(len(unseen) / count)
+    result = never_kept(mixture, torch.ones(1, count, dtype=torch.bool))
+    assert result.item() == pytest.approx(len(unseen) / count)
 
 
 def test_without_noise_there_is_no_gap_and_with_much_everything_is_tried() -> None:
@@ -144,13 +144,13 @@ def test_the_gradient_is_overheard_and_stays_to_the_bit(samples: int) -> None:
     assert torch.equal(*grads)
     assert len(heard) == (samples > 1)
     half = samples // 2
-    for n, found in enumerate(heard[0] if heard else []):
+    for n, result in enumerate(heard[0] if heard else []):
         g1, g2 = (
             oracles.eq7(values[n].tolist(), keep[n], noise[n, part], sigma, weights[n])
             for part in (slice(half), slice(half, 2 * half))
         )
         wanted = torch.stack([(g1 * g2).sum(), (g1 - g2).square().sum() / 4])
-        torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(result.double(), wanted, atol=1e-4, rtol=1e-4)
 
 
 def focus_of(counts: list[int], keep: list[int], train: bool, settings: ConnectorSettings = NOISY) -> Focus:

@@ -139,9 +139,9 @@ def test_patches_that_the_sketch_does_not_hold_are_refused() -> None:
     assert one.patch_frames is not None
     some = replace(one, patches=one.patches[:, ::2], patch_frames=one.patch_frames[:, ::2])
     real = torch.ones(1, 2, dtype=torch.bool)
-    found = patches_of(some, torch.tensor([[4, 8]]), real)
-    assert found is not None
-    assert torch.equal(found, one.patches[:, [4, 8]])
+    result = patches_of(some, torch.tensor([[4, 8]]), real)
+    assert result is not None
+    assert torch.equal(result, one.patches[:, [4, 8]])
     with pytest.raises(FeatureError, match=r"patches of frame 3, .* Set connector.patch_frames to all"):
         patches_of(some, torch.tensor([[4, 3]]), real)
 
@@ -151,8 +151,8 @@ def test_representatives_of_a_sketch_are_not_chosen_again() -> None:
     s = replace(tiny.SETTINGS, kept_tokens=256)
     videos = [tiny.sketch(frames, seed=frames, settings=s) for frames in (9, 3)]
     others = [torch.tensor([[0, 2, 3, 5, 8]]), torch.tensor([[0, 1, 2]])]
-    held = [replace(v, patches=v.patches[:, o[0]], patch_frames=o) for v, o in zip(videos, others, strict=True)]
-    both = stack_sketches(held)
+    content = [replace(v, patches=v.patches[:, o[0]], patch_frames=o) for v, o in zip(videos, others, strict=True)]
+    both = stack_sketches(content)
     for net in (selector(s).eval(), selector(s).train()):
         focus = net(both, tiny.cues(both, [3, 2]))
         assert focus.events is not None
@@ -160,5 +160,5 @@ def test_representatives_of_a_sketch_are_not_chosen_again() -> None:
         assert focus.events.frames[0].tolist() == [0, 2, 3, 5, 8]
         assert focus.events.frames[1, :3].tolist() == [0, 1, 2]
         assert set(focus.frames[0].tolist()) <= {0, 2, 3, 5, 8}
-    alone = selector(s).eval()(held[1], tiny.cues(held[1], [2], row=1))
+    alone = selector(s).eval()(content[1], tiny.cues(content[1], [2], row=1))
     torch.testing.assert_close(selector(s).eval()(both, tiny.cues(both, [3, 2])).patches[1, :2], alone.patches[0])

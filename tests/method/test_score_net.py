@@ -25,11 +25,11 @@ def test_scores_and_their_gradients_equal_the_loops(events: int, pooled: int, wi
     torch.nn.init.normal_(net.net[0].bias)
     m = torch.randn(1, events, pooled, width)
     weight = torch.randn(events)
-    found = rescale(net(m))[0]
-    (found * weight).sum().backward()
+    result = rescale(net(m))[0]
+    (result * weight).sum().backward()
     slow = {name: value.detach().double().requires_grad_() for name, value in net.named_parameters()}
     exact = torch.stack(oracles.eq4(list(m[0].double()), slow))
-    torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.double(), exact, atol=1e-5, rtol=1e-5)
     if events > 1:
         (exact * weight).sum().backward()
         for name, value in net.named_parameters():
@@ -46,18 +46,18 @@ def test_scores_are_fp32_under_any_precision() -> None:
 def test_rescaled_scores_span_zero_to_one_whatever_the_padding(count: int, more: int, fill: float, seed: int) -> None:
     raw = torch.randn(1, count, generator=tiny.generator(seed)) * 10
     long = torch.cat([raw, torch.full((1, more), fill)], 1)
-    found = rescale(long, torch.arange(count + more)[None] < count)
-    assert torch.equal(found[:, :count], rescale(raw, real(count)))
-    assert found[:, count:].eq(0).all()
-    assert found[:, :count].min() == 0
-    assert found.max() == (1 if count > 1 else 0)
+    result = rescale(long, torch.arange(count + more)[None] < count)
+    assert torch.equal(result[:, :count], rescale(raw, real(count)))
+    assert result[:, count:].eq(0).all()
+    assert result[:, :count].min() == 0
+    assert result.max() == (1 if count > 1 else 0)
 
 
 def test_equal_scores_become_zeros() -> None:
     raw = torch.full((1, 3), 3.0).requires_grad_()
-    found = rescale(raw, real(3))
-    assert found.eq(0).all()
-    found.sum().backward()
+    result = rescale(raw, real(3))
+    assert result.eq(0).all()
+    result.sum().backward()
     assert raw.grad is not None
     assert raw.grad.eq(0).all()
 
@@ -70,10 +70,10 @@ def test_the_question_adds_its_best_fit_to_the_scores() -> None:
     assert torch.equal(term.grain.weight, torch.eye(4, 6))
     grains, question = torch.randn(1, 3, 5, 6), torch.randn(1, 4, 4)
     mask = torch.tensor([[True, True, True, False]])
-    found = term(grains, question, mask)
+    result = term(grains, question, mask)
     gate = (question[0, :3] @ term.gate.weight[0] + term.gate.bias).softmax(0)
     for event in range(3):
         fits = [max(float(q @ z[:4]) for z in grains[0, event]) / 2 for q in question[0, :3]]
-        torch.testing.assert_close(found[0, event], sum(g * fit for g, fit in zip(gate, fits, strict=True)))
-    found.sum().backward()
+        torch.testing.assert_close(result[0, event], sum(g * fit for g, fit in zip(gate, fits, strict=True)))
+    result.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in (term.text.weight, term.gate.weight))

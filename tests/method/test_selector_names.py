@@ -90,7 +90,7 @@ def test_an_installed_package_names_its_selectors(package: Callable[..., None]) 
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "output"),
     [
         ("unifrom", r"'unifrom' \(no selector has this name\).*Did you mean uniform\? Correct connector.selector"),
         ("scaled_selectors.Scaeld", r"no attribute 'Scaeld'.*Did you mean scaled_selectors\.Scaled\?"),
@@ -104,8 +104,8 @@ def test_an_installed_package_names_its_selectors(package: Callable[..., None]) 
         ({"class_path": SCALED, "init_args": [2]}, r"Write it as \{class_path"),
     ],
 )
-def test_what_cannot_be_chosen_is_named(package: Callable[..., None], choice: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_cannot_be_chosen_is_named(package: Callable[..., None], choice: Any, output: str) -> None:
+    with pytest.raises(ConfigError, match=output):
         build(choice)
 
 
@@ -125,8 +125,8 @@ def test_arms_take_whatever_names_a_selector(package: Callable[..., None], tmp_p
     module = DynFocusModule(*tiny.towers(tmp_path / "towers"), tiny.SETTINGS, arms=arms, max_new_tokens=2)
     module.configure_model()
     row = tiny.row(0, events=((1,),))
-    found = module.test_step(tiny.processor()([Example(row, sketch=tiny.sketch(9, seed=100))]), 0)
-    assert {one.arm: one.kept for one in found[1:]} == {
+    result = module.test_step(tiny.processor()([Example(row, sketch=tiny.sketch(9, seed=100))]), 0)
+    assert {one.arm: one.kept for one in result[1:]} == {
         "scaled": (0, 1, 2),
         "scaled(last=True)": (6, 7, 8),
         "blind": (),

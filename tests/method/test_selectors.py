@@ -42,11 +42,11 @@ def test_exactly_k_different_frames_in_time_order(
     frames: int, data: st.DataObject, kind: type[FrameSelector], more: int
 ) -> None:
     keep = data.draw(st.integers(1, frames))
-    found = chosen(kind, frames, keep, more=more)
-    assert found == sorted(set(found))
-    assert len(found) == keep
-    assert max(found) < frames
-    assert found == chosen(kind, frames, keep)
+    result = chosen(kind, frames, keep, more=more)
+    assert result == sorted(set(result))
+    assert len(result) == keep
+    assert max(result) < frames
+    assert result == chosen(kind, frames, keep)
 
 
 def test_uniform_takes_the_middles_of_equal_shares() -> None:
@@ -93,9 +93,9 @@ def test_all_selectors_answer_the_same_call(name: str) -> None:
     chooser = build_selector(
         ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), tiny.WIDTH, tiny.TEXT_WIDTH
     )
-    found = chooser(both, tiny.cues(both, [1, 3], relevant=relevant))
-    assert found.kept(12).sum(1).tolist() == [1, 3]
-    assert not found.kept(12)[0, 4:].any()
+    result = chooser(both, tiny.cues(both, [1, 3], relevant=relevant))
+    assert result.kept(12).sum(1).tolist() == [1, 3]
+    assert not result.kept(12)[0, 4:].any()
 
 
 def test_a_selector_of_ones_own_needs_only_rank() -> None:
@@ -121,7 +121,7 @@ class Returning(FrameSelector):
 
 
 @pytest.mark.parametrize(
-    ("scores", "said"),
+    ("scores", "output"),
     [
         (0.5, "a float"),
         (torch.tensor(0.5), r"a tensor of shape \[\]"),
@@ -133,10 +133,10 @@ class Returning(FrameSelector):
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_scores_that_rank_nothing_are_named(scores: Any, said: str, training: bool) -> None:
+def test_scores_that_rank_nothing_are_named(scores: Any, output: str, training: bool) -> None:
     both, net = stack_sketches([tiny.sketch(4), tiny.sketch(7, seed=2)]), Returning(tiny.SETTINGS, 0, 0)
     net.train(training).scores = scores
-    with pytest.raises(SelectorError, match=rf"Returning, whose rank returns {said}\. Needed.*\[B, T\] = \[2, 7\]"):
+    with pytest.raises(SelectorError, match=rf"Returning, whose rank returns {output}\. Needed.*\[B, T\] = \[2, 7\]"):
         net(both, tiny.cues(both, [2, 2]))
 
 

@@ -46,11 +46,11 @@ def test_grains_equal_the_loops(counts: tuple[int, ...], near: tuple[int, ...], 
 
 
 def test_paper_sizes() -> None:
-    found = sketch_patches(patches(2, 256, 24), ConnectorSettings())
-    assert found.pooled.shape == (1, 2, 16, 24)
-    assert found.grains.shape == (1, 2, 22, 24)
-    assert found.patches is None
-    assert found.frames.tolist() == [2]
+    result = sketch_patches(patches(2, 256, 24), ConnectorSettings())
+    assert result.pooled.shape == (1, 2, 16, 24)
+    assert result.grains.shape == (1, 2, 22, 24)
+    assert result.patches is None
+    assert result.frames.tolist() == [2]
 
 
 def test_frame_vectors_give_the_mean_squared_difference_over_rows_and_width() -> None:
@@ -69,19 +69,19 @@ def brightness(frames: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("chunk", [1, 3, 7, 64])
 def test_chunks_change_nothing_and_the_encoder_never_sees_more(chunk: int) -> None:
     v = tiny.frames(7)
-    seen: list[int] = []
+    visited: list[int] = []
 
     def encoder(part: torch.Tensor) -> torch.Tensor:
-        seen.append(len(part))
+        visited.append(len(part))
         return brightness(part)
 
     whole = sketch_patches(brightness(v), tiny.SETTINGS)
-    found = sketch_frames(v, encoder, tiny.SETTINGS, chunk)
-    assert max(seen) == min(chunk, 7)
-    assert sum(seen) == 7
-    assert found.patches is None
+    result = sketch_frames(v, encoder, tiny.SETTINGS, chunk)
+    assert max(visited) == min(chunk, 7)
+    assert sum(visited) == 7
+    assert result.patches is None
     for part in ("pooled", "grains", "mask"):
-        assert torch.equal(getattr(found, part), getattr(whole, part))
+        assert torch.equal(getattr(result, part), getattr(whole, part))
 
 
 def test_patches_are_held_of_representatives_or_of_all_frames() -> None:
@@ -92,16 +92,16 @@ def test_patches_are_held_of_representatives_or_of_all_frames() -> None:
     assert every.patch_frames is not None
     assert some.patch_frames.tolist() == find_events(some, tiny.SETTINGS).frames.tolist()
     assert every.patch_frames.tolist() == [list(range(9))]
-    for found in (some, every):
-        assert torch.equal(found.patches[0], brightness(v[found.patch_frames[0]]).half())
+    for result in (some, every):
+        assert torch.equal(result.patches[0], brightness(v[result.patch_frames[0]]).half())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_sketch_is_rounded_to_its_precision(dtype: str) -> None:
-    found = sketch_frames(tiny.frames(3), brightness, replace(tiny.SETTINGS, sketch_dtype=dtype))
+    result = sketch_frames(tiny.frames(3), brightness, replace(tiny.SETTINGS, sketch_dtype=dtype))
     exact = sketch_frames(tiny.frames(3), brightness, replace(tiny.SETTINGS, sketch_dtype="float32"))
-    assert found.pooled.dtype == found.grains.dtype == getattr(torch, dtype)
-    assert torch.equal(found.grains, exact.grains.to(found.grains.dtype))
+    assert result.pooled.dtype == result.grains.dtype == getattr(torch, dtype)
+    assert torch.equal(result.grains, exact.grains.to(result.grains.dtype))
 
 
 def test_wrong_number_of_patches_is_refused() -> None:

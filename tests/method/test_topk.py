@@ -25,29 +25,29 @@ def noise_of(samples: int, count: int, seed: int = 0) -> Tensor:
 def test_top_k_keeps_the_best_in_time_order(count: int, data: st.DataObject) -> None:
     keep = data.draw(st.integers(1, count))
     values = data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
-    found, used = top_k(torch.tensor([values]).float(), [keep])
+    result, used = top_k(torch.tensor([values]).float(), [keep])
     assert used is None
-    assert found[0].tolist() == oracles.top(values, keep)
+    assert result[0].tolist() == oracles.top(values, keep)
 
 
 def test_top_k_of_a_batch_of_unequal_videos() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5], [0.2, 0.7, 9.0]])
     mask = torch.tensor([[True, True, True], [True, True, False]])
-    found, used = top_k(scores, [2, 1], mask)
+    result, used = top_k(scores, [2, 1], mask)
     assert used is not None
     assert used.tolist() == [[True, True], [True, False]]
-    assert found[0].tolist() == [1, 2]
-    assert found[1, 0] == 1
+    assert result[0].tolist() == [1, 2]
+    assert result[1, 0] == 1
 
 
 @pytest.mark.parametrize(("count", "keep", "sigma"), [(1, 1, 0.1), (4, 2, 0.5), (7, 5, 0.1), (6, 6, 1.0)])
 def test_perturbed_top_k_and_its_gradient_equal_the_loops(count: int, keep: int, sigma: float) -> None:
     scores, noise = scores_of(count).requires_grad_(), noise_of(40, count)
     weights = torch.randn(keep, count, generator=tiny.generator(3))
-    found = PerturbedTopK.apply(scores, noise, sigma, [keep])
+    result = PerturbedTopK.apply(scores, noise, sigma, [keep])
     values = scores[0].tolist()
-    torch.testing.assert_close(found[0].double(), oracles.eq6(values, keep, noise[0], sigma), atol=1e-5, rtol=1e-5)
-    (found[0] * weights).sum().backward()
+    torch.testing.assert_close(result[0].double(), oracles.eq6(values, keep, noise[0], sigma), atol=1e-5, rtol=1e-5)
+    (result[0] * weights).sum().backward()
     assert scores.grad is not None
     exact = oracles.eq7(values, keep, noise[0], sigma, weights)
     torch.testing.assert_close(scores.grad[0].double(), exact, atol=1e-5, rtol=1e-5)
@@ -58,8 +58,8 @@ def test_perturbed_top_k_and_its_gradient_equal_the_loops(count: int, keep: int,
 def test_counting_equals_the_mean_of_one_hot_rows(count: int, data: st.DataObject, seed: int) -> None:
     keep = data.draw(st.integers(1, count))
     scores, noise = scores_of(count, seed), noise_of(50, count, seed)
-    found = PerturbedTopK.apply(scores, noise, 0.3, [keep])
-    torch.testing.assert_close(found, oracles.perturbed_top_k(scores, noise, 0.3, keep))
+    result = PerturbedTopK.apply(scores, noise, 0.3, [keep])
+    torch.testing.assert_close(result, oracles.perturbed_top_k(scores, noise, 0.3, keep))
 
 
 def test_little_noise_gives_the_hard_choice() -> None:
@@ -82,8 +82,8 @@ def test_gradient_estimator_agrees_with_finite_differences_of_the_smoothed_objec
         slopes.append((above - below) / (2 * step))
     slope = torch.stack(slopes)
     guess = scores.float()[None].requires_grad_()
-    found = PerturbedTopK.apply(guess, noise_of(samples, 3), sigma, [keep])
-    (found[0] * weights).sum().backward()
+    result = PerturbedTopK.apply(guess, noise_of(samples, 3), sigma, [keep])
+    (result[0] * weights).sum().backward()
     assert guess.grad is not None
     largest_gain = (weights.amax(1) - weights.amin(1)).sum().item()
     error = 5 * largest_gain / 2 / sigma / samples**0.5
@@ -114,13 +114,13 @@ def test_rows_sum_to_one_and_columns_to_at_most_one(count: int, data: st.DataObj
     mask = torch.arange(count + 3)[None] < count
     scores = torch.cat([scores_of(count, seed), torch.full((1, 3), 9.0)], 1)
     noise = keyed_noise([count], count + 3, 30, torch.tensor([seed]), 0)
-    found = PerturbedTopK.apply(scores, noise, sigma, [keep], mask)[0]
-    torch.testing.assert_close(found.sum(1), torch.ones(keep))
-    assert found.sum(0).max() <= 1 + 1e-6
-    assert found[:, count:].eq(0).all()
+    result = PerturbedTopK.apply(scores, noise, sigma, [keep], mask)[0]
+    torch.testing.assert_close(result.sum(1), torch.ones(keep))
+    assert result.sum(0).max() <= 1 + 1e-6
+    assert result[:, count:].eq(0).all()
     if keep == count:
-        torch.testing.assert_close(found[:, :count], torch.eye(count))
-    early = found.cumsum(1)  # slot k stands before slot k + 1 in every sample, so it is never the later one
+        torch.testing.assert_close(result[:, :count], torch.eye(count))
+    early = result.cumsum(1)  # slot k stands before slot k + 1 in every sample, so it is never the later one
     assert (early[:-1] >= early[1:] - 1e-6).all()
 
 
@@ -153,8 +153,8 @@ def test_memory_grows_with_samples_times_prototypes_not_times_kept() -> None:
     count, keep, samples = 1000, 450, 500
     scores, noise = scores_of(count).requires_grad_(), noise_of(samples, count)
     with Watch():
-        found = PerturbedTopK.apply(scores, noise, 0.1, [keep])
-        found.square().sum().backward()
+        result = PerturbedTopK.apply(scores, noise, 0.1, [keep])
+        result.square().sum().backward()
     assert samples * count * 4 <= largest <= 2 * samples * count * 4  # int64 indices of one sort are the largest
     assert largest < 5e6
 
@@ -165,13 +165,13 @@ def test_gradients_of_unequal_videos_equal_the_loops() -> None:
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     noise = keyed_noise([6, 4], 6, 50, torch.tensor([0, 1]), 0)
     weights = torch.randn(2, 3, 6, generator=tiny.generator(1))
-    found = PerturbedTopK.apply(scores, noise, 0.3, [3, 2], mask)
-    (found * weights).sum().backward()
+    result = PerturbedTopK.apply(scores, noise, 0.3, [3, 2], mask)
+    (result * weights).sum().backward()
     assert scores.grad is not None
     for n, (count, keep) in enumerate(((6, 3), (4, 2))):
         values, cut = scores[n, :count].tolist(), noise[n, :, :count]
-        torch.testing.assert_close(found[n, :keep, :count].double(), oracles.eq6(values, keep, cut, 0.3))
+        torch.testing.assert_close(result[n, :keep, :count].double(), oracles.eq6(values, keep, cut, 0.3))
         exact = oracles.eq7(values, keep, cut, 0.3, weights[n, :keep, :count])
         torch.testing.assert_close(scores.grad[n, :count].double(), exact, atol=1e-5, rtol=1e-5)
     assert scores.grad[1, 4:].eq(0).all()
-    assert found[1, 2:].eq(0).all()
+    assert result[1, 2:].eq(0).all()

@@ -42,15 +42,15 @@ def test_each_answer_and_its_end_is_learned_and_nothing_else(name: str, count: i
             encode(tokenizer, turns * 2, template, True)
         return
     wanted = [answer + family.end for _, answer in SAID[:count]]
-    found = encode(tokenizer, turns, template, True, "before", "every")
+    result = encode(tokenizer, turns, template, True, "before", "every")
     last = THOUGHT + wanted[-1] if name == "Qwen 3" else wanted[-1]  # it has to write that it thinks nothing
-    assert squeezed(learned(tokenizer, found)) == squeezed([*wanted[:-1], last])
-    assert found.input_ids.count(tokenizer.convert_tokens_to_ids("<image>")) == count
+    assert squeezed(learned(tokenizer, result)) == squeezed([*wanted[:-1], last])
+    assert result.input_ids.count(tokenizer.convert_tokens_to_ids("<image>")) == count
     asking = encode(tokenizer, [*turns[:-1], Turn(SAID[count - 1][0], None)], template, True, "before", "every")
     assert squeezed(learned(tokenizer, asking)) == squeezed(wanted[:-1])
-    assert found.input_ids[: len(asking.input_ids)] == asking.input_ids
-    assert found.labels[: len(asking.labels)] == asking.labels
-    assert found.labels[len(asking.labels)] != IGNORED
+    assert result.input_ids[: len(asking.input_ids)] == asking.input_ids
+    assert result.labels[: len(asking.labels)] == asking.labels
+    assert result.labels[len(asking.labels)] != IGNORED
 
 
 def test_thoughts_of_the_last_answer_alone_are_in_it() -> None:
@@ -69,11 +69,11 @@ QUIET = tiny_tokenizers.CHATML.replace(
 TWICE = tiny_tokenizers.CHATML.replace("{{ m['content'] }}", "{{ m['content'] * 2 }}")
 
 
-@pytest.mark.parametrize(("chat", "said"), [(QUIET, "user"), (TWICE, "user"), (tiny_tokenizers.SHOUTING, "user")])
+@pytest.mark.parametrize(("chat", "output"), [(QUIET, "user"), (TWICE, "user"), (tiny_tokenizers.SHOUTING, "user")])
 @pytest.mark.parametrize("question", ["user", "im_start", "s"])
-def test_a_question_that_is_dropped_or_repeated_is_missed_whatever_it_is(chat: str, said: str, question: str) -> None:
+def test_a_question_that_is_dropped_or_repeated_is_missed_whatever_it_is(chat: str, output: str, question: str) -> None:
     tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
-    with pytest.raises(PromptError, match=f"changes what the {said} says: '{question}'"):
+    with pytest.raises(PromptError, match=f"changes what the {output} says: '{question}'"):
         encode(tokenizer, [Turn(question, "two")], ChatTemplate(), False)
 
 

@@ -63,12 +63,14 @@ def test_the_whole_prompt_reads_as_the_template_writes(chat: str) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.text(min_size=1, max_size=9)), min_size=1, max_size=3))
 @settings(max_examples=40)
-def test_transformers_own_mask_of_what_the_assistant_says_is_the_same(said: list[tuple[str, str]]) -> None:
+def test_transformers_own_mask_of_what_the_assistant_says_is_the_same(output: list[tuple[str, str]]) -> None:
     tokenizer = tiny_tokenizers.tokenizer("byte pairs", "marked")
-    said = [(question.strip(), answer.strip() or "two") for question, answer in said]
-    encoded = encode(tokenizer, [Turn(*pair) for pair in said], short, False)
+    output = [(question.strip(), answer.strip() or "two") for question, answer in output]
+    encoded = encode(tokenizer, [Turn(*pair) for pair in output], short, False)
     messages = [
-        {"role": role, "content": text} for pair in said for role, text in zip(("user", "assistant"), pair, strict=True)
+        {"role": role, "content": text}
+        for pair in output
+        for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
     exact = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
     assert encoded.input_ids == exact["input_ids"]
@@ -136,16 +138,16 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_a_template_may_not_do_is_named(name: str) -> None:
-    chat, said = WRONG[name]
+    chat, output = WRONG[name]
     tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
     row = replace(tiny.row(0), turns=TURNS)
     maker = Collator(tokenizer, tiny.tokenizer(), tiny.SETTINGS, 512, "chat", False, answers=True)
-    with pytest.raises(PromptError, match=said):
+    with pytest.raises(PromptError, match=output):
         maker([tiny.Example(row, sketch=tiny.sketch(2))])
 
 
 @pytest.mark.parametrize(
-    ("chat", "said"),
+    ("chat", "output"),
     [
         (
             tiny_tokenizers.NO_SYSTEM,
@@ -154,21 +156,23 @@ def test_what_a_template_may_not_do_is_named(name: str) -> None:
         (tiny_tokenizers.DEAF, "changes what the system says.*system_prompt to false"),
     ],
 )
-def test_a_template_that_takes_no_system_message(chat: str, said: str) -> None:
+def test_a_template_that_takes_no_system_message(chat: str, output: str) -> None:
     tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
-    with pytest.raises(PromptError, match=said):
+    with pytest.raises(PromptError, match=output):
         encode(tokenizer, TURNS[:1], TEMPLATES["chat"], True)
     encoded = encode(tokenizer, TURNS, short, True)
     assert marked(tokenizer, encoded.input_ids, encoded.labels) == WRITTEN["ChatML"]
 
 
 def test_a_language_model_that_never_chatted_is_refused(place: Path) -> None:
-    said = "template = chat with a language model whose tokenizer has no chat template.*Set model.template to vicuna_v1"
-    with pytest.raises(ConfigError, match=said):
+    output = (
+        "template = chat with a language model whose tokenizer has no chat template.*Set model.template to vicuna_v1"
+    )
+    with pytest.raises(ConfigError, match=output):
         Collator(tiny.tokenizer(), tiny.tokenizer(), tiny.SETTINGS, 512, "chat")
     towers = place / "towers"
     module = DynFocusModule(towers / "encoders", towers / "language", tiny.SETTINGS, template="chat")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=output):
         module.configure_model()
 
 

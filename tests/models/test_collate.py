@@ -186,8 +186,8 @@ def test_a_question_is_never_cut() -> None:
     ids = tiny.tokenizer()(asked.strip(), add_special_tokens=False)["input_ids"]
     length = len(ids) + 5 + cost(3)
     for context in (length + 1, length):
-        found = within(context)([example]).input_ids[0].tolist()
-        assert found[3 + cost(3) : -2] == ids
+        result = within(context)([example]).input_ids[0].tolist()
+        assert result[3 + cost(3) : -2] == ids
     refused(within(length - 1), example)
 
 

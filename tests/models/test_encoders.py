@@ -35,27 +35,27 @@ ENDS = (".layers.2.mlp.fc1.bias", ".layer.2.mlp.fc1.bias")
 
 @pytest.mark.parametrize(("family", "alone"), KINDS)
 def test_patches_are_the_second_last_blocks_of_each_family(tmp_path: Path, family: str, alone: str | None) -> None:
-    given = other_encoder(tmp_path / "it", family, alone)
+    inputs = other_encoder(tmp_path / "it", family, alone)
     files = open_vision(tmp_path / "it")
     tower = files.tower()
     frames = tiny.frames(3)
     pixels = (frames.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     with torch.no_grad():
-        states = given(pixels.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
-        found, rows = tower(frames), tower.rows(frames)
+        states = inputs(pixels.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
+        result, rows = tower(frames), tower.rows(frames)
     assert len(states) == tiny.LAYERS + 1
     assert torch.equal(rows, states[-2])
     assert rows.shape[1] == 36 + {"clip": 1, "siglip": 0, "dinov2": 5}[family]  # a class token and four registers
-    assert torch.equal(found, states[-2][:, -36:])
+    assert torch.equal(result, states[-2][:, -36:])
     assert torch.equal(
-        tower.encoder(pixels.permute(0, 3, 1, 2)).last_hidden_state, given(pixels.permute(0, 3, 1, 2))[0]
+        tower.encoder(pixels.permute(0, 3, 1, 2)).last_hidden_state, inputs(pixels.permute(0, 3, 1, 2))[0]
     )
-    assert found.shape == (3, tower.patches, tower.width) == (3, 36, tiny.WIDTH)
+    assert result.shape == (3, tower.patches, tower.width) == (3, 36, tiny.WIDTH)
     assert tower.size == tiny.SIDE
-    assert (found[0] - found[1]).abs().max() > 0.1
+    assert (result[0] - result[1]).abs().max() > 0.1
     if family != "dinov2":  # which transformers renames
         assert {name: tensor.shape for name, tensor in files.tensors()} == {
-            name: tensor.shape for name, tensor in sorted(given.state_dict().items())
+            name: tensor.shape for name, tensor in sorted(inputs.state_dict().items())
         }
     assert not [name for name, tensor in (*tower.named_buffers(), *tower.named_parameters()) if tensor.is_meta]
 
@@ -199,20 +199,20 @@ def test_the_identity_holds_family_sizes_weights_and_pixels(tmp_path: Path) -> N
     other_encoder(folder, "clip")
     shutil.copytree(folder, tmp_path / "copy")
     assert EncoderFolder(folder).identity() == EncoderFolder(tmp_path / "copy").identity()
-    found = {EncoderFolder(folder).identity(), EncoderFolder(folder, torch.float16).identity()}
+    result = {EncoderFolder(folder).identity(), EncoderFolder(folder, torch.float16).identity()}
     other_encoder(tmp_path / "siglip", "siglip")
-    found.add(EncoderFolder(tmp_path / "siglip").identity())
+    result.add(EncoderFolder(tmp_path / "siglip").identity())
     for file, change in (
-        ("config.json", lambda held: held["vision_config"].update(num_attention_heads=4)),
-        ("config.json", lambda held: held["vision_config"].update(hidden_act="gelu")),
-        ("preprocessor_config.json", lambda held: held.update(image_std=[0.5, 0.5, 0.5])),
+        ("config.json", lambda content: content["vision_config"].update(num_attention_heads=4)),
+        ("config.json", lambda content: content["vision_config"].update(hidden_act="gelu")),
+        ("preprocessor_config.json", lambda content: content.update(image_std=[0.5, 0.5, 0.5])),
     ):
-        held = json.loads((folder / file).read_text())
-        change(held)
-        other = shutil.copytree(folder, tmp_path / f"other{len(found)}")
-        (other / file).write_text(json.dumps(held))
-        found.add(EncoderFolder(other).identity())
-    assert len(found) == 6
+        content = json.loads((folder / file).read_text())
+        change(content)
+        other = shutil.copytree(folder, tmp_path / f"other{len(result)}")
+        (other / file).write_text(json.dumps(content))
+        result.add(EncoderFolder(other).identity())
+    assert len(result) == 6
 
 
 def test_the_same_numbers_of_another_family_are_another_encoder(tmp_path: Path) -> None:

@@ -26,12 +26,12 @@ def made(kind: str, template: str) -> tuple[Any, Template | ChatTemplate]:
 
 def runs(encoded: Encoded) -> list[list[int]]:
     """The token ids that are learned, run by run."""
-    found: list[list[int]] = [[]]
+    result: list[list[int]] = [[]]
     for token, label in zip(encoded.input_ids, encoded.labels, strict=True):
         assert label in (token, IGNORED)
-        found += [[]] if label == IGNORED else []
-        found[-1] += [] if label == IGNORED else [token]
-    return [run for run in found if run]
+        result += [[]] if label == IGNORED else []
+        result[-1] += [] if label == IGNORED else [token]
+    return [run for run in result if run]
 
 
 def squeezed(text: str) -> str:
@@ -78,19 +78,19 @@ texts = st.one_of(
 @example([(" what color ", "  star red \n"), ("", "👩\u200d👧 e\u0301.")], "before", True)
 @settings(max_examples=12)
 def test_what_is_learned_spells_each_answer_and_its_end(
-    kind: str, template: str, said: list[tuple[str, str]], place: Any, visual: bool
+    kind: str, template: str, output: list[tuple[str, str]], place: Any, visual: bool
 ) -> None:
     tokenizer, written = made(kind, template)
-    assume(all(answer.strip() for _, answer in said))
-    turns = [Turn(*pair) for pair in said]
-    bare = [tokenizer(answer.strip(), add_special_tokens=False)["input_ids"] for _, answer in said]
+    assume(all(answer.strip() for _, answer in output))
+    turns = [Turn(*pair) for pair in output]
+    bare = [tokenizer(answer.strip(), add_special_tokens=False)["input_ids"] for _, answer in output]
     if not all(bare):  # as BERT's, which drops control characters
         with pytest.raises(PromptError, match="leaves nothing of"):
             encode(tokenizer, turns, written, visual, place, "every")
         return
     if kind.startswith("pieces") and template in tiny_tokenizers.CHATS and template != "Llama 2":
         # What it does not know becomes one token, the new line before an answer with it.
-        alone = [tokenizer(answer.strip()[0], add_special_tokens=False)["input_ids"] for _, answer in said]
+        alone = [tokenizer(answer.strip()[0], add_special_tokens=False)["input_ids"] for _, answer in output]
         if any(tokenizer.unk_token_id in ids for ids in alone):
             with pytest.raises(PromptError, match="holds the end of a prompt"):
                 encode(tokenizer, turns, written, visual, place, "every")
@@ -98,20 +98,20 @@ def test_what_is_learned_spells_each_answer_and_its_end(
     encoded = encode(tokenizer, turns, written, visual, place, "every")
     end = ENDS.get(template, tokenizer.eos_token)
     stop = tokenizer.convert_tokens_to_ids(end)
-    found = [label for label in encoded.labels if label != IGNORED]
+    result = [label for label in encoded.labels if label != IGNORED]
     parts: list[list[int]] = [[]]
-    for token in found:
+    for token in result:
         parts[-1].append(token)
         parts += [[]] if token == stop else []
     assert parts.pop() == []
-    assert len(parts) == len(said)
-    for (_, answer), part, alone in zip(said, parts, bare, strict=True):
+    assert len(parts) == len(output)
+    for (_, answer), part, alone in zip(output, parts, bare, strict=True):
         spelled = words(tokenizer, part[:-1])
         if kind in tiny_tokenizers.EXACT:
             assert spelled.strip() == answer.strip()
         assert squeezed(spelled) == squeezed(words(tokenizer, alone))
     if visual or template != "plain":
-        assert len(runs(encoded)) == len(said)
+        assert len(runs(encoded)) == len(output)
 
 
 @kinds
@@ -170,8 +170,8 @@ def test_an_answer_that_grows_together_with_its_prompt_is_refused() -> None:
     tokenizer = tiny_tokenizers.merging()
     with pytest.raises(PromptError, match=r"the token '.*ASSISTANT: st.*', which holds the end of a prompt"):
         encode(tokenizer, [Turn("x", "star red")], SHORT["vicuna_v1"], False)
-    (found,) = runs(encode(tokenizer, [Turn("x", "star red")], SHORT["plain"], False))
-    assert words(tokenizer, found) == "star red</s>"
+    (result,) = runs(encode(tokenizer, [Turn("x", "star red")], SHORT["plain"], False))
+    assert words(tokenizer, result) == "star red</s>"
 
 
 def test_an_answer_of_which_nothing_is_left_is_refused() -> None:

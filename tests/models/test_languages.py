@@ -81,13 +81,13 @@ def test_ways_of_attention_agree(folders: dict[str, Path], family: str) -> None:
     ids = torch.randint(5, 20, (2, 9))
     mask = torch.ones_like(ids)
     mask[0, :3] = 0
-    found = []
+    result = []
     ways: tuple[Any, ...] = ("sdpa", "eager")
     for attention in ways:
         model: Any = load_language_model(folders[family], attention)
         assert model.config._attn_implementation == attention
-        found.append(model(input_ids=ids, attention_mask=mask).logits[mask.bool()])
-    torch.testing.assert_close(*found, atol=2e-4, rtol=1e-4)
+        result.append(model(input_ids=ids, attention_mask=mask).logits[mask.bool()])
+    torch.testing.assert_close(*result, atol=2e-4, rtol=1e-4)
     assert load_language_model(folders[family]).config._attn_implementation == "sdpa"
 
 

@@ -32,19 +32,19 @@ def lavis(pair: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def change(file: Path, damage: Any) -> None:
-    held = torch.load(file, weights_only=True)
-    damage(held)
-    torch.save(held, file)
+    content = torch.load(file, weights_only=True)
+    damage(content)
+    torch.save(content, file)
 
 
 def test_patches_are_those_of_the_same_weights_to_the_bit(pair: tuple[Path, Path]) -> None:
     one, other = (open_vision(folder).tower() for folder in pair)
     frames = tiny.frames(3)
     with torch.no_grad():
-        expected, found = one(frames), other(frames)
-    assert torch.equal(found, expected)
-    assert (found[0] - found[1]).abs().max() > 0.01
-    assert found.shape == (3, 36, LAVIS_WIDTH)
+        expected, result = one(frames), other(frames)
+    assert torch.equal(result, expected)
+    assert (result[0] - result[1]).abs().max() > 0.01
+    assert result.shape == (3, 36, LAVIS_WIDTH)
     ours, theirs = one.state_dict(), other.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -62,11 +62,11 @@ def test_sizes_are_read_off_the_tensors(pair: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("every", [1, 3, 4])
 def test_how_often_the_query_tokens_see_is_read_off_too(lavis: Path, every: int) -> None:
-    def move(held: dict) -> None:
-        crossing = {name: held["model"].pop(name) for name in list(held["model"]) if ".crossattention." in name}
+    def move(content: dict) -> None:
+        crossing = {name: content["model"].pop(name) for name in list(content["model"]) if ".crossattention." in name}
         for layer in range(0, 4, every):
-            held["model"] |= {name.replace("layer.0.", f"layer.{layer}."): t for name, t in crossing.items()}
-        held["model"] = {n: t for n, t in held["model"].items() if "layer.2.cross" not in n or every == 1}
+            content["model"] |= {name.replace("layer.0.", f"layer.{layer}."): t for name, t in crossing.items()}
+        content["model"] = {n: t for n, t in content["model"].items() if "layer.2.cross" not in n or every == 1}
 
     change(lavis / TRIMMED, move)
     assert open_instruction(lavis).cross_attention_frequency == every
@@ -99,18 +99,18 @@ def test_half_precision_is_read_as_what_it_holds(tmp_path: Path) -> None:
 def test_a_vit_in_the_trimmed_file_counts(pair: tuple[Path, Path], lavis: Path) -> None:
     state = {name: tensor + 0.01 for name, tensor in open_vision(pair[0]).tower().encoder.state_dict().items()}
     moved = {f"visual_encoder.{name}": tensor for name, tensor in eva_names(state, more=False).items()}
-    change(lavis / TRIMMED, lambda held: held["model"].update(moved))
-    found = open_vision(lavis).tower().encoder.state_dict()
+    change(lavis / TRIMMED, lambda content: content["model"].update(moved))
+    result = open_vision(lavis).tower().encoder.state_dict()
     name = "encoder.layers.38.mlp.fc1.bias"
-    assert torch.equal(found[name], state[name])
+    assert torch.equal(result[name], state[name])
     (lavis / EVA).unlink()
     assert open_vision(lavis).tower().encoder.state_dict()[name].equal(state[name])
     assert [file.name for file in open_vision(lavis).files] == [TRIMMED]
 
 
 def test_the_older_format_of_torch_is_read(pair: tuple[Path, Path], lavis: Path) -> None:
-    held = torch.load(lavis / EVA, weights_only=True)
-    torch.save(held, lavis / EVA, _use_new_zipfile_serialization=False)
+    content = torch.load(lavis / EVA, weights_only=True)
+    torch.save(content, lavis / EVA, _use_new_zipfile_serialization=False)
     assert EncoderFolder(lavis).identity() == EncoderFolder(pair[0]).identity()
 
 
@@ -144,29 +144,29 @@ def test_a_model_on_lavis_files_answers(pair: tuple[Path, Path], tmp_path: Path)
     ],
 )
 def test_a_vit_that_lacks_a_tensor_is_refused(lavis: Path, name: str, named: str) -> None:
-    change(lavis / EVA, lambda held: held.pop(name))
+    change(lavis / EVA, lambda content: content.pop(name))
     with pytest.raises(CheckpointError, match=named.replace(".", r"\.")):
         open_vision(lavis).tower()
 
 
 @pytest.mark.parametrize("name", ["blocks.3.attn.k_bias", "blocks.3.attn.rope", "blocks.2.norm1.scale", "mask_token"])
 def test_a_vit_with_a_tensor_more_is_refused(lavis: Path, name: str) -> None:
-    change(lavis / EVA, lambda held: held.update({name: torch.zeros(3)}))
+    change(lavis / EVA, lambda content: content.update({name: torch.zeros(3)}))
     with pytest.raises(CheckpointError, match=name.split(".")[-1]):
         open_vision(lavis).tower()
 
 
 def test_a_vit_of_other_shapes_is_refused(lavis: Path) -> None:
-    change(lavis / EVA, lambda held: held.update({"blocks.3.mlp.fc1.bias": torch.zeros(3)}))
+    change(lavis / EVA, lambda content: content.update({"blocks.3.mlp.fc1.bias": torch.zeros(3)}))
     with pytest.raises(CheckpointError, match=r"layers\.3\.mlp\.fc1\.bias"):
         open_vision(lavis).tower()
-    change(lavis / EVA, lambda held: held.update(pos_embed=torch.zeros(1, 36, LAVIS_WIDTH)))
+    change(lavis / EVA, lambda content: content.update(pos_embed=torch.zeros(1, 36, LAVIS_WIDTH)))
     with pytest.raises(CheckpointError, match="35 patches form no square grid"):
         open_vision(lavis)
 
 
 def test_heads_must_divide_the_width(lavis: Path) -> None:
-    change(lavis / EVA, lambda held: held.update({"patch_embed.proj.weight": torch.zeros(100, 3, 4, 4)}))
+    change(lavis / EVA, lambda content: content.update({"patch_embed.proj.weight": torch.zeros(100, 3, 4, 4)}))
     with pytest.raises(CheckpointError, match="100 is no multiple of 88"):
         open_vision(lavis)
 
@@ -183,14 +183,14 @@ def test_heads_must_divide_the_width(lavis: Path) -> None:
     ],
 )
 def test_a_q_former_that_lacks_a_tensor_is_refused(lavis: Path, name: str, named: str) -> None:
-    change(lavis / TRIMMED, lambda held: held["model"].pop(name))
+    change(lavis / TRIMMED, lambda content: content["model"].pop(name))
     with pytest.raises(CheckpointError, match=named):
         load_instruction(lavis, "frame")
 
 
 @pytest.mark.parametrize("name", ["ln_vision.weight", "ln_vision.bias"])
 def test_the_norm_after_the_vit_must_be_there(lavis: Path, name: str) -> None:
-    change(lavis / TRIMMED, lambda held: held["model"].pop(name))
+    change(lavis / TRIMMED, lambda content: content["model"].pop(name))
     with pytest.raises(CheckpointError, match="post_layernorm"):
         open_vision(lavis).tower()
 
@@ -199,7 +199,7 @@ def test_the_norm_after_the_vit_must_be_there(lavis: Path, name: str) -> None:
     "name", ["Qformer.bert.encoder.layer.1.crossattention.self.key.bias", "Qformer.cls.bias", "t5"]
 )
 def test_a_q_former_with_a_tensor_more_is_refused(lavis: Path, name: str) -> None:
-    change(lavis / TRIMMED, lambda held: held["model"].update({name: torch.zeros(3)}))
+    change(lavis / TRIMMED, lambda content: content["model"].update({name: torch.zeros(3)}))
     with pytest.raises(CheckpointError, match=r"1\.crossattention\.attention\.key\.bias|holds (Qformer\.cls\.bias|t5)"):
         load_instruction(lavis)
 
@@ -221,9 +221,9 @@ def test_code_in_a_file_does_not_run(lavis: Path, file: str, monkeypatch: pytest
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize("held", [{"model": {"a": 3}}, [torch.zeros(1)], {"model": [1]}])
-def test_files_of_something_else_are_refused(lavis: Path, held: Any) -> None:
-    torch.save(held, lavis / TRIMMED)
+@pytest.mark.parametrize("content", [{"model": {"a": 3}}, [torch.zeros(1)], {"model": [1]}])
+def test_files_of_something_else_are_refused(lavis: Path, content: Any) -> None:
+    torch.save(content, lavis / TRIMMED)
     with pytest.raises(CheckpointError, match="something else than tensors"):
         open_instruction(lavis)
 
@@ -231,8 +231,8 @@ def test_files_of_something_else_are_refused(lavis: Path, held: Any) -> None:
 @pytest.mark.parametrize("damage", ["cut off", "empty", "absent"])
 @pytest.mark.parametrize("file", [EVA, TRIMMED])
 def test_files_that_are_not_whole_are_refused_by_name(lavis: Path, file: str, damage: str) -> None:
-    held = (lavis / file).read_bytes()
-    (lavis / file).write_bytes(held[:3000] if damage == "cut off" else b"")
+    content = (lavis / file).read_bytes()
+    (lavis / file).write_bytes(content[:3000] if damage == "cut off" else b"")
     if damage == "absent":
         (lavis / file).unlink()
     with pytest.raises(CheckpointError, match=file):

@@ -92,8 +92,8 @@ def test_adapters_and_connector_come_back_together(towers: tuple[Path, Path], tm
     assert names == {
         *("config.json", "connector.safetensors", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
     }
-    held = load_file(tmp_path / "model" / "adapter" / "adapter_model.safetensors")
-    assert all("lora_" in name for name in held)
+    content = load_file(tmp_path / "model" / "adapter" / "adapter_model.safetensors")
+    assert all("lora_" in name for name in content)
     again = DynFocusModel.from_folder(tmp_path / "model").eval()
     assert torch.equal(logits(again), logits(model))
     fours = sum(isinstance(part, bnb.nn.Linear4bit) for part in again.modules())

@@ -110,8 +110,8 @@ def test_blind_is_the_same_prompt_with_the_placeholders_taken_out(answers: bool)
                 exact = net.language_model.generate(
                     inputs_embeds=words, attention_mask=torch.ones(1, words.shape[1]).long(), **options
                 )
-                found, _ = net.answer(blind, **options)
-                assert found[row].tolist() == exact[0].tolist()
+                result, _ = net.answer(blind, **options)
+                assert result[row].tolist() == exact[0].tolist()
 
 
 def test_text_rows_touch_the_visual_path_by_zero() -> None:
@@ -150,9 +150,9 @@ def test_sketches_made_before_and_frames_give_the_same() -> None:
     fresh = tiny.processor(answers=True)([Example(tiny.row(n), frames=clip) for n, clip in enumerate(clips)])
     cached = tiny.processor(answers=True)([Example(tiny.row(n), net.sketch(clip)) for n, clip in enumerate(clips)])
     with torch.no_grad():
-        (a, seen), (b, read) = net(fresh), net(cached)
+        (a, visited), (b, read) = net(fresh), net(cached)
     assert torch.equal(a, b)
-    assert torch.equal(seen.tokens, read.tokens)
+    assert torch.equal(visited.tokens, read.tokens)
 
 
 def tokens(counts: list[int]) -> VideoTokens:
@@ -165,16 +165,16 @@ def tokens(counts: list[int]) -> VideoTokens:
 def test_visual_tokens_stand_in_their_places_in_reading_order() -> None:
     slots = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 0, 0, 1]]).bool()
     video = tokens([2, 1, 3, 3])
-    found = place(torch.full((3, 5, 3), -1.0), slots, video, torch.tensor([0, 0, -1, 2]))
-    assert found[..., 0].tolist() == [[-1, 1, 2, -1, 11], [-1] * 5, [31, 32, -1, -1, 33]]
+    result = place(torch.full((3, 5, 3), -1.0), slots, video, torch.tensor([0, 0, -1, 2]))
+    assert result[..., 0].tolist() == [[-1, 1, 2, -1, 11], [-1] * 5, [31, 32, -1, -1, 33]]
 
 
 @pytest.mark.parametrize(("counts", "have"), [([2, 2], 2), ([3, 4], 4), ([4, 2], 4)])
 def test_another_number_of_tokens_than_places_is_refused(counts: list[int], have: int) -> None:
     slots = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0]]).bool()
     row = next(n for n, count in enumerate(counts) if count != 3)
-    said = f"row {row} with room for 3 visual tokens and features for {have}.*Whoever builds the batch must expand"
-    with pytest.raises(PromptError, match=said):
+    output = f"row {row} with room for 3 visual tokens and features for {have}.*Whoever builds the batch must expand"
+    with pytest.raises(PromptError, match=output):
         place(torch.zeros(2, 4, 3), slots, tokens(counts), torch.tensor([0, 1]))
 
 
@@ -186,8 +186,8 @@ def test_a_batch_expanded_for_other_settings_is_refused() -> None:
 
 def test_half_precision_sums_do_not_reach_infinity() -> None:
     video = VideoTokens(torch.full((1, 4, 3), 6e4).half(), torch.ones(1, 4, dtype=torch.bool))
-    found = place(torch.zeros(1, 4, 3).half(), torch.zeros(1, 4).bool(), video, torch.tensor([-1]))
-    assert found.eq(0).all()
+    result = place(torch.zeros(1, 4, 3).half(), torch.zeros(1, 4).bool(), video, torch.tensor([-1]))
+    assert result.eq(0).all()
 
 
 def test_a_saved_model_comes_back_the_same(tmp_path: Path) -> None:

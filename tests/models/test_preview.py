@@ -54,6 +54,6 @@ def test_a_row_of_which_nothing_is_learned_is_refused(why: str) -> None:
         example = replace(example, skipped=Skipped("talks", 0, "r0", "v.mp4", "no such file"))
     if why == "open":
         example = replace(example, row=replace(example.row, turns=(Turn("what", None),)))
-    said = {"skipped": "no such file", "open": "without any answer", "asking": "its answer is left open"}
-    with pytest.raises(PromptError, match=said[why]):
+    output = {"skipped": "no such file", "open": "without any answer", "asking": "its answer is left open"}
+    with pytest.raises(PromptError, match=output[why]):
         audit(teaching(skip_invalid=True, answers=why != "asking"), example)

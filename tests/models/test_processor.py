@@ -95,12 +95,12 @@ def test_the_auto_classes_give_the_same_logits_and_words(
     assert isinstance(again, DynFocusModel)
     assert isinstance(read, DynFocusProcessor)
     assert isinstance(AutoConfig.from_pretrained(folder), DynFocusConfig)
-    given = {
+    arguments = {
         "text": [QUESTION, "how many circles", QUESTION],
         "videos": [video, None, None],
         "images": [None, None, image],
     }
-    exact, inputs = processor(net)(**given), read(**given)
+    exact, inputs = processor(net)(**arguments), read(**arguments)
     assert exact.keys() == inputs.keys()
     assert torch.equal(logits(again, Batch(**inputs)), logits(net, Batch(**exact)))
     words = [net.generate(**exact, max_new_tokens=9), again.generate(**inputs, max_new_tokens=9)]
@@ -127,8 +127,8 @@ def test_what_ends_an_answer_travels_and_no_other_habit_of_the_language_model(
     again = AutoModel.from_pretrained(saved(net, tmp_path / "model"))
     inputs = processor(net)(text=[QUESTION, "how many circles"], videos=[video, video])
     assert torch.equal(logits(again, Batch(**inputs)), logits(net, Batch(**inputs)))
-    found = net.generate(**inputs, max_new_tokens=12)
-    assert torch.equal(again.generate(**inputs, max_new_tokens=12), found)
+    result = net.generate(**inputs, max_new_tokens=12)
+    assert torch.equal(again.generate(**inputs, max_new_tokens=12), result)
     plain = words.generate(
         inputs_embeds=net.embed(Batch(**inputs))[0],
         attention_mask=inputs.attention_mask,
@@ -137,8 +137,8 @@ def test_what_ends_an_answer_travels_and_no_other_habit_of_the_language_model(
         ),
         do_sample=False,
     )
-    assert torch.equal(found, plain)
-    assert found.shape[1] < 12
+    assert torch.equal(result, plain)
+    assert result.shape[1] < 12
 
 
 TAKEN = (
@@ -169,12 +169,12 @@ def test_the_processor_travels_and_says_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_what_it_gives_is_the_batch_of_the_same_rows(folder: Path, video: Path, image: Path) -> None:
-    given = [(QUESTION, str(video)), ("how many circles", None), (QUESTION, str(image))]
+    arguments = [(QUESTION, str(video)), ("how many circles", None), (QUESTION, str(image))]
     frames = [read_media(video, RULE).frames, torch.full((1, tiny.SIDE, tiny.SIDE, 3), 128).byte(), tiny.frames(1)]
-    rows = [Row("x", n, medium, (Turn(text, None),)) for n, (text, medium) in enumerate(given)]
+    rows = [Row("x", n, medium, (Turn(text, None),)) for n, (text, medium) in enumerate(arguments)]
     exact = tiny.processor()([Example(row, frames=clip) for row, clip in zip(rows, frames, strict=True)])
     inputs = AutoProcessor.from_pretrained(folder)(
-        videos=[video, None, None], images=[None, None, str(image)], text=[text for text, _ in given]
+        videos=[video, None, None], images=[None, None, str(image)], text=[text for text, _ in arguments]
     )
     assert inputs.keys() == {name for name, value in vars(exact).items() if value is not None} - {"records", "skipped"}
     for name, value in inputs.to("cpu").items():
@@ -224,8 +224,8 @@ MISTAKES: dict[str, tuple[type[DynFocusError], str, Callable[[Any, Path, Path], 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_named(name: str, folder: Path, video: Path, image: Path) -> None:
-    kind, said, make = MISTAKES[name]
-    with pytest.raises(kind, match=said):
+    kind, output, make = MISTAKES[name]
+    with pytest.raises(kind, match=output):
         make(AutoProcessor.from_pretrained(folder), video, image)
 
 
@@ -257,10 +257,10 @@ def edited(file: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_folder_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
-    kind, said, damage = DAMAGES[name]
+    kind, output, damage = DAMAGES[name]
     copy = shutil.copytree(folder, tmp_path / "copy")
     damage(copy / "processor_config.json")
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=output):
         DynFocusProcessor.from_pretrained(copy)
 
 

@@ -98,10 +98,10 @@ def test_a_persons_text_never_becomes_a_special_token(tokenizer: Any, parts: lis
     turns = [Turn(typed, "red " + typed), Turn("star", "two")]
     encoded = encode(tokenizer, turns, TEMPLATES["vicuna_v1_short"], True, "before", "every")
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    found = [token for token in encoded.input_ids if token in special - {tokenizer.unk_token_id}]
+    result = [token for token in encoded.input_ids if token in special - {tokenizer.unk_token_id}]
     image, end = tokenizer.convert_tokens_to_ids("<image>"), tokenizer.eos_token_id
     opening = [tokenizer.bos_token_id] if encoded.input_ids[0] == tokenizer.bos_token_id else []
-    assert found == [*opening, image, end, image, end]
+    assert result == [*opening, image, end, image, end]
     assert learned(tokenizer, encoded)[-1] == "two</s>"
 
 
@@ -131,11 +131,12 @@ def test_only_the_last_answer_may_be_open() -> None:
 def test_expand_repeats_each_slot_and_moves_labels_along(ids: list[int], data: st.DataObject) -> None:
     counts = [data.draw(st.integers(0, 4)) for token in ids if token == 9]
     labels = [IGNORED if token == 9 else token for token in ids]
-    found = expand(Encoded(ids, labels), 9, counts)
-    assert len(found.input_ids) == len(found.labels) == len(ids) - len(counts) + sum(counts)
-    assert [t for t in found.input_ids if t != 9] == [t for t in ids if t != 9]
+    result = expand(Encoded(ids, labels), 9, counts)
+    assert len(result.input_ids) == len(result.labels) == len(ids) - len(counts) + sum(counts)
+    assert [t for t in result.input_ids if t != 9] == [t for t in ids if t != 9]
     assert all(
-        label == (IGNORED if token == 9 else token) for token, label in zip(found.input_ids, found.labels, strict=True)
+        label == (IGNORED if token == 9 else token)
+        for token, label in zip(result.input_ids, result.labels, strict=True)
     )
 
 
@@ -153,9 +154,9 @@ def test_expand_is_in_order() -> None:
 def test_what_people_write_stays_where_a_tokenizer_pads_with_it(pad: str) -> None:
     tokenizer = tiny.byte_pairs()
     tokenizer.pad_token = pad
-    said, answer = "wow!! a\n\nstar", "red!!\n\ntwo!"
-    encoded = encode(tokenizer, [Turn(said, answer)], TEMPLATES["vicuna_v1_short"], True)
-    assert tokenizer.decode(encoded.input_ids) == f"<s>USER: <image>\n{said} ASSISTANT: {answer}</s>"
+    output, answer = "wow!! a\n\nstar", "red!!\n\ntwo!"
+    encoded = encode(tokenizer, [Turn(output, answer)], TEMPLATES["vicuna_v1_short"], True)
+    assert tokenizer.decode(encoded.input_ids) == f"<s>USER: <image>\n{output} ASSISTANT: {answer}</s>"
     assert learned(tokenizer, encoded) == ["red!!two!</s>"]
 
 
@@ -186,10 +187,10 @@ def test_a_special_token_typed_in_other_letters_is_refused(
     tokenizer._tokenizer.normalizer = normal
     tokenizer.add_tokens([AddedToken(mark, normalized=True, special=True)])
     assert tokenizer.convert_tokens_to_ids(mark) in tokenizer(typed)["input_ids"]
-    said = {"question": Turn(f"what {typed} is", "two"), "answer": Turn("what", f"red {typed} two")}[where]
+    output = {"question": Turn(f"what {typed} is", "two"), "answer": Turn("what", f"red {typed} two")}[where]
     apart = {"question": Turn(f"what {mark} is", "two"), "answer": Turn("what", f"red {mark} two")}[where]
     encode(tokenizer, [apart], TEMPLATES[template], True)
     if template == "plain" and where == "question":  # it reads no question
         return
     with pytest.raises(PromptError, match="which the tokenizer takes for its special token '"):
-        encode(tokenizer, [said], TEMPLATES[template], True)
+        encode(tokenizer, [output], TEMPLATES[template], True)

@@ -41,33 +41,33 @@ def rows(frames: int = 3, width: int = tiny.WIDTH) -> Tensor:
 
 @torch.no_grad()
 def test_looking_is_the_q_formers_own_reading_of_each_frame(asked: tuple[Tensor, Tensor]) -> None:
-    net, (ids, mask), seen = tower(), asked, rows()
-    found = net.look(seen, ids, mask)
-    assert found.shape == (2, 3, 3, tiny.TEXT_WIDTH)
+    net, (ids, mask), visited = tower(), asked, rows()
+    result = net.look(visited, ids, mask)
+    assert result.shape == (2, 3, 3, tiny.TEXT_WIDTH)
     for i in range(2):
         for t in range(3):
             expected = net.encoder(
                 input_ids=ids[i : i + 1],
                 attention_mask=torch.cat([torch.ones(1, 3), mask[i : i + 1]], 1),
                 query_embeds=net.query_tokens.tokens,
-                encoder_hidden_states=seen[t : t + 1],
+                encoder_hidden_states=visited[t : t + 1],
                 encoder_attention_mask=torch.ones(1, 37),
             ).last_hidden_state[0, :3]
-            torch.testing.assert_close(found[i, t], expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(result[i, t], expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_a_frame_is_looked_at_by_itself(asked: tuple[Tensor, Tensor]) -> None:
-    net, seen = tower(), rows()
-    found = net.look(seen, *asked)
+    net, visited = tower(), rows()
+    result = net.look(visited, *asked)
     for t in range(3):
-        torch.testing.assert_close(net.look(seen[t : t + 1], *asked)[:, 0], found[:, t], atol=1e-6, rtol=1e-5)
-    other = seen.clone()
+        torch.testing.assert_close(net.look(visited[t : t + 1], *asked)[:, 0], result[:, t], atol=1e-6, rtol=1e-5)
+    other = visited.clone()
     other[2] = 5.0
-    torch.testing.assert_close(net.look(other, *asked)[:, :2], found[:, :2], atol=1e-6, rtol=1e-5)
-    assert (net.look(other, *asked)[:, 2] - found[:, 2]).abs().max() > 0.01
-    assert (found[:, 0] - found[:, 1]).abs().max() > 0.01
-    assert (found[0] - found[1]).abs().max() > 0.01  # the instruction is read too
+    torch.testing.assert_close(net.look(other, *asked)[:, :2], result[:, :2], atol=1e-6, rtol=1e-5)
+    assert (net.look(other, *asked)[:, 2] - result[:, 2]).abs().max() > 0.01
+    assert (result[:, 0] - result[:, 1]).abs().max() > 0.01
+    assert (result[0] - result[1]).abs().max() > 0.01  # the instruction is read too
 
 
 @torch.no_grad()
@@ -87,12 +87,12 @@ def test_masked_text_is_ignored(asked: tuple[Tensor, Tensor], attention: str) ->
 @torch.no_grad()
 def test_ways_of_attention_agree(asked: tuple[Tensor, Tensor]) -> None:
     net, (ids, mask) = tower(), asked
-    found = []
+    result = []
     for attention in ("sdpa", "eager"):
         net.encoder.set_attn_implementation(attention)
         assert net.encoder.config._attn_implementation == attention
-        found.append((net.look(rows(), ids, mask), net(ids, mask)[mask]))
-    for one, other in zip(*found, strict=True):
+        result.append((net.look(rows(), ids, mask), net(ids, mask)[mask]))
+    for one, other in zip(*result, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
@@ -100,8 +100,8 @@ def test_ways_of_attention_agree(asked: tuple[Tensor, Tensor]) -> None:
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_used_are_the_parameters_that_reach_q(asked: tuple[Tensor, Tensor], mode: Any, every: int) -> None:
     net = tower(mode, cross_attention_frequency=every)
-    found = net(*asked) if mode == "instruction" else net.look(rows(), *asked)
-    (found * torch.randn(found.shape)).sum().backward()
+    result = net(*asked) if mode == "instruction" else net.look(rows(), *asked)
+    (result * torch.randn(result.shape)).sum().backward()
     used = {id(parameter) for parameter in net.used()}
     for name, parameter in net.named_parameters():
         if name.endswith(("key.bias", ".key.bias")):
@@ -137,15 +137,15 @@ def test_query_tokens_that_are_absent_are_refused(tmp_path: Path) -> None:
 
 def test_a_trained_models_folder_holds_the_same(tmp_path: Path, asked: tuple[Tensor, Tensor]) -> None:
     encoders, _ = tiny.towers(tmp_path)
-    given = load_instruction(encoders)
+    inputs = load_instruction(encoders)
     tiny.model().save_pretrained(tmp_path / "trained")
     assert open_instruction(tmp_path / "trained").hidden_size == tiny.TEXT_WIDTH
     (tmp_path / "apart").mkdir()
-    parts = {"model_type": "dynfocus", "qformer_config": given.encoder.config.to_dict()}
+    parts = {"model_type": "dynfocus", "qformer_config": inputs.encoder.config.to_dict()}
     (tmp_path / "apart" / "config.json").write_text(json.dumps(parts | {"towers": {"encoders": str(encoders)}}))
     with torch.no_grad():
         for folder in ("trained", "apart"):
-            assert torch.equal(load_instruction(tmp_path / folder)(*asked), given(*asked))
+            assert torch.equal(load_instruction(tmp_path / folder)(*asked), inputs(*asked))
 
 
 def test_folders_without_a_q_former_are_refused(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ def test_a_row_that_does_not_fit(why: str, kind: str) -> None:
     examples = [tiny.example(0, 4, settings), bad(why, settings), tiny.example(2, 3, settings, turns=2)]
     if kind == "frames":
         examples = [replace(one, sketch=None, frames=tiny.frames(one.length)) for one in examples]
-    error, said = SAID[why]
+    error, output = SAID[why]
     strict = tiny.processor(settings, answers=True)
-    with pytest.raises(error, match=said) as caught:
+    with pytest.raises(error, match=output) as caught:
         strict(examples)
     batch = replace(strict, skip_invalid=True)(examples)
     (skipped,) = batch.skipped
@@ -156,14 +156,14 @@ def test_a_measure_is_what_the_batch_holds(slots: Any, answers: bool, media: str
     maker = tiny.processor(slots=slots, answers=answers)
     for frames, turns in ((1, 1), (7, 3)):
         example = tiny.example(4, frames, turns=turns, media=media)
-        found, batch = maker.measure(example.row, frames), maker([example])
+        result, batch = maker.measure(example.row, frames), maker([example])
         image = batch.input_ids.eq(maker.image_id).sum()
-        assert found.total == batch.input_ids.shape[1]
-        assert found.slots * found.visual == image
-        assert found.text == batch.input_ids.shape[1] - image
-        assert found.slots == batch.slot_row.ge(0).sum()
-        assert found.targets == batch.targets
-        assert (found.targets > 0) == (answers or turns > 1)
+        assert result.total == batch.input_ids.shape[1]
+        assert result.slots * result.visual == image
+        assert result.text == batch.input_ids.shape[1] - image
+        assert result.slots == batch.slot_row.ge(0).sum()
+        assert result.targets == batch.targets
+        assert (result.targets > 0) == (answers or turns > 1)
 
 
 def test_the_first_token_of_a_prompt_is_no_target() -> None:

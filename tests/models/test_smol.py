@@ -97,11 +97,11 @@ def test_the_converted_model_is_the_packages(folder: Path, tmp_path: Path) -> No
     again = write_smol(tmp_path / "smol")
     assert digests(again) == digests(folder)
     assert {path.name for path in again.iterdir()} >= FILES
-    given, tokenizer = read_gguf(package_file(), torch.float32)
+    inputs, tokenizer = read_gguf(package_file(), torch.float32)
     model = load_language_model(again)
     weights = model.state_dict()
-    assert weights.keys() == given.state_dict().keys()
-    for name, tensor in given.state_dict().items():
+    assert weights.keys() == inputs.state_dict().keys()
+    for name, tensor in inputs.state_dict().items():
         assert torch.equal(weights[name], tensor.bfloat16().float()), name
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     text = f"{ASKED} Paris.<|im_end|>\n"

@@ -51,10 +51,10 @@ def test_patches_are_the_second_last_blocks_without_class_token() -> None:
     pixels = (frames.float() / 255 - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor([0.5, 0.6, 0.7])
     with torch.no_grad():
         states = tower.encoder(pixels.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
-        found = tower(frames)
-    assert found.shape == (3, tower.patches, tiny.WIDTH) == (3, 36, tiny.WIDTH)
-    torch.testing.assert_close(found, states[-2][:, 1:])
-    assert (found[0] - found[1]).abs().max() > 0.1  # frames are told apart
+        result = tower(frames)
+    assert result.shape == (3, tower.patches, tiny.WIDTH) == (3, 36, tiny.WIDTH)
+    torch.testing.assert_close(result, states[-2][:, 1:])
+    assert (result[0] - result[1]).abs().max() > 0.1  # frames are told apart
 
 
 def test_frames_of_another_size_are_refused() -> None:
@@ -104,8 +104,8 @@ def sharded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, whole
 
 
-def same_weights(own: torch.nn.Module, given: torch.nn.Module) -> bool:
-    both = own.state_dict(), given.state_dict()
+def same_weights(own: torch.nn.Module, inputs: torch.nn.Module) -> bool:
+    both = own.state_dict(), inputs.state_dict()
     return both[0].keys() == both[1].keys() and all(
         torch.equal(both[0][name], value) for name, value in both[1].items()
     )

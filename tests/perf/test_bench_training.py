@@ -19,12 +19,12 @@ from dynfocus.plan.flops import count_step_flops
 from dynfocus.plan.memory import estimate_step
 from dynfocus.plan.towers import read_towers
 from dynfocus.settings import ConnectorSettings
-from perf import training as measured
+from perf import training_step as measured
 from perf.__main__ import main
 from perf.peaks import peak_rate
 from perf.random_step import RandomStep, Shapes
 from perf.table import TRAINING, append, heading, line
-from perf.training import case, measure_training
+from perf.training_step import case, measure_training
 
 CPU = torch.device("cpu")
 FRAMES = 20
@@ -57,41 +57,43 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(train: Any) -> Non
     one = random_step(train)
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
-    found = count_step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers)
+    result = count_step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers)
     parts = counted(lambda: one.loss().backward())
     connecting = counted(lambda: one.model.connect(one.batch).tokens.sum().backward())
-    assert parts["DynFocusModel.vision"] == found["vision"]
-    assert parts["DynFocusModel.instruction"] == found["instruction"]
-    language = sum(found[name] for name in ("layers", "adapters", "attention", "head"))
+    assert parts["DynFocusModel.vision"] == result["vision"]
+    assert parts["DynFocusModel.instruction"] == result["instruction"]
+    language = sum(result[name] for name in ("layers", "adapters", "attention", "head"))
     assert parts["Global"] - connecting["Global"] == pytest.approx(language, rel=0.002)  # angles of positions aside
-    assert parts["Global"] == pytest.approx(sum(found.values()), rel=0.1)
-    assert connecting["Global"] - found["vision"] - found["instruction"] == pytest.approx(found["connector"], rel=0.01)
-    assert language > 0.5 * sum(found.values())
-    assert (found["adapters"] > 0) == (train == "lora")
+    assert parts["Global"] == pytest.approx(sum(result.values()), rel=0.1)
+    assert connecting["Global"] - result["vision"] - result["instruction"] == pytest.approx(
+        result["connector"], rel=0.01
+    )
+    assert language > 0.5 * sum(result.values())
+    assert (result["adapters"] > 0) == (train == "lora")
 
 
 def test_a_frozen_seven_billion_takes_four_operations_a_weight_and_token() -> None:
     settings, training, towers = ConnectorSettings(), Training("stage1", accumulate=1), read_towers()
     tokens = count_prompt_tokens(32, settings, training)
-    found = count_step_flops(32, settings, training, towers)
-    assert found["layers"] == 4 * tokens * (6_738_415_616 - 2 * 32000 * 4096 - 65 * 4096)
-    assert found["attention"] == 3 * 32 * 4 * tokens**2 * 4096
-    assert found["head"] == 2 * 2 * 32 * 32000 * 4096
+    result = count_step_flops(32, settings, training, towers)
+    assert result["layers"] == 4 * tokens * (6_738_415_616 - 2 * 32000 * 4096 - 65 * 4096)
+    assert result["attention"] == 3 * 32 * 4 * tokens**2 * 4096
+    assert result["head"] == 2 * 2 * 32 * 32000 * 4096
     whole = count_step_flops(32, settings, replace(training, train="stage2"), towers)
-    assert whole["layers"] == found["layers"] // 2 * 3
-    assert whole["head"] == found["head"] // 2 * 3
-    assert whole["vision"] == found["vision"]
+    assert whole["layers"] == result["layers"] // 2 * 3
+    assert whole["head"] == result["head"] // 2 * 3
+    assert whole["vision"] == result["vision"]
     twice = count_step_flops(32, settings, replace(training, rows=2), towers)
-    assert twice == {name: 2 * count for name, count in found.items()}
+    assert twice == {name: 2 * count for name, count in result.items()}
 
 
 def test_shapes_are_those_that_the_plan_counts() -> None:
-    found, paper = Shapes().towers, read_towers()
-    assert (found.instruction.to_dict(), found.language.to_dict()) == (
+    result, paper = Shapes().towers, read_towers()
+    assert (result.instruction.to_dict(), result.language.to_dict()) == (
         *(paper.instruction.to_dict(), paper.language.to_dict()),
     )
-    drawn = {"initializer_range": found.vision.initializer_range}
-    assert found.vision.to_dict() == paper.vision.to_dict() | drawn
+    drawn = {"initializer_range": result.vision.initializer_range}
+    assert result.vision.to_dict() == paper.vision.to_dict() | drawn
 
 
 @pytest.mark.parametrize(("train", "precision"), [("stage1", "32"), ("lora", "bf16-mixed"), ("qlora", "bf16-mixed")])
@@ -138,11 +140,11 @@ def test_the_page_says_what_is_known_beforehand(train: Any) -> None:
 
 def test_activations_are_kept_or_computed_again() -> None:
     def runs(checkpointing: bool) -> int:
-        one, seen = random_step("stage1", checkpointing=checkpointing), []
+        one, visited = random_step("stage1", checkpointing=checkpointing), []
         layer = one.model.language_model.get_decoder().layers[0]
-        layer.mlp.register_forward_pre_hook(lambda *_: seen.append(1))
+        layer.mlp.register_forward_pre_hook(lambda *_: visited.append(1))
         one.step()
-        return len(seen)
+        return len(visited)
 
     assert (runs(False), runs(True)) == (1, 2)
 
@@ -156,10 +158,10 @@ def test_the_peak_of_a_cpu_is_measured() -> None:
 def test_a_gpu_that_is_too_small_is_said_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 << 30, 12 << 30))
     monkeypatch.setattr(measured, "measure_training", lambda *_: pytest.fail("it was tried"))  # as it takes 18 GiB
-    said: list[str] = []
-    assert not list(case(32, ConnectorSettings(), Training("lora", accumulate=1), CPU, said.append))
-    assert "lora of 1 x 32 frames is left out" in said[0]
-    assert "12.0 are" in said[0]
+    output: list[str] = []
+    assert not list(case(32, ConnectorSettings(), Training("lora", accumulate=1), CPU, output.append))
+    assert "lora of 1 x 32 frames is left out" in output[0]
+    assert "12.0 are" in output[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

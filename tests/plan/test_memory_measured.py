@@ -16,7 +16,7 @@ from dynfocus.plan import Training
 from dynfocus.plan.memory import STEP, Memory, estimate_step
 from dynfocus.plan.towers import Towers
 from dynfocus.types import Batch
-from perf.memory import extra_peak, free_at_once
+from perf.peak_memory import extra_peak, free_at_once
 
 FRAMES, ANSWER = 100, 16
 
@@ -59,8 +59,12 @@ def rows(count: int) -> Batch:
     """Rows about videos of FRAMES frames, each with ANSWER tokens to learn at its end."""
     batch = tiny.batch([FRAMES] * count)
     answer = torch.ones(count, ANSWER, dtype=torch.long)
-    ids, seen, nothing = batch.input_ids, batch.attention_mask, torch.full_like(batch.input_ids, -100)
-    added = {"input_ids": (ids, answer), "attention_mask": (seen, answer.to(seen.dtype)), "labels": (nothing, answer)}
+    ids, visited, nothing = batch.input_ids, batch.attention_mask, torch.full_like(batch.input_ids, -100)
+    added = {
+        "input_ids": (ids, answer),
+        "attention_mask": (visited, answer.to(visited.dtype)),
+        "labels": (nothing, answer),
+    }
     return replace(batch, **{name: torch.cat(parts, 1) for name, parts in added.items()})
 
 
@@ -73,13 +77,13 @@ def planned(model: DynFocusModel, training: Training, batch: Batch, towers: Towe
 
 def allocated(work: Callable[[], object]) -> int:
     """The bytes that tensors held at their worst beyond what was held before, told by the allocator."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as visited:
         work()
-    held = worst = 0
-    for event in sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+    content = worst = 0
+    for event in sorted(visited.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
-            held += event.nbytes()
-            worst = max(worst, held)
+            content += event.nbytes()
+            worst = max(worst, content)
     return worst
 
 

@@ -36,17 +36,17 @@ def test_the_operations_of_an_answer_are_those_that_torch_counts(train: Any) -> 
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
     asked = replace(one.training, text=one.training.text + one.training.answer, answer=0)
-    found = count_answer_flops(FRAMES, tiny.SETTINGS, asked, shapes().towers, new)
+    result = count_answer_flops(FRAMES, tiny.SETTINGS, asked, shapes().towers, new)
     parts = counted(lambda: one.model.eval().answer(one.batch, max_new_tokens=new, min_new_tokens=new))
     connecting = counted(lambda: one.model.connect(one.batch))
     first = counted(lambda: one.model.answer(one.batch, max_new_tokens=1))
-    assert parts["VisionTower"] == found["vision"]
-    assert parts["InstructionTower"] == found["instruction"]
+    assert parts["VisionTower"] == result["vision"]
+    assert parts["InstructionTower"] == result["instruction"]
     whole, prompt = (one_of["Global"] - connecting["Global"] for one_of in (parts, first))
-    assert prompt == pytest.approx(found["prefill"], rel=0.002)  # angles of positions aside
-    assert whole - prompt == pytest.approx(found["generation"], rel=0.002)
-    assert parts["Global"] == pytest.approx(sum(found.values()) - found["new_token"], rel=0.1)
-    assert found["new_token"] == pytest.approx(found["generation"] / (new - 1), rel=0.01)
+    assert prompt == pytest.approx(result["prefill"], rel=0.002)  # angles of positions aside
+    assert whole - prompt == pytest.approx(result["generation"], rel=0.002)
+    assert parts["Global"] == pytest.approx(sum(result.values()) - result["new_token"], rel=0.1)
+    assert result["new_token"] == pytest.approx(result["generation"] / (new - 1), rel=0.01)
 
 
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
@@ -76,8 +76,8 @@ def test_the_cache_of_keys_and_values_is_counted_to_the_last_byte(
             return_dict_in_generate=True,
         )
     layers = made.past_key_values.layers
-    held = sum(part.numel() * part.element_size() for layer in layers for part in (layer.keys, layer.values))
-    assert read_sizes(language_model=tmp_path).kv_bytes(prompt + new - 1, number.itemsize) == held
+    content = sum(part.numel() * part.element_size() for layer in layers for part in (layer.keys, layer.values))
+    assert read_sizes(language_model=tmp_path).kv_bytes(prompt + new - 1, number.itemsize) == content
 
 
 def test_the_cache_of_seven_billion_takes_half_a_mebibyte_a_token() -> None:
@@ -129,7 +129,7 @@ def test_what_a_run_leaves_answers_with_the_planned_weights(train: Any, precisio
     training = Training(train, rank=3, precision=precision)
     plan = Plan(9, tiny.SETTINGS, training, read_sizes(*towers))
 
-    def held(part: nn.Module) -> int:
+    def content(part: nn.Module) -> int:
         return sum(weight.numel() * weight.element_size() for weight in part.parameters())
 
     def planned(needs: Memory) -> dict[str, int]:
@@ -145,7 +145,7 @@ def test_what_a_run_leaves_answers_with_the_planned_weights(train: Any, precisio
     for folder, asked in (("left", plan.asked), ("exported", plan.exported)):
         model = DynFocusModel.from_folder(tmp_path / folder)
         needs = estimate_answer(9, tiny.SETTINGS, asked, 1, read_towers(*towers))
-        assert planned(needs) == {name: held(part) for name, part in model.named_children()}, folder
+        assert planned(needs) == {name: content(part) for name, part in model.named_children()}, folder
 
 
 def test_a_model_left_in_fp32_is_told_beside_its_export() -> None:
@@ -167,13 +167,13 @@ def test_a_model_left_in_fp32_is_told_beside_its_export() -> None:
 def test_weights_that_answer_are_those_of_the_towers() -> None:
     towers = read_towers()
     needs = estimate_answer(32, PAPER, Training("lora", answer=0), 16, towers)
-    held = {name: size for name, (size, _) in needs.rows.items()}
-    assert held["weights: language model"] == 2 * 6_738_415_616
-    assert held["weights: connector"] == 4 * 50_159_872
+    content = {name: size for name, (size, _) in needs.rows.items()}
+    assert content["weights: language model"] == 2 * 6_738_415_616
+    assert content["weights: connector"] == 4 * 50_159_872
     step = estimate_step(32, PAPER, Training("lora"), towers)
-    assert held["weights: adapters"] == step.rows["weights: adapters, trained"][0]
+    assert content["weights: adapters"] == step.rows["weights: adapters, trained"][0]
     packed = estimate_answer(32, PAPER, Training("qlora", answer=0), 16, towers)
-    assert packed.rows["weights: language model"][0] < 0.3 * held["weights: language model"]
+    assert packed.rows["weights: language model"][0] < 0.3 * content["weights: language model"]
     assert needs.worst in ANSWER
 
 

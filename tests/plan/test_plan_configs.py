@@ -55,34 +55,34 @@ def test_configs_say_what_the_command_line_reads_in_them(
         main(["fit", *flags, "--trainer.default_root_dir", "nowhere", "--print_config"])
     read = yaml.safe_load(capsys.readouterr().out)
     model, data, trainer = read["model"], read["data"]["init_args"], read["trainer"]
-    found = read_options(recipes(*stack))
-    assert asdict(found["settings"]) == {
+    result = read_options(recipes(*stack))
+    assert asdict(result["settings"]) == {
         name: tuple(value) if isinstance(value, list) else value for name, value in model["connector"].items()
     }
-    assert found["checkpointing"] == model["activation_checkpointing"]
-    assert (found["slots"], found["optimizer"]) == (model["slots"], model["optimizer"])
-    assert (found["rows"], found["new"]) == (data["batch_size"], model["max_new_tokens"])
-    assert found.get("global_batch") == data["global_batch"]
-    assert found.get("frames") == model["frame_rule"]["frames"]
-    assert found["accumulate"] == (trainer["accumulate_grad_batches"] or 1)
-    assert found["precision"] == {"32-true": "32"}.get(trainer["precision"], trainer["precision"])
-    assert (found["strategy"] == "fsdp") == ("FSDP2Strategy" in str(trainer["strategy"]))
+    assert result["checkpointing"] == model["activation_checkpointing"]
+    assert (result["slots"], result["optimizer"]) == (model["slots"], model["optimizer"])
+    assert (result["rows"], result["new"]) == (data["batch_size"], model["max_new_tokens"])
+    assert result.get("global_batch") == data["global_batch"]
+    assert result.get("frames") == model["frame_rule"]["frames"]
+    assert result["accumulate"] == (trainer["accumulate_grad_batches"] or 1)
+    assert result["precision"] == {"32-true": "32"}.get(trainer["precision"], trainer["precision"])
+    assert (result["strategy"] == "fsdp") == ("FSDP2Strategy" in str(trainer["strategy"]))
     tuned = "qlora" if model["quantize"] else "lora" if model["lora"] else "stage2"
-    assert found["train"] == ("stage1" if model["stage"] == "stage1" else tuned)
-    assert found.get("rank") == (model["lora"] or {}).get("rank")
+    assert result["train"] == ("stage1" if model["stage"] == "stage1" else tuned)
+    assert result.get("rank") == (model["lora"] or {}).get("rank")
 
 
 def test_what_configs_leave_out_is_what_fit_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("trainer: {}")
-    given = ["--model.encoders", "a", "--model.language_model", "b", "--data", "datamodules.world.WorldDataModule"]
+    inputs = ["--model.encoders", "a", "--model.language_model", "b", "--data", "datamodules.world.WorldDataModule"]
     with pytest.raises(SystemExit, match="0"):
-        main(["fit", *given, "--data.init_args.root", "c", "--print_config"])
+        main(["fit", *inputs, "--data.init_args.root", "c", "--print_config"])
     read = yaml.safe_load(capsys.readouterr().out)
-    found = read_options([tmp_path / "empty.yaml"])
-    assert found["rows"] == read["data"]["init_args"]["batch_size"]
-    assert found["checkpointing"] == read["model"]["activation_checkpointing"]
-    assert (found["slots"], found["new"]) == (read["model"]["slots"], read["model"]["max_new_tokens"])
-    assert found["precision"] == "32"  # Lightning's own, where a trainer says nothing
+    result = read_options([tmp_path / "empty.yaml"])
+    assert result["rows"] == read["data"]["init_args"]["batch_size"]
+    assert result["checkpointing"] == read["model"]["activation_checkpointing"]
+    assert (result["slots"], result["new"]) == (read["model"]["slots"], read["model"]["max_new_tokens"])
+    assert result["precision"] == "32"  # Lightning's own, where a trainer says nothing
     assert read["trainer"]["precision"] is None
 
 
@@ -133,12 +133,12 @@ def test_a_reference_to_the_environment_is_read_as_fit_reads_it(
     with pytest.raises(SystemExit, match="0"):
         main(["fit", *flags, "--model.encoders", "a", "--model.language_model", "b", "--print_config"])
     read = yaml.safe_load(capsys.readouterr().out)
-    found = read_options(stack)
-    settings = found["settings"].events, found["settings"].keep
+    result = read_options(stack)
+    settings = result["settings"].events, result["settings"].keep
     assert settings == (read["model"]["connector"]["events"], read["model"]["connector"]["keep"]) == (9, 0.5)
-    assert found["checkpointing"] is read["model"]["activation_checkpointing"] is False
-    assert found["rows"] == read["data"]["init_args"]["batch_size"] == 4
-    assert found["gpus"] == read["trainer"]["num_nodes"] * int(read["trainer"]["devices"]) == 8
+    assert result["checkpointing"] is read["model"]["activation_checkpointing"] is False
+    assert result["rows"] == read["data"]["init_args"]["batch_size"] == 4
+    assert result["gpus"] == read["trainer"]["num_nodes"] * int(read["trainer"]["devices"]) == 8
 
 
 def test_options_win_over_configs(overlay: Callable[[str], Path]) -> None:
@@ -197,7 +197,7 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         *[("x: [", "parsing config"), ("- a\n- b", "Unexpected config"), ("model: 3", "model")],
         *[("modle: {a: 1}", "modle"), ("model: {conector: {a: 1}}", r"model\.conector")],
@@ -229,9 +229,9 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
     ],
 )
 def test_configs_that_cannot_be_are_refused_in_three_parts(
-    text: str, said: str, overlay: Callable[[str], Path]
+    text: str, output: str, overlay: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(ConfigError, match=f"(?s){said}") as caught:
+    with pytest.raises(ConfigError, match=f"(?s){output}") as caught:
         make_plan([overlay(text)], frames=4)
     assert all(part.strip() for part in (caught.value.given, caught.value.needed, caught.value.do))
 
@@ -253,9 +253,9 @@ def test_the_command_reads_several_configs(capsys: pytest.CaptureFixture[str], m
     monkeypatch.chdir(ROOT)
     command = ["plan", "--config", "lightning_configs/stage2.yaml", "--config", "lightning_configs/fsdp.yaml"]
     assert main([*command, "--frames", "32", "--gpus", "8", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["training"] == asdict(Training("stage2", 8, "fsdp", rows=8))
+    report = json.loads(capsys.readouterr().out)
+    assert report["training"] == asdict(Training("stage2", 8, "fsdp", rows=8))
     assert main([*command, "--frames", "32", "--gpus", "8"]) == 0
-    size = told["memory"]["total"] / 2**30
+    size = report["memory"]["total"] / 2**30
     assert f"stage2 fsdp on 8 GPUs: {size:.1f} GiB on each; fits a card of 48 GB" in capsys.readouterr().out
     assert size == pytest.approx(25.1, rel=0.1)

@@ -69,8 +69,8 @@ def visit(browser: Any, path: Path) -> None:
 
 def requests(browser: Any) -> list[str]:
     """Addresses that were asked for since this was last called, but what pages hold and the browser's first tab."""
-    told = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
-    urls = (one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent")
+    report = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
+    urls = (one["params"]["request"]["url"] for one in report if one["method"] == "Network.requestWillBeSent")
     return [url for url in urls if not url.startswith(("data:", "chrome:"))]
 
 

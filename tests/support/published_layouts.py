@@ -31,25 +31,25 @@ def published(root: Path, world: Path) -> Path:
         image("ScienceQA", "images", "train", str(n), "image.png")
         for folder in LLAVA:
             image("LLaMA-VID-Finetune", folder, f"{n}.jpg")
-    told = list(captions())
+    report = list(captions())
     written(
         root / "LLaVA-CC3M-Pretrain-595K" / "chat.json",
-        [talk(f"GCC_train_{n:09d}", told[n], image=f"GCC_train_{n:09d}.jpg") for n in range(ROWS)],
+        [talk(f"GCC_train_{n:09d}", report[n], image=f"GCC_train_{n:09d}.jpg") for n in range(ROWS)],
     )
     table(
         root / "WebVid" / "results_2M_train.csv",
         ["videoid", "contentUrl", "duration", "page_dir", "name"],
-        [[n, "https://example.org", "PT00H00M20S", "000001_000050", told[n]] for n in range(ROWS)],
+        [[n, "https://example.org", "PT00H00M20S", "000001_000050", report[n]] for n in range(ROWS)],
     )
     written(
         root / "LLaMA-VID-Finetune" / "llava_v1_5_mix665k.json",
-        [talk(f"{folder}{n}", told[n], image=f"{folder}/{n}.jpg") for n in range(ROWS) for folder in LLAVA]
-        + [talk(f"text{n}", told[n]) for n in range(ROWS)],
+        [talk(f"{folder}{n}", report[n], image=f"{folder}/{n}.jpg") for n in range(ROWS) for folder in LLAVA]
+        + [talk(f"text{n}", report[n]) for n in range(ROWS)],
     )
     science(root / "ScienceQA" / "data" / "scienceqa")
     written(
         root / "VideoChatGPT" / "VideoInstruct100K.json",
-        [{"q": "what does the video show?", "a": told[n], "video_id": f"v_{n}"} for n in range(ROWS)],
+        [{"q": "what does the video show?", "a": report[n], "video_id": f"v_{n}"} for n in range(ROWS)],
     )
     chats = root / "VideoChat2-IT" / "video"
     written(chats / "reasoning" / "next_qa" / "train.json", [asked(f"1001/{n}.mp4") for n in range(ROWS)])
@@ -108,10 +108,10 @@ def table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
 
 def data(folder: Path, root: Path, kind: str = "mixture.Mixture", **options: Any) -> tuple[str, ...]:
     """An overlay that puts published sets in the place of the world's."""
-    given = {"root": str(root), "index": str(folder / "index"), "batch_size": 2, **options}
+    inputs = {"root": str(root), "index": str(folder / "index"), "batch_size": 2, **options}
     file = folder / "data.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"data": {"class_path": f"datamodules.{kind}", "init_args": given}}))
+    file.write_text(json.dumps({"data": {"class_path": f"datamodules.{kind}", "init_args": inputs}}))
     return "--config", str(file), "--trainer.log_every_n_steps", "1"
 
 

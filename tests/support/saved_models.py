@@ -35,5 +35,5 @@ def logits(net: DynFocusModel, batch: Batch) -> torch.Tensor:
 def contents(folder: Path) -> dict[str, bytes]:
     """The files that a folder holds; of those in which transformers notes how it loaded things, their names."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    noted = ("config.json", "tokenizer_config.json")
-    return {str(path.relative_to(folder)): b"" if path.name in noted else path.read_bytes() for path in files}
+    notes = ("config.json", "tokenizer_config.json")
+    return {str(path.relative_to(folder)): b"" if path.name in notes else path.read_bytes() for path in files}

@@ -45,13 +45,13 @@ class Logging(Callback):
 
 def written(folder: Path) -> dict[str, list[float]]:
     """The numbers in a CSVLogger's file, by their tags."""
-    found: dict[str, list[float]] = {}
+    result: dict[str, list[float]] = {}
     with open(folder / "metrics.csv", newline="") as file:
         for row in csv.DictReader(file):
             for tag, value in row.items():
                 if value and tag != "step":
-                    found.setdefault(tag, []).append(float(value))
-    return found
+                    result.setdefault(tag, []).append(float(value))
+    return result
 
 
 def events(run: Path) -> EventAccumulator:
@@ -61,5 +61,5 @@ def events(run: Path) -> EventAccumulator:
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """The scalars of a run, by their tags, with their steps."""
-    told = events(run)
-    return {tag: [(one.step, one.value) for one in told.Scalars(tag)] for tag in told.Tags()["scalars"]}
+    report = events(run)
+    return {tag: [(one.step, one.value) for one in report.Scalars(tag)] for tag in report.Tags()["scalars"]}

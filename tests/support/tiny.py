@@ -194,9 +194,9 @@ def sketch(count: int, seed: int = 0, settings: ConnectorSettings = SETTINGS, wi
     rows = settings.pooled + settings.grains
     both = torch.randn(1, count, rows, width, generator=generator(seed))
     patches = torch.randn(1, count, settings.patches, width, generator=generator(seed + 1))
-    held = (patches, torch.arange(count)[None]) if settings.kept_tokens == 256 else ()
+    content = (patches, torch.arange(count)[None]) if settings.kept_tokens == 256 else ()
     return FrameSketch(
-        both[:, :, : settings.pooled], both[:, :, settings.pooled :], torch.ones(1, count, dtype=torch.bool), *held
+        both[:, :, : settings.pooled], both[:, :, settings.pooled :], torch.ones(1, count, dtype=torch.bool), *content
     )
 
 

@@ -35,23 +35,23 @@ def some_media(place: Path, folder: Path) -> list[Path | None]:
 
 
 def small_cache(place: Path, folder: Path, **changes: Any) -> SketchCache:
-    given = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
-    return SketchCache(**{"folder": folder, "device": torch.device("cpu"), **given, **changes})
+    inputs = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
+    return SketchCache(**{"folder": folder, "device": torch.device("cpu"), **inputs, **changes})
 
 
 def small_sketcher(place: Path, **changes: Any) -> Sketcher:
-    given = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
-    return Sketcher(**{"device": torch.device("cpu"), **given, **changes})
+    inputs = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
+    return Sketcher(**{"device": torch.device("cpu"), **inputs, **changes})
 
 
 def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
     """A sketcher that does something else before it makes the sketch of that number."""
     made = small_sketcher(place)
-    seen, kept = [0], made.load_entry
+    visited, kept = [0], made.load_entry
 
     def one(media: Media) -> bytes | None:
-        seen[0] += 1
-        if seen[0] == number:
+        visited[0] += 1
+        if visited[0] == number:
             do()
         return kept(media)
 

@@ -60,9 +60,9 @@ def fallback() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=[*special, *bytes_], show_progress=False)
     core.train_from_iterator(tiny.TEXTS, trainer)
     core.pre_tokenizer = None
-    held = json.loads(core.to_str())
-    held["added_tokens"] = [token for token in held["added_tokens"] if token["content"] not in bytes_]
-    return tiny.wrapped(Tokenizer.from_str(json.dumps(held)))
+    content = json.loads(core.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in bytes_]
+    return tiny.wrapped(Tokenizer.from_str(json.dumps(content)))
 
 
 def word_pieces() -> PreTrainedTokenizerFast:

@@ -53,9 +53,9 @@ def test_a_run_goes_on_with_other_batches(place: Path, trained: Path, tmp_path: 
     two = (*more, "--data.init_args.batch_size", "2")
     assert call(place, "fit", "stage2", tmp_path / "whole", *two) == 0
     assert call(place, "fit", "stage2", tmp_path / "run", *two, "--trainer.max_steps", "5") == 0
-    held = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert torch.load(held, weights_only=True)["accumulated"] == 2
-    other = (*more, "--data.init_args.batch_size", str(batch), "--ckpt_path", str(held))
+    content = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(content, weights_only=True)["accumulated"] == 2
+    other = (*more, "--data.init_args.batch_size", str(batch), "--ckpt_path", str(content))
     (tmp_path / "run" / "config.yaml").unlink()  # or the run is moved aside, with its checkpoint
     assert call(place, "fit", "stage2", tmp_path / "run", *other) == 0
     cards = [json.loads((tmp_path / run / "fit.json").read_text())["steps"] for run in ("whole", "run")]
@@ -68,8 +68,8 @@ def test_a_run_goes_on_with_other_batches(place: Path, trained: Path, tmp_path: 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # as another run's checkpoint is read
 def test_a_checkpoint_is_tested(place: Path, trained: Path, tmp_path: Path) -> None:
     """As the model that its run has left; the rows that it was trained on are not asked for."""
-    held = ("--ckpt_path", str(trained / "stage2" / "checkpoints" / "last.ckpt"))
-    assert call(place, "test", "stage2", tmp_path / "run", *start(trained), *held) == 0
-    found, wanted = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", trained / "stage2"))
-    assert found["arms"].keys() == wanted["arms"].keys()
-    assert found["accuracy_by_type"] == wanted["accuracy_by_type"]
+    content = ("--ckpt_path", str(trained / "stage2" / "checkpoints" / "last.ckpt"))
+    assert call(place, "test", "stage2", tmp_path / "run", *start(trained), *content) == 0
+    result, wanted = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", trained / "stage2"))
+    assert result["arms"].keys() == wanted["arms"].keys()
+    assert result["accuracy_by_type"] == wanted["accuracy_by_type"]

@@ -29,10 +29,10 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
         for number, state in last["optimizer_states"][0]["state"].items()
         for name, value in state.items()
     }
-    found = last["state_dict"] | moments
+    result = last["state_dict"] | moments
     for file in run.rglob("*.safetensors"):
-        found |= {f"{file.name}: {name}": tensor for name, tensor in load_file(file).items()}
-    return found
+        result |= {f"{file.name}: {name}": tensor for name, tensor in load_file(file).items()}
+    return result
 
 
 def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
@@ -98,13 +98,13 @@ def evaluated(run: Path) -> tuple[bytes, dict[str, Any]]:
 
 def test_two_evaluations_give_the_same_bits(place: Path, first: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(first / "model")
-    found = []
+    result = []
     for _ in range(2):
         assert call(place, "test", "stage2", tmp_path) == 0
-        found.append(evaluated(tmp_path))
+        result.append(evaluated(tmp_path))
         torch.rand(5)
-    assert found[0] == found[1]
-    assert set(found[0][1]["arms"]) == {"learned", "uniform", "random", "blind"}
+    assert result[0] == result[1]
+    assert set(result[0][1]["arms"]) == {"learned", "uniform", "random", "blind"}
 
 
 def test_an_evaluation_draws_nothing(place: Path, first: Path) -> None:

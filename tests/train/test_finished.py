@@ -56,9 +56,9 @@ def test_a_finished_run_is_not_repeated(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     capsys.readouterr()
     assert fit() == 0
-    said = capsys.readouterr()
-    assert "run is trained with these settings already" in said.out
-    assert len(said.out.splitlines()) == 1
+    output = capsys.readouterr()
+    assert "run is trained with these settings already" in output.out
+    assert len(output.out.splitlines()) == 1
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert runs(tmp_path) == ["run"]
 
@@ -128,17 +128,17 @@ def test_a_test_is_done_once_for_a_model(
     assert fit(verb="test") == 0
     first = capsys.readouterr().out
     metrics = tmp_path / "run" / "metrics.json"
-    told = metrics.stat().st_mtime_ns
+    report = metrics.stat().st_mtime_ns
     assert fit(verb="test") == 0
     again = capsys.readouterr().out
-    assert metrics.stat().st_mtime_ns == told
+    assert metrics.stat().st_mtime_ns == report
     assert again.strip()
     assert again in first
     assert "16 questions, seed 0" in again
     model = tmp_path / "run" / "model" / "model.safetensors"
     model.write_bytes(other_projectors(model))
     assert fit(verb="test") == 0
-    assert metrics.stat().st_mtime_ns > told
+    assert metrics.stat().st_mtime_ns > report
     assert set(json.loads((tmp_path / "run" / RECORD).read_text())) == {"fit", "test"}
 
 

@@ -68,10 +68,10 @@ def test_a_recipe_alone_has_a_folder_too(stage: str, capsys: pytest.CaptureFixtu
     towers = ("--model.encoders", "towers/encoders", "--model.language_model", "towers/language")
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(CONFIGS / f"{stage}.yaml"), *towers, "--print_config"])
-    told = capsys.readouterr().out
+    report = capsys.readouterr().out
     for name in ("default_root_dir: ", "save_dir: ", "dirpath: "):
-        assert f"{name}runs/{stage}" in told
-    assert ("init_from: runs/stage2/../stage1/projectors.safetensors" in told) == (stage == "stage2")
+        assert f"{name}runs/{stage}" in report
+    assert ("init_from: runs/stage2/../stage1/projectors.safetensors" in report) == (stage == "stage2")
 
 
 def test_the_end_of_a_run(trained: Path) -> None:
@@ -173,7 +173,7 @@ def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("video", "question", "model", "said"),
+    ("video", "question", "model", "output"),
     [
         ("nowhere.mp4", "what", "runs/stage2/model", "nowhere.mp4"),
         ("garbage.mp4", "what", "runs/stage2/model", "garbage.mp4"),
@@ -182,13 +182,13 @@ def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.Cap
     ],
 )
 def test_a_question_that_cannot_be_asked_costs_one_sentence(
-    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], video: str, question: str, model: str, said: str
+    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], video: str, question: str, model: str, output: str
 ) -> None:
     (place / "garbage.mp4").write_bytes(b"no video at all" * 100)
     assert main(["ask", str(place / video), question, "--model", str(place / model)]) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("dynfocus: ")
-    assert said in message
+    assert output in message
 
 
 def test_validate_and_predict(place: Path, trained: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_sharded_run_exports_what_one_process_exports(towers: Path, tmp_path: 
 def test_every_process_holds_half_of_what_is_sharded() -> None:
     """Frozen encoders are whole in every process, unless they are sharded too."""
 
-    def held(towers: bool) -> tuple[int, int]:
+    def content(towers: bool) -> tuple[int, int]:
         net = tiny.model()
         net.connector.requires_grad_(True)
         dist.init_process_group("gloo", timeout=timedelta(seconds=SECONDS))
@@ -113,7 +113,7 @@ def test_every_process_holds_half_of_what_is_sharded() -> None:
     frozen = sum(count for name, count in counts.items() if name.startswith(("vision", "instruction")))
     learned = sum(counts.values()) - frozen
     for towers, factor in ((False, 2), (True, 1)):
-        both_hold = several(lambda rank, towers=towers: held(towers))
+        both_hold = several(lambda rank, towers=towers: content(towers))
         assert sum(first for first, _ in both_hold) == factor * frozen
         assert sum(second for _, second in both_hold) == learned
         assert all(second < 0.6 * learned for _, second in both_hold)
@@ -126,9 +126,9 @@ def test_answers_of_other_lengths_end_on_both_sides() -> None:
         new = (2, 9)[rank]
         return net.answer(tiny.batch(counts[rank]), max_new_tokens=new, min_new_tokens=new)[0].tolist()
 
-    found = several(lambda rank: ask(sharded_model(tiny.model()), rank))
-    assert found == [ask(tiny.model(), rank) for rank in range(2)]
-    assert [len(answers[0]) for answers in found] == [2, 9]
+    result = several(lambda rank: ask(sharded_model(tiny.model()), rank))
+    assert result == [ask(tiny.model(), rank) for rank in range(2)]
+    assert [len(answers[0]) for answers in result] == [2, 9]
 
 
 def test_a_sharded_test_writes_what_one_process_writes(place: Path, trained: Path, tmp_path: Path) -> None:
@@ -156,15 +156,15 @@ def refused(work: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "output"),
     [
         ({"quantize": "nf4", "lora": DROPPING}, "quantize = nf4"),
         ({"optimizer": "adamw8bit"}, "optimizer = adamw8bit"),
     ],
 )
-def test_what_cannot_be_split_is_refused(towers: Path, options: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_split_is_refused(towers: Path, options: dict[str, Any], output: str) -> None:
     messages = several(lambda rank: refused(lambda: learn(towers, "sharded", STEPS, **options)))
-    assert all(said in message and "ddp" in message for message in messages)
+    assert all(output in message and "ddp" in message for message in messages)
 
 
 def test_processes_that_would_learn_apart_are_refused(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,9 +27,9 @@ def test_three_processes_write_what_one_writes(place: Path, trained: Path, tmp_p
     (three).mkdir()
     (three / "model").symlink_to(trained / "stage2" / "model")
     together(lambda rank: asked(place, trained, three, verb, *many), 3)
-    found, wanted = (list(read_jsonl(run / "predictions.jsonl", Prediction)) for run in (three, one))
-    assert len(found) == 16 * (4 if verb == "test" else 1)
-    assert found == wanted
+    result, wanted = (list(read_jsonl(run / "predictions.jsonl", Prediction)) for run in (three, one))
+    assert len(result) == 16 * (4 if verb == "test" else 1)
+    assert result == wanted
     if verb == "test":
         ours, theirs = (json.loads((run / "metrics.json").read_text()) | {"seconds": 0} for run in (three, one))
         assert ours == theirs
@@ -38,7 +38,7 @@ def test_three_processes_write_what_one_writes(place: Path, trained: Path, tmp_p
 def test_predictions_stand_in_the_order_of_the_rows(place: Path, trained: Path, tmp_path: Path) -> None:
     """Whatever the batch size: arm after arm, and each arm's in the order of the annotation file."""
     asked(place, trained, tmp_path / "run", "test", "--data.init_args.eval_batch_size", "3")
-    found = list(read_jsonl(tmp_path / "run" / "predictions.jsonl", Prediction))
+    result = list(read_jsonl(tmp_path / "run" / "predictions.jsonl", Prediction))
     rows = [row["id"] for row in json.loads((place / "data" / "test.json").read_text())]
-    assert [p.id for p in found] == rows * 4
-    assert [p.arm for p in found[:: len(rows)]] == ["learned", "uniform", "random", "blind"]
+    assert [p.id for p in result] == rows * 4
+    assert [p.arm for p in result[:: len(rows)]] == ["learned", "uniform", "random", "blind"]

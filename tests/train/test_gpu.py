@@ -28,7 +28,7 @@ from dynfocus.train.fit import EXPECTED
 from dynfocus.train.fsdp import FSDP2Strategy, gathered
 from dynfocus.train.module import DynFocusModule
 from dynfocus.types import Batch
-from perf.memory import extra_peak
+from perf.peak_memory import extra_peak
 from perf.random_step import RandomStep
 
 CPU = torch.device("cpu")
@@ -74,10 +74,10 @@ def computed(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == MIXED)
 
 
-def far(found: Tensor, wanted: Tensor) -> float:
+def far(result: Tensor, wanted: Tensor) -> float:
     """The distance of two tensors, as a share of the second's length."""
-    found, wanted = found.detach().cpu().double(), wanted.detach().cpu().double()
-    return float((found - wanted).norm() / wanted.norm())
+    result, wanted = result.detach().cpu().double(), wanted.detach().cpu().double()
+    return float((result - wanted).norm() / wanted.norm())
 
 
 def steps(model: DynFocusModel, device: torch.device, precision: str) -> tuple[list[float], dict[str, Tensor]]:
@@ -101,9 +101,9 @@ def steps(model: DynFocusModel, device: torch.device, precision: str) -> tuple[l
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_steps_of_mixed_precision_are_near_full_precision(towers: Path, device: torch.device, stage: Any) -> None:
     wanted, slopes = steps(built(towers, CPU, stage=stage), CPU, FULL)
-    found, mixed = steps(built(towers, device, MIXED, stage=stage), device, MIXED)
-    assert found[0] == pytest.approx(wanted[0], rel=0.01)
-    assert found == pytest.approx(wanted, rel=0.06)
+    result, mixed = steps(built(towers, device, MIXED, stage=stage), device, MIXED)
+    assert result[0] == pytest.approx(wanted[0], rel=0.01)
+    assert result == pytest.approx(wanted, rel=0.06)
     assert wanted[2] < 0.9 * wanted[0]
     assert mixed.keys() == slopes.keys()
     both = [torch.cat([part[name].flatten().float() for name in slopes]) for part in (mixed, slopes)]
@@ -124,29 +124,29 @@ def test_the_same_frames_are_kept(towers: Path, device: torch.device, precision:
     with torch.no_grad():
         wanted = built(towers, CPU).connect(videos(CPU)).focus
         with computed(device, precision):
-            found = built(towers, device).connect(videos(device)).focus
+            result = built(towers, device).connect(videos(device)).focus
     assert wanted is not None
-    assert found is not None
-    assert torch.equal(found.mask.cpu(), wanted.mask)
-    assert torch.equal(found.frames.cpu()[wanted.mask], wanted.frames[wanted.mask])
-    assert found.events is not None
+    assert result is not None
+    assert torch.equal(result.mask.cpu(), wanted.mask)
+    assert torch.equal(result.frames.cpu()[wanted.mask], wanted.frames[wanted.mask])
+    assert result.events is not None
     assert wanted.events is not None
-    assert torch.equal(found.events.frames.cpu(), wanted.events.frames)
+    assert torch.equal(result.events.frames.cpu(), wanted.events.frames)
 
 
 def test_sketches_are_near(towers: Path, device: torch.device) -> None:
     frames = tiny.frames(20)
     wanted = built(towers, CPU).sketch(frames)
-    found = built(towers, device).sketch(frames.to(device))
-    assert found.pooled.device.type == device.type
+    result = built(towers, device).sketch(frames.to(device))
+    assert result.pooled.device.type == device.type
     for name in ("pooled", "grains"):
-        torch.testing.assert_close(getattr(found, name).cpu(), getattr(wanted, name), atol=4e-3, rtol=4e-3)
+        torch.testing.assert_close(getattr(result, name).cpu(), getattr(wanted, name), atol=4e-3, rtol=4e-3)
 
 
 def test_answers_are_the_same(towers: Path, device: torch.device) -> None:
     wanted, _ = built(towers, CPU).answer(tiny.batch([7, 0, 3]), max_new_tokens=8)
-    found, _ = built(towers, device).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
-    assert torch.equal(found.cpu(), wanted)
+    result, _ = built(towers, device).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
+    assert torch.equal(result.cpu(), wanted)
     assert wanted.unique().numel() > 2
     mixed, _ = built(towers, device, MIXED).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
     assert len(mixed) == 3
@@ -194,11 +194,11 @@ def learn(
     return Learned(watch.losses, watch.norms, weights)
 
 
-def alike(found: Learned, wanted: Learned, share: float) -> None:
-    assert found.losses == pytest.approx(wanted.losses, rel=share)
-    assert found.weights.keys() == wanted.weights.keys()
+def alike(result: Learned, wanted: Learned, share: float) -> None:
+    assert result.losses == pytest.approx(wanted.losses, rel=share)
+    assert result.weights.keys() == wanted.weights.keys()
     for name, weight in wanted.weights.items():
-        assert not weight.any() or far(found.weights[name], weight) < share, name
+        assert not weight.any() or far(result.weights[name], weight) < share, name
 
 
 @pytest.mark.usefixtures("alone")
@@ -253,8 +253,8 @@ def test_the_gradient_that_passes_through_four_bits_is_that_of_the_unpacked_weig
         plain.weight = nn.Parameter(values.clone(), requires_grad=False)
         parent, _, last = name.rpartition(".")
         setattr(unpacked.get_submodule(parent), last, plain)
-    (found, slopes), (wanted, true) = (steps(model, device, MIXED) for model in (packed, unpacked))
-    assert found[0] == pytest.approx(wanted[0], rel=0.02)
+    (result, slopes), (wanted, true) = (steps(model, device, MIXED) for model in (packed, unpacked))
+    assert result[0] == pytest.approx(wanted[0], rel=0.02)
     assert {"connector.cones.fine.0.weight", "connector.rods.f_k.weight"} < slopes.keys() == true.keys()
     for name, slope in true.items():
         if slope.norm() > 0:
@@ -264,20 +264,20 @@ def test_the_gradient_that_passes_through_four_bits_is_that_of_the_unpacked_weig
 def test_eight_bit_steps_are_near_those_of_adamw(device: torch.device) -> None:
     def learned(kind: Any) -> tuple[Tensor, Any]:
         torch.manual_seed(0)
-        net, given, wanted = nn.Linear(128, 64), torch.randn(256, 128), torch.randn(256, 64)
-        net, given, wanted = net.to(device), given.to(device), wanted.to(device)
+        net, inputs, wanted = nn.Linear(128, 64), torch.randn(256, 128), torch.randn(256, 64)
+        net, inputs, wanted = net.to(device), inputs.to(device), wanted.to(device)
         before = net.weight.detach().clone()
         optimizer = kind(net.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0)
         for _ in range(10):
-            nn.functional.mse_loss(net(given), wanted).backward()
+            nn.functional.mse_loss(net(inputs), wanted).backward()
             optimizer.step()
             optimizer.zero_grad()
         return net.weight.detach() - before, optimizer.state[net.weight]
 
-    (found, state), (wanted, _) = learned(bitsandbytes.optim.AdamW8bit), learned(torch.optim.AdamW)
+    (result, state), (wanted, _) = learned(bitsandbytes.optim.AdamW8bit), learned(torch.optim.AdamW)
     assert state["state1"].dtype == torch.uint8
     assert state["state1"].device.type == device.type
-    assert far(found, wanted) < 0.1
+    assert far(result, wanted) < 0.1
 
 
 def test_checkpointed_activations_give_the_same_gradients_in_less_memory(device: torch.device) -> None:

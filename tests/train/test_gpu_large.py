@@ -14,7 +14,7 @@ from dynfocus.plan.cards import GIB
 from dynfocus.plan.memory import estimate_answer, estimate_step
 from dynfocus.settings import ConnectorSettings
 from perf.random_step import RandomStep, Shapes
-from perf.training import measure_training, peak
+from perf.training_step import measure_training, peak
 
 pytestmark = pytest.mark.gpu
 
@@ -33,8 +33,8 @@ def test_flash_attention_answers_as_sdpa_does(device: torch.device) -> None:
         pytest.skip("needs the package flash-attn")
     how = Training("stage1", rows=2, text=40, answer=8, accumulate=1)
     step, losses, slopes = RandomStep(20, tiny.SETTINGS, how, shapes(hidden=256), device), [], []
-    seen = step.batch.attention_mask
-    seen[0, :10] = 0  # padded on the left, as answers are generated
+    visited = step.batch.attention_mask
+    visited[0, :10] = 0  # padded on the left, as answers are generated
     for attention in ("sdpa", "flash_attention_2"):
         step.model.language_model.set_attn_implementation(attention)
         step.model.zero_grad()

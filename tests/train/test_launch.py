@@ -39,5 +39,5 @@ def test_a_launched_run_learns_what_one_process_learns(
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    found, wanted = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
-    alike(found, wanted)
+    result, wanted = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
+    alike(result, wanted)

@@ -27,12 +27,12 @@ def test_score_equals_the_summary_of_all_batches(batches: list[list[tuple[str, f
         made = [Prediction(*"1vlqat", KINDS[type], type, right, (), hit, tokens) for type, right, hit, tokens in batch]
         score.update(made)
         asked += made
-    found = {name: value.item() for name, value in score.compute().items()}
+    result = {name: value.item() for name, value in score.compute().items()}
     exact = summarize(asked)
     flat = {name: exact[name] for name in ("balanced", "accuracy", "visual_tokens")} | exact["accuracy_by_kind"]
     flat |= {f"type/{type}": share for type, share in exact["accuracy_by_type"].items()}
     flat |= {} if exact["hit_rate"] is None else {"hit_rate": exact["hit_rate"]}
-    assert found == pytest.approx(flat, rel=1e-6, nan_ok=True)
+    assert result == pytest.approx(flat, rel=1e-6, nan_ok=True)
 
 
 def test_a_reset_score_has_forgotten() -> None:
@@ -41,7 +41,7 @@ def test_a_reset_score_has_forgotten() -> None:
     assert score.compute()["balanced"] == 1
     score.reset()
     score.update([Prediction("0", "v", "learned", "q", "a", "a", "correspondence", "place", 0.0, (3,), 1.0, 85)])
-    found = score.compute()
-    assert found["accuracy"] == 0
-    assert math.isnan(found["balanced"])
-    assert "detail" not in found
+    result = score.compute()
+    assert result["accuracy"] == 0
+    assert math.isnan(result["balanced"])
+    assert "detail" not in result

@@ -20,9 +20,9 @@ trainer:
 
 def test_a_config_with_the_old_paths_is_read_and_the_new_path_is_named(place: Path, tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(OLD)
-    given = tiny_world.arguments(place, "fit", "stage1", tmp_path / "run", "--config", str(tmp_path / "old.yaml"))
+    inputs = tiny_world.arguments(place, "fit", "stage1", tmp_path / "run", "--config", str(tmp_path / "old.yaml"))
     with pytest.warns(FutureWarning) as warned, pytest.raises(SystemExit) as end:
-        main([*given, "--print_config"])
+        main([*inputs, "--print_config"])
     assert end.value.code == 0
     messages = "\n".join(str(one.message) for one in warned)
     for old, new in OLD_PATHS.items():

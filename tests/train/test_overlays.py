@@ -55,8 +55,8 @@ def asked(place: Path, run: Path, capsys: pytest.CaptureFixture[str], *more: str
 
 
 def connector(model: dict[str, Any]) -> ConnectorSettings:
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in model["connector"].items()}
-    return ConnectorSettings(**given)
+    inputs = {name: tuple(value) if isinstance(value, list) else value for name, value in model["connector"].items()}
+    return ConnectorSettings(**inputs)
 
 
 def flags(switches: dict[str, Any]) -> list[str]:
@@ -73,8 +73,8 @@ def costs_what_was_planned(run: Path, settings: ConnectorSettings) -> None:
     assert batches <= {float(np.float32(mean)) for mean in means}
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["n"] == 2 * 8
-    for arm, found in metrics["arms"].items():
-        assert found["visual_tokens"] == (0 if arm == "blind" else video), arm
+    for arm, result in metrics["arms"].items():
+        assert result["visual_tokens"] == (0 if arm == "blind" else video), arm
     for prediction in read_jsonl(run / "predictions.jsonl", Prediction):
         if prediction.arm != "blind" and settings.encoder == "dynfocus":
             assert len(prediction.kept) == budget(FRAMES, settings).kept
@@ -89,8 +89,8 @@ def test_every_switch_has_an_overlay() -> None:
 
 
 def test_every_cell_of_table_6_is_run() -> None:
-    given = [{"redundant_tokens": 2, "kept_tokens": 40, **content(overlay)["connector"]} for overlay in OVERLAYS]
-    cells = {(one["redundant_tokens"], one["kept_tokens"]) for one in given} | set(TWO_SWITCHES)
+    inputs = [{"redundant_tokens": 2, "kept_tokens": 40, **content(overlay)["connector"]} for overlay in OVERLAYS]
+    cells = {(one["redundant_tokens"], one["kept_tokens"]) for one in inputs} | set(TWO_SWITCHES)
     assert cells == {(redundant, kept) for redundant in (0, 2) for kept in (0, 2, 40, 256)}
 
 
@@ -138,8 +138,8 @@ def test_the_command_line_takes_every_other_switch(
 ) -> None:
     switches = {name: value for overlay in OVERLAYS for name, value in content(overlay)["connector"].items()}
     more = (*flags(switches), "--model.arms", "[learned, blind]")
-    given = asked(place, tmp_path / "run", capsys, *more)["connector"]
-    assert {name: given[name] for name in switches} == switches
+    inputs = asked(place, tmp_path / "run", capsys, *more)["connector"]
+    assert {name: inputs[name] for name in switches} == switches
 
 
 def test_stage_1_goes_through_where_no_token_is_left_to_train(place: Path, tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def alone(towers: Path, name: str) -> Learned:
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_two_processes_learn_what_one_learns(towers: Path, kind: str, name: str) -> None:
     case = CASES[name]
-    found = both(towers, kind, case.rows_of_two or case.steps, **{**case.options, **case.two})
-    same(found, alone(towers, name))
+    result = both(towers, kind, case.rows_of_two or case.steps, **{**case.options, **case.two})
+    same(result, alone(towers, name))
 
 
 def test_the_rows_tell_a_mean_of_means_from_a_mean(towers: Path) -> None:

@@ -19,8 +19,8 @@ def asked(model: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     video = place / "data" / "videos" / "test_000000.mp4"
     assert main(["ask", str(video), QUESTION, "--model", str(model)]) == 0
-    said, _, _ = capsys.readouterr().out.partition("time:")  # which differs
-    return said
+    output, _, _ = capsys.readouterr().out.partition("time:")  # which differs
+    return output
 
 
 @pytest.fixture(scope="module", params=["lora", "qlora"])
@@ -37,18 +37,18 @@ def tuned(request: pytest.FixtureRequest, place: Path, trained: Path) -> Path:
 def test_adapters_from_training_to_an_answer(
     tuned: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = torch.load(tuned / "checkpoints" / "last.ckpt", weights_only=True)
-    names = held["state_dict"]
+    content = torch.load(tuned / "checkpoints" / "last.ckpt", weights_only=True)
+    names = content["state_dict"]
     assert all(name.startswith("model.connector.") or ".lora_" in name for name in names)
     learned = {name: tensor for name, tensor in names.items() if "lora_B" in name}
     assert learned
     assert all(tensor.any() for tensor in learned.values())  # they begin as zeros
-    assert len(held["optimizer_states"][0]["state"]) == len(names)
+    assert len(content["optimizer_states"][0]["state"]) == len(names)
     assert json.loads((tuned / "metrics.json").read_text())["n"] == 2 * 8
-    said = asked(tuned / "model", place, capsys)
+    output = asked(tuned / "model", place, capsys)
     merged = tmp_path / "merged"
     assert main(["export", str(tuned / "model"), str(merged), "--merge"]) == 0
-    assert asked(merged, place, capsys) == said
+    assert asked(merged, place, capsys) == output
 
 
 def test_post_tuning_goes_on_from_adapters(
@@ -80,13 +80,13 @@ def test_post_tuning_starts_from_stage_2(place: Path, trained: Path, capsys: pyt
 def test_an_optimizer_in_eight_bits(place: Path, trained: Path, tmp_path: Path) -> None:
     start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
     assert call(place, "fit", "stage2", tmp_path / "run", *BRIEF, *start, "--model.optimizer", "adamw8bit") == 0
-    held = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    states = held["optimizer_states"][0]["state"].values()
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    states = content["optimizer_states"][0]["state"].values()
     assert all("__bnb_optimizer_quant_state__" in state for state in states)  # bitsandbytes' own name
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "output"),
     [
         (("--config", str(CONFIGS / "lora.yaml")), "lora of rank 64"),
         (("--model.quantize", "nf4"), "weights of 4 bits cannot be trained"),
@@ -97,12 +97,12 @@ def test_an_optimizer_in_eight_bits(place: Path, trained: Path, tmp_path: Path) 
     ],
 )
 def test_post_tuning_that_cannot_be_costs_one_sentence(
-    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], output: str
 ) -> None:
     start = ("--model.init_from", str(trained / "stage2" / "model"))
     tower = str(place / "towers" / "language")
     assert call(place, "fit", "posttune", tmp_path / "run", *start, *(tower if m == "TOWER" else m for m in more)) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("dynfocus: ")
-    assert said in message
+    assert output in message
     assert not (tmp_path / "run").exists()

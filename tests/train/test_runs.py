@@ -71,7 +71,7 @@ def test_stage1_refuses_a_language_model_that_cannot_read(
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "output"),
     [
         (("--model.lrr", "1"), "lrr"),
         (("--model.lr", "fast"), "model.lr"),
@@ -88,7 +88,7 @@ def test_stage1_refuses_a_language_model_that_cannot_read(
     ],
 )
 def test_bad_input_costs_one_sentence_and_nothing_else(
-    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], said: str
+    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], output: str
 ) -> None:
     run = place / "runs" / "bad"
     run.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_bad_input_costs_one_sentence_and_nothing_else(
     assert call(place, "fit", "stage2", run, *more) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("dynfocus: ")
-    assert said in message
+    assert output in message
     assert "Needed: " in message
     assert sorted(path.name for path in run.parent.iterdir() if path.name != "bad.yaml") == [
         name for name in before if name != "bad.yaml"

@@ -46,14 +46,14 @@ def test_the_cache_changes_no_bit_of_training(
 
 
 def test_the_cache_changes_no_answer(place: Path, trained: Path, tmp_path: Path) -> None:
-    found = []
+    result = []
     for name, more in (("cached", ()), ("encoded", NO_CACHE)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model").symlink_to(trained / "stage2" / "model")
         assert call(place, "test", "stage2", tmp_path / name, *more) == 0
-        found.append(list(read_jsonl(tmp_path / name / "predictions.jsonl", Prediction)))
-    assert found[0] == found[1]
-    assert len(found[0]) > 10
+        result.append(list(read_jsonl(tmp_path / name / "predictions.jsonl", Prediction)))
+    assert result[0] == result[1]
+    assert len(result[0]) > 10
 
 
 def test_a_filled_cache_costs_neither_decoding_nor_the_encoder(

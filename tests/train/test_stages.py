@@ -109,16 +109,16 @@ def test_the_table_says_what_is_trained(towers: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [({}, "as of an image"), ({"keep": 1.0}, "K/L = 1"), ({"kept_tokens": 2}, "kept_tokens = 2")],
 )
 def test_the_table_says_when_no_gradient_reaches_the_score_net(
-    towers: tuple[Path, Path], change: dict[str, Any], said: str
+    towers: tuple[Path, Path], change: dict[str, Any], output: str
 ) -> None:
     settings = replace(tiny.SETTINGS, **change)
     module = built(towers, settings, stage="stage1")
     assert module.model is not None
-    assert said in overview(module.model, module.rates)
+    assert output in overview(module.model, module.rates)
     moved = {name for name in changed(module) if name.startswith("connector.select")}
     assert bool(moved) == (not change)
 
@@ -132,7 +132,7 @@ def test_fit_prints_the_table(place: Path, tmp_path: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "output"),
     [
         ({"stage": "stage1", "lora": LORA}, "lora in stage1"),
         ({"stage": "stage1", "train_instruction": True}, "hands over nothing but projectors"),
@@ -141,16 +141,16 @@ def test_fit_prints_the_table(place: Path, tmp_path: Path, caplog: pytest.LogCap
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
-    towers: tuple[Path, Path], options: dict[str, Any], said: str
+    towers: tuple[Path, Path], options: dict[str, Any], output: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=output):
         DynFocusModule(*towers, tiny.SETTINGS, **options)
 
 
 def test_hyper_parameters_are_plain(towers: tuple[Path, Path], tmp_path: Path) -> None:
     module = DynFocusModule(*towers, tiny.SETTINGS, lora=LORA)
     torch.save(dict(module.hparams), tmp_path / "hparams.pt")
-    held = torch.load(tmp_path / "hparams.pt", weights_only=True)
-    assert held["connector"] == {**asdict(tiny.SETTINGS), "spatial_prototypes": [6, 3], "spatial_neighbours": [4, 2]}
-    assert held["lora"] == asdict(LORA)
-    assert held["encoders"] == str(towers[0])
+    content = torch.load(tmp_path / "hparams.pt", weights_only=True)
+    assert content["connector"] == {**asdict(tiny.SETTINGS), "spatial_prototypes": [6, 3], "spatial_neighbours": [4, 2]}
+    assert content["lora"] == asdict(LORA)
+    assert content["encoders"] == str(towers[0])

@@ -61,8 +61,8 @@ def test_sixteen_bits_are_scaled(tmp_path, name):
 def test_twelve_bits_are_scaled(tmp_path):
     """A TIFF of 2 x 1 pixels, 0 and 4095, in three bytes."""
     entries = [(256, 3, 2), (257, 3, 1), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 3, 1)]
-    told = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in [*entries, (279, 4, 3)])
-    data = b"II*\0" + struct.pack("<I", 12) + b"\0\x0f\xff\0" + struct.pack("<H", 9) + told + bytes(4)
+    report = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in [*entries, (279, 4, 3)])
+    data = b"II*\0" + struct.pack("<I", 12) + b"\0\x0f\xff\0" + struct.pack("<H", 9) + report + bytes(4)
     frame = read_image(with_bytes(tmp_path / "a.tif", data), FrameRule(size=2)).frames[0, 0, :, 0]
     assert frame.tolist() == [0, 255]
 
@@ -169,10 +169,10 @@ def test_extreme_shapes(tmp_path, size):
     assert frame.reshape(-1, 3).unique(dim=0).tolist() == [[10, 20, 30]]
 
 
-@pytest.mark.parametrize("held", ["PNG", "GIF", "JPEG", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("content", ["PNG", "GIF", "JPEG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.mp4", "a"])
-def test_what_a_file_holds_counts_not_its_name(tmp_path, held, name):
-    Image.fromarray(numbered(77)).save(tmp_path / name, held)
+def test_what_a_file_holds_counts_not_its_name(tmp_path, content, name):
+    Image.fromarray(numbered(77)).save(tmp_path / name, content)
     clip = read_media(tmp_path / name, FrameRule(size=64, interpolation="box"))
     assert clip.reader == "pillow"
     assert numbers(clip.frames) == [77]
@@ -224,11 +224,11 @@ def empty_png(path: Path, width: int, height: int) -> Path:
 def test_huge_images_are_refused_by_their_header(tmp_path, width):
     before = Image.MAX_IMAGE_PIXELS
     path = empty_png(tmp_path / "a.png", width, 10_000)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as output:
         warnings.simplefilter("always")
         with pytest.raises(VideoError, match=f"{width} x 10000 pixels"):
             read_media(path, FrameRule())
-    assert not said
+    assert not output
     assert before == Image.MAX_IMAGE_PIXELS
 
 

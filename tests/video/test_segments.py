@@ -62,7 +62,7 @@ def test_picked_frames_of_a_stretch(gaps, fps, start, length):
     else:
         count = int((times[inside[-1]] - begins + 1e-3) * fps) + 1
         after = [[n for n in inside if times[n] >= begins + k / fps - 1e-3] for k in range(count)]
-        assert taken == sorted({found[0] for found in after if found})
+        assert taken == sorted({result[0] for result in after if result})
 
 
 def by_wanted_times(times: np.ndarray, fps: float, start: float, slack: float = 1e-3) -> list[int]:
@@ -193,5 +193,5 @@ def test_a_rule_that_takes_nothing_is_refused(wrong):
 
 
 def test_rules_saved_before_there_was_a_limit_are_read() -> None:
-    held = {"size": 224, "frames": None, "fps": 1.0, "interpolation": "bicubic"}
-    assert restored(FrameRule, held) == FrameRule()
+    content = {"size": 224, "frames": None, "fps": 1.0, "interpolation": "bicubic"}
+    assert restored(FrameRule, content) == FrameRule()

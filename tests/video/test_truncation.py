@@ -35,14 +35,14 @@ def test_a_cut_is_an_error(tmp_path, kind):
     whole = path.read_bytes()
     assert numbers(read_clip(path, EVERY).frames) == list(range(40))
     assert missing_bytes(path) == 0
-    borders = {found.start() - 4 for found in re.finditer(b"moof|sidx|mfra", whole)}
+    borders = {result.start() - 4 for result in re.finditer(b"moof|sidx|mfra", whole)}
     for kept in {*np.linspace(1, len(whole) - 1, 60).astype(int), *range(len(whole) - 12, len(whole))} - borders:
         with_bytes(path, whole[:kept])
         try:
-            found = numbers(read_clip(path, EVERY).frames)
+            result = numbers(read_clip(path, EVERY).frames)
         except VideoError:
             continue
-        assert found == list(range(40)), f"{kept} of {len(whole)} bytes"  # what is missing is no frame
+        assert result == list(range(40)), f"{kept} of {len(whole)} bytes"  # what is missing is no frame
 
 
 UNNOTICED: dict[str, tuple[str, dict | None, Callable[[bytes], int]]] = {

@@ -89,14 +89,14 @@ def test_a_broken_file_is_as_broken_when_it_is_read_again(tmp_path, name):
     whole, broken = path.read_bytes(), 0
     for share in np.linspace(0.2, 0.9, 15):
         holed(path, share, 200)
-        found = []
+        result = []
         for _ in range(2):
             try:
-                found.append(read_clip(path, EVERY).frames.float().sum().item())
+                result.append(read_clip(path, EVERY).frames.float().sum().item())
             except VideoError as error:
-                found.append(str(error))
-        assert found[0] == found[1]
-        broken += isinstance(found[0], str)
+                result.append(str(error))
+        assert result[0] == result[1]
+        broken += isinstance(result[0], str)
         with_bytes(path, whole)
     assert broken
 
@@ -168,9 +168,9 @@ def test_workers_outlive_broken_files(tmp_path):
     files = [file for pair in zip(bad, good * 4, strict=True) for file in pair] + [tmp_path / "b.jpg"]
     read = list(DataLoader(Media(files), batch_size=None, num_workers=2, timeout=60))
     assert len(read) == len(files)
-    for file, found in zip(files, read, strict=True):
+    for file, result in zip(files, read, strict=True):
         if file in bad:
-            assert isinstance(found, VideoError)
-            assert str(file) in str(found)
+            assert isinstance(result, VideoError)
+            assert str(file) in str(result)
         else:
-            assert found == ([255] if file.suffix == ".jpg" else [15, 45, 75, 105])
+            assert result == ([255] if file.suffix == ".jpg" else [15, 45, 75, 105])

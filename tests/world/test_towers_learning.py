@@ -45,9 +45,9 @@ def test_the_first_heads_begin_by_looking_back() -> None:
     model = LlamaForCausalLM._from_config(config, attn_implementation="eager")
     look_back(model)
     x = torch.randn(2, 90, 64) * 0.1
-    seen = model.model(inputs_embeds=x, output_attentions=True).attentions[0]
+    visited = model.model(inputs_embeds=x, output_attentions=True).attentions[0]
     for head, offset in enumerate((1, 2)):
-        by_distance = [seen[:, head].diagonal(-distance, 1, 2)[:, 40:].mean().item() for distance in range(30)]
+        by_distance = [visited[:, head].diagonal(-distance, 1, 2)[:, 40:].mean().item() for distance in range(30)]
         assert int(np.argmax(by_distance)) == offset
         assert by_distance[offset] > 5 * np.median(by_distance)
 
@@ -56,12 +56,12 @@ def test_orthogonal_is_the_polar_factor_nearly() -> None:
     torch.manual_seed(0)
     for shape in ((64, 64), (128, 64), (64, 128)):
         matrices = torch.randn(3, *shape)
-        found = orthogonalize(matrices)
+        result = orthogonalize(matrices)
         u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-        sizes = torch.linalg.svdvals(found)
+        sizes = torch.linalg.svdvals(result)
         assert sizes.max() < 1.3
         assert sizes.median() > 0.6
-        cosine = torch.nn.functional.cosine_similarity(found.flatten(1), (u @ v).flatten(1))
+        cosine = torch.nn.functional.cosine_similarity(result.flatten(1), (u @ v).flatten(1))
         assert (cosine > 0.95).all()
 
 

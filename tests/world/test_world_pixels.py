@@ -75,12 +75,12 @@ def test_shapes_can_be_told_apart():
         for shape in SHAPES
     }
     known = [(shape, mask) for shape, some in masks.items() for mask in some[:16]]
-    found = [
+    result = [
         min(known, key=lambda one: (one[1] != mask).sum())[0] == shape
         for shape, some in masks.items()
         for mask in some[16:]
     ]
-    assert np.mean(found) > 0.95
+    assert np.mean(result) > 0.95
 
 
 def test_scenes_are_redundant_and_events_and_glitches_stand_out():
@@ -125,10 +125,10 @@ def test_a_video_holds_the_pixels_by_the_standard_on_every_cpu(monkeypatch):
 
 def test_the_ends_of_every_colour_stay_in_range():
     corners = np.array([[[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)]], np.uint8)
-    found = np.stack(to_yuv(corners), -1)[0].tolist()
-    assert found == [list(bt601(*corner)) for corner in corners[0].tolist()]
-    assert [16, 128, 128] in found
-    assert [235, 128, 128] in found
+    result = np.stack(to_yuv(corners), -1)[0].tolist()
+    assert result == [list(bt601(*corner)) for corner in corners[0].tolist()]
+    assert [16, 128, 128] in result
+    assert [235, 128, 128] in result
 
 
 def test_decoded_frames_are_the_rendered_ones(tmp_path):

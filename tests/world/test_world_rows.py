@@ -79,8 +79,8 @@ def test_splits_share_no_video(rows):
     assert seeds["test"] == {split_seed(0, "test")}
     every = [split_seed(seed, split) for seed in range(5) for split in SPLIT_SEEDS]
     assert len(set(every)) == len(every)
-    told = {split: {str(sample_video(split_seed(0, split), i).scenes) for i in range(150)} for split in SPLIT_SEEDS}
-    assert len(set.union(*told.values())) == 150 * len(told)
+    report = {split: {str(sample_video(split_seed(0, split), i).scenes) for i in range(150)} for split in SPLIT_SEEDS}
+    assert len(set.union(*report.values())) == 150 * len(report)
 
 
 def true_answer(question: Question, video: WorldVideo) -> str:
@@ -94,14 +94,14 @@ def true_answer(question: Question, video: WorldVideo) -> str:
             assert places.count(words[-1]) == 1
             return places[places.index(words[-1]) + 1]
         return places[{"first": 0, "last": -1}[words[-1]]]
-    found = [
+    result = [
         (thing, scene)
         for scene in video.eventful
         for thing in scene.event.things
         if words[-1] in (*vars(thing).values(),)
     ]
-    assert len(found) == 1, question
-    thing, scene = found[0]
+    assert len(result) == 1, question
+    thing, scene = result[0]
     assert question.events == (scene.event.frames,)
     return {"what color": thing.color, "what shape": thing.shape, "where is": thing.cell, "which place": scene.place}[
         " ".join(words[:2])
@@ -140,18 +140,18 @@ def test_a_conversation_asks_once_about_a_thing(rows):
 def test_no_answer_is_right_too_often():
     """Majority rates of 500 videos, measured: color .14, shape .16, position .13, place .15, first .15, last .14,
     after .16, count .43."""
-    said: dict[str, Counter] = {}
+    output: dict[str, Counter] = {}
     rng = generator(11)
     for index in range(500):
         video = sample_video(9, index)
         for scene in video.eventful:
             for type, n in zip(("color", "shape", "position", "place"), rng.permutation(4), strict=True):
-                said.setdefault(type, Counter())[ask_about_thing(type, scene.event.things[n], scene).word] += 1
+                output.setdefault(type, Counter())[ask_about_thing(type, scene.event.things[n], scene).word] += 1
         for type in ("first", "last", "after", "count"):
-            said.setdefault(type, Counter())[ask_about_time(type, video, rng).word] += 1
-    rates = {type: max(words.values()) / words.total() for type, words in said.items()}
+            output.setdefault(type, Counter())[ask_about_time(type, video, rng).word] += 1
+    rates = {type: max(words.values()) / words.total() for type, words in output.items()}
     assert all(rate <= (0.55 if type == "count" else 0.2) for type, rate in rates.items()), rates
-    assert {type: len(words) for type, words in said.items()} == {
+    assert {type: len(words) for type, words in output.items()} == {
         **dict.fromkeys(("color", "shape", "place", "first", "last", "after"), 8),
         "position": 9,
         "count": 3,
@@ -161,5 +161,5 @@ def test_no_answer_is_right_too_often():
 def test_the_content_version_stands_for_the_rows():
     """SHA-256 of the rows of seed 0, 24 videos, 12 images, as this code made them: if it changes, so must CONTENT."""
     made = stage1_rows(0, 24, 12, 60), stage2_rows(0, 24, 12, 60), split_rows(0, "val", 4), split_rows(0, "test", 4)
-    found = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
-    assert (dataset.CONTENT, found) == (2, "00588184ffbb")
+    result = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
+    assert (dataset.CONTENT, result) == (2, "00588184ffbb")

@@ -101,15 +101,15 @@ def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:
     installed, near = _installed(tuple(sys.path)), [*SELECTORS]
     try:
         if name in installed:
-            found = _only(name, installed[name]).load()
+            result = _only(name, installed[name]).load()
         elif "." not in name:
             raise LookupError("no selector has this name")
         else:
             module_name, _, attribute = name.rpartition(".")
             module = import_module(module_name)
             near += [f"{module_name}.{word}" for word in vars(module)]
-            found = getattr(module, attribute)
-        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            result = getattr(module, attribute)
+        if not (isinstance(result, type) and issubclass(result, nn.Module)):
             raise TypeError("it is no subclass of FrameSelector or torch.nn.Module")
     except ConfigError:
         raise
@@ -121,7 +121,7 @@ def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:
             f"{_nearest([name], [*near, *installed, *others])}"
             f"Correct {setting}; a path such as my_module.MySelector must be importable from here.",
         ) from error
-    return found
+    return result
 
 
 @cache  # reading what is installed takes a tenth of a second

@@ -52,10 +52,10 @@ def load_language_model(
             "a causal language model of transformers, and attention and quantisation that it knows",
             "Set attention to eager, which some models need, or quantize to null, or use another model.",
         ) from error
-    model, found = loaded
+    model, result = loaded
     for kind in ("missing", "unexpected"):
-        if found[f"{kind}_keys"]:
-            raise unfit(folder, f"{min(found[f'{kind}_keys'])} is {'absent' if kind == 'missing' else 'surplus'}")
+        if result[f"{kind}_keys"]:
+            raise unfit(folder, f"{min(result[f'{kind}_keys'])} is {'absent' if kind == 'missing' else 'surplus'}")
     if quantize is not None:
         _keep_weights_in_order(model)
     return model

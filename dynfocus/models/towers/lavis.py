@@ -103,9 +103,9 @@ def open_instruction(folder: Path) -> InstructBlipQFormerConfig:
 
 def read_instruction(folder: Path) -> Named:
     """The Q-Former's tensors by transformers' names, sorted."""
-    found = {_qformer_name(name): tensor for name, tensor in _part(_trimmed(folder), QFORMER)}
-    for name in sorted(found):
-        yield name, found[name]
+    result = {_qformer_name(name): tensor for name, tensor in _part(_trimmed(folder), QFORMER)}
+    for name in sorted(result):
+        yield name, result[name]
 
 
 def read_queries(folder: Path) -> Named:
@@ -125,16 +125,16 @@ def _vision(folder: Path) -> tuple[State, State]:
     given = dict(_part(trimmed, VISION))
     if not given:
         given = _load(existing(folder / VISION_FILE))
-    found: State = {}
+    result: State = {}
     for name, tensor in given.items():
         block = re.match(r"blocks\.(\d+)\.(.+)$", name)
         if name in STEM:
-            found[STEM[name]] = tensor
+            result[STEM[name]] = tensor
         elif block and int(block[1]) < BLOCKS:
-            found |= _of_block(folder, given, int(block[1]), block[2])
+            result |= _of_block(folder, given, int(block[1]), block[2])
         elif not block and not name.startswith(HEADS):
             raise unfit(folder, f"{VISION_FILE} holds {name}, which no ViT of LAVIS has")
-    return found, dict(_part(trimmed, NORM))
+    return result, dict(_part(trimmed, NORM))
 
 
 def _of_block(folder: Path, given: State, block: int, name: str) -> State:
@@ -164,19 +164,19 @@ def _load(file: Path) -> State:
     """The tensors of a file, left on disk until they are read; code in it is not run."""
     try:
         try:
-            found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            result = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # torch's older format cannot be mapped
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            result = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file can end in any
         raise CheckpointError(
             f"{file}, which does not load as weights ({reason(error)})",
             "a file that holds tensors by name and nothing else",
             "Fetch it again from where LAVIS publishes it.",
         ) from error
-    found = found.get("model", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+    result = result.get("model", result) if isinstance(result, dict) else result
+    if not isinstance(result, dict) or not all(isinstance(tensor, Tensor) for tensor in result.values()):
         raise unfit(file.parent, f"{file.name} holds something else than tensors by name")
-    return found
+    return result
 
 
 def _part(state: State, prefix: str) -> Iterator[tuple[str, Tensor]]:
@@ -186,7 +186,7 @@ def _part(state: State, prefix: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def _numbers(state: State, pattern: str) -> set[int]:
-    return {int(found[1]) for name in state if (found := re.match(pattern, name))}
+    return {int(result[1]) for name in state if (result := re.match(pattern, name))}
 
 
 def _heads(folder: Path, width: int, head: int) -> int:

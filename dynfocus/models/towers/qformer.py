@@ -73,10 +73,10 @@ class InstructionTower(nn.Module):
             )
         tokens = self.query_tokens.tokens
         frames, several = len(rows), len(ids) * len(rows)
-        seen = torch.cat([mask.new_ones(len(ids), tokens.shape[1]), mask], 1)
+        visited = torch.cat([mask.new_ones(len(ids), tokens.shape[1]), mask], 1)
         hidden = self.encoder(
             input_ids=repeat(ids, "i r -> (i t) r", t=frames),
-            attention_mask=repeat(seen.long(), "i r -> (i t) r", t=frames),
+            attention_mask=repeat(visited.long(), "i r -> (i t) r", t=frames),
             query_embeds=tokens.expand(several, -1, -1),
             encoder_hidden_states=repeat(rows.to(tokens.dtype), "t m d -> (i t) m d", i=len(ids)),
         ).last_hidden_state[:, : tokens.shape[1]]
@@ -126,18 +126,18 @@ def load_instruction(folder: Path, mode: Mode = "instruction", dtype: torch.dtyp
     folder = Path(folder)
     config = open_instruction(folder)
     encoder, queries = _sources(folder)
-    found = {name: tensor for name, tensor in queries if not name} if mode == "frame" else {}
-    if mode == "frame" and (not found or found[""].ndim != 3):
+    result = {name: tensor for name, tensor in queries if not name} if mode == "frame" else {}
+    if mode == "frame" and (not result or result[""].ndim != 3):
         raise CheckpointError(
             f"the folder {folder}, which holds no query tokens",
             "query tokens, which read the frames in frame mode",
             "Use an InstructBLIP checkpoint, or set instruction_mode to instruction.",
         )
     with torch.device("meta"):
-        tower = InstructionTower(config, mode, *(tensor.shape[1] for tensor in found.values()))
+        tower = InstructionTower(config, mode, *(tensor.shape[1] for tensor in result.values()))
     fill(tower.encoder, encoder, folder, dtype)
-    if found:
-        fill(tower.query_tokens, [("tokens", found[""])], folder, dtype)
+    if result:
+        fill(tower.query_tokens, [("tokens", result[""])], folder, dtype)
     return tower.eval()
 
 

@@ -19,12 +19,12 @@ Named = Iterator[tuple[str, Tensor]]
 def read_json(file: Path) -> dict[str, Any]:
     """Raises CheckpointError if the file is absent or holds something else."""
     try:
-        found = json.loads(existing(file).read_text())
+        result = json.loads(existing(file).read_text())
     except (OSError, ValueError) as error:
         raise unfit(Path(file).parent, f"{Path(file).name} does not read: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         raise unfit(Path(file).parent, f"{Path(file).name} holds no settings")
-    return found
+    return result
 
 
 def read_settings(kind: Any, folder: Path) -> Any:
@@ -58,18 +58,20 @@ def tensor_names(folder: Path) -> list[str]:
 
 def part_names(folder: Path, prefix: str) -> dict[str, tuple[Path, str]]:
     """Where the tensors lie whose names start with ``prefix``: name without it -> file, and name in the file."""
-    found: dict[str, tuple[Path, str]] = {}
+    result: dict[str, tuple[Path, str]] = {}
     for file in weight_files(folder, prefix):
         with _opened(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)
                 if name.startswith(prefix) and name.rpartition(".")[2] != OLD_BUFFER:
-                    found[name.removeprefix(prefix)] = file, name
+                    result[name.removeprefix(prefix)] = file, name
     if (Path(folder) / INDEX).exists():
         listed = {name for name in _index(Path(folder)) if name.startswith(prefix)}
-        lost = {name for name in listed if name.rpartition(".")[2] != OLD_BUFFER} - {name for _, name in found.values()}
+        lost = {name for name in listed if name.rpartition(".")[2] != OLD_BUFFER} - {
+            name for _, name in result.values()
+        }
         if lost:
             raise unfit(Path(folder), f"{min(lost)} is not in the file that {INDEX} names for it")
-    return found
+    return result
 
 
 def read_part(folder: Path, prefix: str) -> Named:
