@@ -65,7 +65,7 @@ def language_sizes(config: Any, folder: Path = Path()) -> dict[str, int]:
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * layers
     sliding = 0 if window is None else kinds.count("sliding_attention")
-    return {"context": context, "layers": layers, "kv_width": keys * head, "sliding": sliding, "window": window or 1}
+    return {"context": context, "layers": layers, "kv_width": keys * head, "sliding": sliding, "window": window or 0}
 
 
 def read_config(folder: Path, names: tuple[str, ...] | None = None, part: str = "") -> Any:

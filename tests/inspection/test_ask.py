@@ -200,7 +200,7 @@ def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "no room": ([bikes, FIRST, "--max-new-tokens", "600"], "less 600 new tokens"),
         "no frame": ([bikes, FIRST, "--frames", "0"], "frames=0"),
         "no answer": ([bikes, FIRST, "--max-new-tokens", "0"], "at least 1"),
-        "alone": ([bikes, FIRST, "--swap"], "--compare with one question"),
+        "alone": ([bikes, FIRST, "--compare"], "--compare with one question"),
         "no model": ([bikes, FIRST, "--model", str(tmp_path)], "Run `make stage2` first"),
         "no folder": ([bikes, FIRST, "--report", str(tmp_path / "none" / "out.html")], "folder does not exist"),
         "a folder": ([bikes, FIRST, "--report", str(folder)], "which is a folder"),

@@ -95,8 +95,11 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path, kind: str | Non
     [
         (BertConfig(**TEXT), "'bert' of None pixels"),
         (ConvNextConfig(hidden_sizes=[4] * 4, depths=[1] * 4), "'convnext' of 224 pixels .* of width None"),
-        (SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4), "'swin' that reads no single frames"),
-        (VideoMAEConfig(**VISION), "'videomae' that reads no single frames"),
+        (
+            SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4),
+            r"'swin' that gives .* instead of patches \(1, 3136, 64\)",
+        ),
+        (VideoMAEConfig(**VISION), r"'videomae' that gives .* instead of patches \(1, 36, 16\)"),
     ],
 )
 def test_models_that_are_no_encoders_of_frames_are_refused(tmp_path: Path, config: Any, problem: str) -> None:

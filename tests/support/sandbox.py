@@ -35,7 +35,8 @@ from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {sysconfig.get_paths()["purelib"]!r}]
 from dynfocus import cli
 from dynfocus.train import finished
-from dynfocus.records import Prediction, Question, write_jsonl
+from dynfocus.records.jsonl import write_jsonl
+from dynfocus.records.predictions import Prediction
 
 METRICS = '{{"arms": {{}}, "n": 1, "seed": 0, "seconds": 1, "accuracy_by_type": {{"THE TABLE": 1}}}}'
 

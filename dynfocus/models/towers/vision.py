@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from dynfocus.models.towers.weights import (
 
 # Families whose names in files are those of transformers' code, so that no weight is in memory twice.
 FAMILIES = ("instructblip_vision_model", "clip_vision_model", "siglip_vision_model")
+REPLACING = Lock()  # threads may share an encoder, and one call at a time may replace its last block's forward
 AutoModel.register(InstructBlipVisionConfig, InstructBlipVisionModel, exist_ok=True)  # the one it does not know
 
 
@@ -91,18 +93,19 @@ class VisionTower(nn.Module):
         pixels = rearrange((frames / 255 - mean) / std, "t h w c -> t c h w")
         outputs: list[Tensor] = []
 
-        def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        def keep_input(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
             outputs.append(hidden_states)
             return hidden_states
 
-        # hidden_states[-2] of transformers costs the last block and the memory of all others' outputs: instead the last
-        # block is asked for nothing, and what it is given is kept.
+        # transformers' hidden_states[-2] costs the last block and the memory of every block's output. Instead, the last
+        # block's forward is replaced for this call: it computes nothing, and its input is what we need.
         last: Any = self.blocks[-1]
-        last.forward = skip
-        try:
-            self.encoder(pixels.to(weight.device, weight.dtype))
-        finally:
-            del last.forward
+        with REPLACING:
+            last.forward = keep_input
+            try:
+                self.encoder(pixels.to(weight.device, weight.dtype))
+            finally:
+                del last.forward
         return outputs[0]
 
     def forward(self, frames: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T N d"]:
@@ -169,13 +172,14 @@ class VisionFiles:
 
     def _check(self, tower: VisionTower) -> None:
         """Encode a blank frame; raises CheckpointError if that does not give N patches of the encoder's width."""
-        kind = self.config.model_type
+        expected = (1, tower.patches, tower.width)
         try:
-            shape = tuple(tower(torch.zeros(1, tower.size, tower.size, 3, dtype=torch.uint8)).shape)
+            result = str(tuple(tower(torch.zeros(1, tower.size, tower.size, 3, dtype=torch.uint8)).shape))
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise _unknown(f"an encoder {kind!r} that reads no single frames ({reason(error)})") from error
-        if shape != (1, tower.patches, tower.width):
-            raise _unknown(f"an encoder {kind!r} whose blocks give {shape} for a frame")
+            result = reason(error)
+        if result != str(expected):
+            kind = self.config.model_type
+            raise _unknown(f"an encoder {kind!r} that gives {result} instead of patches {expected} for a frame")
 
 
 def open_vision(folder: Path) -> VisionFiles:
