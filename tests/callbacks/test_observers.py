@@ -77,7 +77,7 @@ def test_a_run_that_is_watched_is_the_run_that_is_not(
 
 def test_so_is_one_that_was_stopped_and_went_on(place: Path, trained: Path, tmp_path: Path) -> None:
     start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "9")
-    stop = ("--trainer.callbacks+=miniature.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
+    stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
     assert fits(place, 1, tmp_path / "plain", *start) == 0
     assert fits(place, 1, tmp_path / "watched", *start, *ALL, *stop) == 130
     assert fits(place, 1, tmp_path / "watched", *start, *ALL, *stop) == 0

@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: P
     every = ("--trainer.val_check_interval", "4", "--trainer.max_steps", "8")
     whole = watched(place, tmp_path / "whole", *every) / "selections.jsonl"
     run = tmp_path / "again"
-    stop = ("--trainer.callbacks+=miniature.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
+    stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 130
     kept = run / "selections.jsonl"
     assert {look.step for look in read_looks(kept)} == {4}
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 CASES = {
     "uniform": ("--model.connector.selector", "uniform"),
     "random": ("--model.connector.selector", "random"),
-    "one's own": ("--model.connector.selector", "{class_path: watching.Last, init_args: {left_out: 2}}"),
+    "one's own": ("--model.connector.selector", "{class_path: observed_runs.Last, init_args: {left_out: 2}}"),
     "average pooling": ("--model.connector.encoder", "average_pooling", "--model.arms", "[learned]"),
     "each frame under the question": (
         *("--model.connector.instruction_mode", "frame", "--data.init_args.sketch_cache", "null"),

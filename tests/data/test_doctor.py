@@ -116,8 +116,14 @@ def running(process: int) -> bool:
 @pytest.mark.parametrize(("finger", "workers"), [(signal.SIGKILL, 2), (signal.SIGINT, 0)], ids=["kill", "interrupt"])
 def test_it_goes_on_from_where_it_was_stopped(tmp_path: Path, log: Path, workers: int, finger: int) -> None:
     write_rows(tmp_path / "root", many(tmp_path / "root"))
-    command = [sys.executable, str(TESTS / "doctoring.py"), str(tmp_path / "root"), str(log), str(workers)]
-    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        str(TESTS / "support" / "broken_dataset.py"),
+        str(tmp_path / "root"),
+        str(log),
+        str(workers),
+    ]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS / 'support'}", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     while process.poll() is None and sum(decoded(log).values()) < 8:
         time.sleep(0.002)

@@ -146,7 +146,7 @@ def test_the_number_of_frames_is_read_from_the_header(cache, media, tmp_path) ->
 TOGETHER = """
 import json, sys, time, tiny, torch
 from pathlib import Path
-from sketching import small_cache
+from tiny_sketches import small_cache
 from dynfocus.data.sketches.entries import read_entry, write_entry
 place, folder, media, go = (Path(arg) for arg in sys.argv[1:5])
 tensors = {"pooled": torch.arange(300_000).half()}
@@ -165,7 +165,7 @@ def together(tmp_path: Path, *args: str) -> list[str]:
     """Run the script in two processes that begin at the same time; returns what they print."""
     go = tmp_path / "go"
     command = [sys.executable, "-c", TOGETHER, *args, str(go)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))}
     both = [
         subprocess.Popen([*command, name], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for name in "ab"

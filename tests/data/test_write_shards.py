@@ -67,7 +67,7 @@ SHARE = """
 import signal
 import sys
 from pathlib import Path
-from sketching import addressed, meanwhile
+from tiny_sketches import addressed, meanwhile
 from dynfocus.data.sketches.write_shards import write_shards
 place, out, (share, shares, last) = Path(sys.argv[1]), sys.argv[2], map(int, sys.argv[3:])
 sketcher = meanwhile(place, last, lambda: signal.raise_signal(signal.SIGKILL))
@@ -77,7 +77,7 @@ print(write_shards(addressed(place), sketcher, out, (share, shares), workers=0, 
 
 def process(place: Path, out: Path, share: int, shares: int, last: int = 0) -> subprocess.Popen:
     """A process of its own that writes one share, and is killed before the sketch of number ``last``."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))}
     command = [sys.executable, "-c", SHARE, str(place), str(out), *map(str, (share, shares, last))]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -169,7 +169,9 @@ def test_what_cannot_be_split_is_refused(towers: Path, options: dict[str, Any], 
 
 def test_processes_that_would_learn_apart_are_refused(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's own strategy with its default sizes shards nothing on one node, and synchronises nothing."""
-    monkeypatch.setattr("processes.strategy", lambda name: ModelParallelStrategy(timeout=timedelta(seconds=SECONDS)))
+    monkeypatch.setattr(
+        "training_ranks.strategy", lambda name: ModelParallelStrategy(timeout=timedelta(seconds=SECONDS))
+    )
     messages = several(lambda rank: refused(lambda: learn(towers, "sharded", STEPS)))
     assert all("1 of 2 processes" in message and "FSDP2Strategy" in message for message in messages)
 

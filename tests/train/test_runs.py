@@ -21,7 +21,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
     run = place / "runs" / "again"
     more = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "9")
     assert call(place, "fit", "stage2", place / "runs" / "whole", *more) == 0
-    stop = ("--trainer.callbacks+=miniature.StopOnce", f"--trainer.callbacks.mark={place / 'stopped'}")
+    stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={place / 'stopped'}")
     assert call(place, "fit", "stage2", run, *more, *stop) == 130
     assert "goes on from here" in capsys.readouterr().err
     assert (run / "checkpoints" / "last.ckpt").exists()
@@ -122,10 +122,10 @@ def test_ctrl_c_in_a_process_of_its_own(place: Path, trained: Path, tmp_path: Pa
     """A real process, a real signal; the next call goes on from the last checkpoint."""
     run, mark = tmp_path / "stage2", tmp_path / "waiting"
     projectors = str(trained / "stage1" / "projectors.safetensors")
-    wait = ("--trainer.callbacks+=miniature.WaitOnce", f"--trainer.callbacks.mark={mark}")
+    wait = ("--trainer.callbacks+=tiny_world.WaitOnce", f"--trainer.callbacks.mark={mark}")
     args = arguments(place, "fit", "stage2", run, "--model.init_from", projectors, *wait)
     command = [sys.executable, "-m", "dynfocus", *args]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
     while not mark.exists() and process.poll() is None and time.monotonic() < deadline:

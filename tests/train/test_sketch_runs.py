@@ -128,7 +128,7 @@ def test_two_training_processes_fill_a_share_each(place: Path, start: tuple[str,
     cache = ("--data.init_args.sketch_cache", str(tmp_path / "cache"))
     more = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_steps", "2")
     args = arguments(place, "fit", "stage2", tmp_path / "run", *start, *cache, *more)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))}
     command = [sys.executable, "-m", "dynfocus", *args]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
