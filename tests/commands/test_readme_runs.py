@@ -93,6 +93,7 @@ def test_own_videos_from_stage_1_to_an_answer(
 ) -> None:
     """The README's block as it stands: make says which commands it calls, and each of them runs for real."""
     sandbox = Clone(tmp_path)
+    shutil.copytree(CONFIGS, tmp_path / "lightning_configs", dirs_exist_ok=True)
     shutil.copy(home / "my_videos.yaml", tmp_path)
     monkeypatch.chdir(home)
     for line in OWN_VIDEOS:

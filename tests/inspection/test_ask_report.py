@@ -81,7 +81,7 @@ def read(browser: Any) -> dict[str, Any]:
             heads: all(document, "h2").map(one => one.innerText.trim()),
             scripts: document.scripts.length - all(document, "script[type='application/json']").length,
             images: all(document, "img, iframe, object, embed, a").length,
-            kept: all(document, "section[data-story]").map(
+            kept: all(document, "section[data-first]").map(
                 one => all(one, "figure[data-frame]").map(figure => figure.dataset.frame)),
         };
     """)
@@ -171,7 +171,7 @@ def test_a_video_of_hours_is_scanned_once(tmp_path: Path, monkeypatch: pytest.Mo
             result = [frames[n] for n in range(0, 60, 3)]
         assert calls["reader"] == reads
         assert len(scans) <= 2
-        assert {frame.shape[:2] for frame in frames.known.values()} == {content}
+        assert {frame.shape[:2] for frame in frames.cache.values()} == {content}
         colors = exact.frames[::3].float().mean((1, 2, 3)).tolist()
         assert [frame.mean() for frame in result] == pytest.approx(colors, abs=1.5)
 

@@ -92,7 +92,7 @@ def test_an_optimizer_in_eight_bits(place: Path, trained: Path, tmp_path: Path) 
         (("--model.quantize", "nf4"), "weights of 4 bits cannot be trained"),
         (("--model.attention", "flash_attention_2"), "flash-attn"),
         (("--model.shard_towers", "true"), "shard_towers where nothing is sharded"),
-        (("--model.init_from", "TOWER"), "of the architecture 'llama'"),
+        (("--model.init_from", "TOWER"), "an encoder 'llama' of None pixels"),
         (("--trainer.strategy", "fsdp"), "GPU"),
     ],
 )
