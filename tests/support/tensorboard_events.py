@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callbacks.observer import Observer
 
 Told = list[tuple[str, int, dict[str, float]]]  # phase, optimizer steps taken, numbers
-NAMES = ("health.SelectorHealth", "tokens.TokenCounts", "pace.Throughput", "probes.Probes", "answers.Answers")
+NAMES = ("health.SelectorHealth", "tokens.TokenCounts", "throughput.Throughput", "probes.Probes", "answers.Answers")
 ALL = tuple(part for name in NAMES for part in ("--trainer.callbacks+", f"callbacks.{name}"))
 
 
