@@ -93,7 +93,9 @@ def test_a_filled_cache_costs_neither_decoding_nor_the_encoder(
     assert entries(tmp_path / "cache") == count
     assert f"sketches: {count} were there, 0 computed, 0 computed again" in (shown := capsys.readouterr().out)
     assert shown.splitlines()[-1].startswith("sketches: 1 were there, 0 computed")
-    assert [line.split(":")[0] for line in shown.splitlines() if "question" in line] == ["question"] * 2
+    assert [line for line in shown.splitlines() if line.startswith("question:")] == [
+        f"question:      {question}" for question in asked[:2]
+    ]
 
 
 def test_videos_are_sketched_ahead_for_a_trained_model(
