@@ -16,7 +16,7 @@ from dynfocus.types import Focus, FrameSketch, SelectorInputs
 class EventPrototypeSelector(nn.Module):
     """DPE: find events by density peaks, score them by a small net, keep the best K'.
 
-    Shapes: a sketch [B,T,...] and K' [B] of the cues -> Focus with K = max K' slots.
+    Shapes: a sketch [B,T,...] and K' [B] of the inputs -> Focus with K = max K' slots.
     """
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
@@ -25,26 +25,26 @@ class EventPrototypeSelector(nn.Module):
         self.score_net = ScoreNet(width)
         self.score_question = LateInteraction(width, text_width) if settings.score_reads_question else None
 
-    def forward(self, sketch: FrameSketch, cues: SelectorInputs) -> Focus:
+    def forward(self, sketch: FrameSketch, inputs: SelectorInputs) -> Focus:
         """Choose K' frames of each video; in training each slot holds a mixture of events, else the event itself."""
-        padded = min(cues.frames) < sketch.mask.shape[1]
+        padded = min(inputs.frames) < sketch.mask.shape[1]
         events = find_events(sketch, self.settings, padded)
         mask = events.mask if padded else None
         with full_precision(sketch.mask.device):
             raw = self.score_net(events.prototypes)
             if self.score_question is not None:
                 grains = at_frames(sketch.grains, events.frames).float()
-                raw = raw + self.score_question(grains, cues.question, cues.question_mask)
+                raw = raw + self.score_question(grains, inputs.question, inputs.question_mask)
             scores = rescale(raw.gather(1, events.first), mask)  # copies are scored alike, to the bit
-        slots, slot_mask = top_k(scores, cues.keep, mask)
+        slots, slot_mask = top_k(scores, inputs.keep, mask)
         frames = events.frames.gather(1, slots)
         if slot_mask is None:
             slot_mask = torch.ones_like(frames, dtype=torch.bool)
         else:
             frames = frames * slot_mask
         if self.training and self.settings.sigma > 0:
-            noise = self.noise(cues, scores)
-            mixture = PerturbedTopK.apply(scores, noise, self.settings.sigma, cues.keep, mask)
+            noise = self.noise(inputs, scores)
+            mixture = PerturbedTopK.apply(scores, noise, self.settings.sigma, inputs.keep, mask)
             patches = patches_of(sketch, events.frames, events.mask)
             pooled = mix(mixture, events.prototypes)
             grains = mix(mixture, at_frames(sketch.grains, events.frames).float())
@@ -56,11 +56,11 @@ class EventPrototypeSelector(nn.Module):
                 pooled = pooled + 0.0 * scores.sum()
         return Focus(frames, slot_mask, pooled, grains, patches, scores, mixture, events)
 
-    def noise(self, cues: SelectorInputs, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:
+    def noise(self, inputs: SelectorInputs, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:
         """Noise for the scores; zero where all events are kept, so that rounding gives the scores no gradient there."""
-        events = [min(self.settings.events, frames) for frames in cues.frames]
-        counts = [count if keep < count else 0 for count, keep in zip(events, cues.keep, strict=True)]
-        return keyed_noise(counts, scores.shape[1], self.settings.samples, cues.rows, cues.step)
+        events = [min(self.settings.events, frames) for frames in inputs.frames]
+        counts = [count if keep < count else 0 for count, keep in zip(events, inputs.keep, strict=True)]
+        return keyed_noise(counts, scores.shape[1], self.settings.samples, inputs.rows, inputs.step)
 
 
 def at_frames(values: Float[Tensor, "B T rows d"], frames: Int[Tensor, "B K"]) -> Float[Tensor, "B K rows d"]:

@@ -185,8 +185,8 @@ def choose(model: DynFocusModel, sketch: FrameSketch, question: Tensor, mask: Te
     keep, events = kept(frames, settings), prototypes(frames, settings)
     if isinstance(select, EventPrototypeSelector):
         select.noise = lambda _, scores: scores.new_empty(slots, settings.samples, events)  # type: ignore[method-assign, assignment]
-        cues = SelectorInputs((frames,) * slots, (keep,) * slots, torch.arange(slots), 0, question, mask)
-        focus = select(sketch, cues)
+        inputs = SelectorInputs((frames,) * slots, (keep,) * slots, torch.arange(slots), 0, question, mask)
+        focus = select(sketch, inputs)
     else:
         pooled, grains = sketch.pooled[:, :keep].float(), sketch.grains[:, :keep].float()
         focus = Focus(torch.arange(keep).expand(slots, keep), sketch.mask[:, :keep], pooled, grains)

@@ -122,10 +122,10 @@ def test_selectors_on_the_pages_choose_frames(
     settings = replace(tiny.SETTINGS, selector=f"{name.lower()}.{name}")
     selector = build_selector(settings, tiny.WIDTH, tiny.TEXT_WIDTH)
     one = tiny.sketch(12, settings=settings)
-    alone = selector(one, tiny.cues(one, [4], 0, 0))
+    alone = selector(one, tiny.inputs(one, [4], 0, 0))
     more = tiny.padded(one, 5)
-    padded = selector(more, tiny.cues(more, [4], 0, 0))
+    padded = selector(more, tiny.inputs(more, [4], 0, 0))
     assert alone.frames.shape == (1, 4)
     assert torch.equal(alone.frames, padded.frames)
     first = tiny.sketch(1, settings=settings)
-    assert selector(first, tiny.cues(first, [1], 0, 0)).frames.tolist() == [[0]]
+    assert selector(first, tiny.inputs(first, [1], 0, 0)).frames.tolist() == [[0]]

@@ -158,7 +158,7 @@ def focus_of(counts: list[int], keep: list[int], train: bool, settings: Connecto
     with torch.random.fork_rng():
         torch.manual_seed(0)
         select = EventPrototypeSelector(settings, tiny.WIDTH, tiny.TEXT_WIDTH).train(train)
-    return select(sketch, tiny.cues(sketch, keep))
+    return select(sketch, tiny.inputs(sketch, keep))
 
 
 def test_what_a_selector_chose_is_found_again_beside_padding() -> None:
@@ -185,7 +185,7 @@ def test_a_batch_says_of_each_video_what_it_says_alone() -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             select = EventPrototypeSelector(NOISY, tiny.WIDTH, tiny.TEXT_WIDTH).train(train)
-        alone = measure_selector(select(sketch, tiny.cues(sketch, keep[:1])), relevant[:1])
+        alone = measure_selector(select(sketch, tiny.inputs(sketch, keep[:1])), relevant[:1])
         for name, (values, known) in together.items():
             torch.testing.assert_close(values[:1], alone[name][0], atol=1e-5, rtol=1e-5)
             assert known.tolist() == ([True, False, True] if name == "hit_rate" else [True, True, True])
@@ -194,4 +194,4 @@ def test_a_batch_says_of_each_video_what_it_says_alone() -> None:
 def test_who_scores_nothing_has_no_numbers() -> None:
     sketch = tiny.sketch(9)
     select = UniformSelector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)
-    assert measure_selector(select(sketch, tiny.cues(sketch, [3])), None) == {}
+    assert measure_selector(select(sketch, tiny.inputs(sketch, [3])), None) == {}

@@ -26,7 +26,7 @@ def test_a_video_without_change_keeps_its_first_frames(reading: str) -> None:
         still = tiny.sketch(1, seed, width=width).gather(torch.tensor([0]))
         still = FrameSketch(*(v.expand(-1, frames, *v.shape[2:]) for v in (still.pooled, still.grains, still.mask)))
         torch.manual_seed(seed)
-        focus = EventPrototypeSelector(wide, width, tiny.TEXT_WIDTH).eval()(still, tiny.cues(still, [3]))
+        focus = EventPrototypeSelector(wide, width, tiny.TEXT_WIDTH).eval()(still, tiny.inputs(still, [3]))
         assert focus.scores is not None
         assert focus.scores.eq(0).all()
         assert focus.frames.tolist() == [[0, 1, 2]]
@@ -46,7 +46,7 @@ def keep_of(sketch: FrameSketch, s: ConnectorSettings = tiny.SETTINGS) -> list[i
 def test_b_has_one_for_each_kept_representative(frames: int, training: bool) -> None:
     one = tiny.sketch(frames, seed=frames)
     keep = keep_of(one)
-    focus = selector().train(training)(one, tiny.cues(one, keep))
+    focus = selector().train(training)(one, tiny.inputs(one, keep))
     b = focus.kept(frames)
     assert focus.events is not None
     assert focus.scores is not None
@@ -61,7 +61,7 @@ def test_training_mixes_and_evaluation_takes(frames: int) -> None:
     one, net = tiny.sketch(frames, seed=3), selector()
     keep = keep_of(one)
     events = find_events(one, tiny.SETTINGS)
-    soft = net.train()(one, tiny.cues(one, keep, 7, 2))
+    soft = net.train()(one, tiny.inputs(one, keep, 7, 2))
     assert soft.scores is not None
     assert soft.mixture is not None
     noise = keyed_noise([5 if frames > 5 else 4], events.mask.shape[1], tiny.SETTINGS.samples, torch.tensor([7]), 2)
@@ -72,7 +72,7 @@ def test_training_mixes_and_evaluation_takes(frames: int) -> None:
         g = sum(p[slot, n] * grains[n] for n in range(p.shape[1]))
         torch.testing.assert_close(soft.pooled[0, slot], h, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(soft.grains[0, slot], g, atol=1e-5, rtol=1e-5)
-    hard = net.eval()(one, tiny.cues(one, keep, 7, 2))
+    hard = net.eval()(one, tiny.inputs(one, keep, 7, 2))
     torch.testing.assert_close(hard.grains[0], one.grains[0, hard.frames[0]], atol=1e-6, rtol=1e-6)
     assert torch.equal(hard.frames, soft.frames)
 
@@ -80,8 +80,8 @@ def test_training_mixes_and_evaluation_takes(frames: int) -> None:
 def test_without_noise_training_is_the_hard_choice() -> None:
     still = replace(tiny.SETTINGS, sigma=0.0)
     one, net = tiny.sketch(9), selector(still)
-    trained = net.train()(one, tiny.cues(one, keep_of(one, still)))
-    asked = net.eval()(one, tiny.cues(one, keep_of(one, still)))
+    trained = net.train()(one, tiny.inputs(one, keep_of(one, still)))
+    asked = net.eval()(one, tiny.inputs(one, keep_of(one, still)))
     assert torch.equal(trained.pooled, asked.pooled)
     assert trained.mixture is None
     trained.pooled.sum().backward()  # no noise, no Eq. 7: never a division by sigma, but a gradient that is there
@@ -91,7 +91,7 @@ def test_without_noise_training_is_the_hard_choice() -> None:
 def test_a_ratio_of_one_keeps_all_and_trains_no_score() -> None:
     every = replace(tiny.SETTINGS, keep=1.0)
     one, net = tiny.sketch(9), selector(every)
-    focus = net.train()(one, tiny.cues(one, keep_of(one, every)))
+    focus = net.train()(one, tiny.inputs(one, keep_of(one, every)))
     assert focus.events is not None
     assert torch.equal(focus.frames, focus.events.frames)
     torch.testing.assert_close(focus.pooled, focus.events.prototypes)
@@ -103,10 +103,10 @@ def test_the_choice_of_a_video_does_not_hang_on_its_batch() -> None:
     videos = [tiny.sketch(frames, seed=frames) for frames in (1, 4, 11, 7)]
     net = selector().train()
     both = stack_sketches(videos)
-    together = net(both, tiny.cues(both, keep_of(both), 5, 9))
+    together = net(both, tiny.inputs(both, keep_of(both), 5, 9))
     for n, one in enumerate(videos):
         keep = keep_of(one)[0]
-        alone = net(one, tiny.cues(one, keep_of(one), 5 + n, 9))
+        alone = net(one, tiny.inputs(one, keep_of(one), 5 + n, 9))
         assert together.frames[n, :keep].tolist() == alone.frames[0].tolist()
         assert together.mask[n].sum() == keep
         torch.testing.assert_close(together.pooled[n, :keep], alone.pooled[0], atol=1e-6, rtol=1e-6)
@@ -117,7 +117,7 @@ def test_the_score_net_hears_from_every_token_of_the_kept_frames() -> None:
     one, net = tiny.sketch(9), selector().train()
     for part in ("pooled", "grains"):
         net.zero_grad()
-        focus = net(one, tiny.cues(one, keep_of(one)))
+        focus = net(one, tiny.inputs(one, keep_of(one)))
         getattr(focus, part)[0, 0, -1].sum().backward()
         assert sum(p.grad.abs().sum() for p in net.parameters() if p.grad is not None) > 0
 
@@ -127,7 +127,7 @@ def test_the_question_moves_the_choice_only_where_the_score_reads_it() -> None:
     kept_by = {}
     for reads in (False, True):
         net = selector(replace(tiny.SETTINGS, score_reads_question=reads)).eval()
-        kept_by[reads] = {tuple(net(one, tiny.cues(one, [2], row)).frames[0].tolist()) for row in range(8)}
+        kept_by[reads] = {tuple(net(one, tiny.inputs(one, [2], row)).frames[0].tolist()) for row in range(8)}
     assert len(kept_by[False]) == 1
     assert len(kept_by[True]) > 1
 
@@ -154,11 +154,11 @@ def test_representatives_of_a_sketch_are_not_chosen_again() -> None:
     content = [replace(v, patches=v.patches[:, o[0]], patch_frames=o) for v, o in zip(videos, others, strict=True)]
     both = stack_sketches(content)
     for net in (selector(s).eval(), selector(s).train()):
-        focus = net(both, tiny.cues(both, [3, 2]))
+        focus = net(both, tiny.inputs(both, [3, 2]))
         assert focus.events is not None
         assert focus.patches is not None
         assert focus.events.frames[0].tolist() == [0, 2, 3, 5, 8]
         assert focus.events.frames[1, :3].tolist() == [0, 1, 2]
         assert set(focus.frames[0].tolist()) <= {0, 2, 3, 5, 8}
-    alone = selector(s).eval()(content[1], tiny.cues(content[1], [2], row=1))
-    torch.testing.assert_close(selector(s).eval()(both, tiny.cues(both, [3, 2])).patches[1, :2], alone.patches[0])
+    alone = selector(s).eval()(content[1], tiny.inputs(content[1], [2], row=1))
+    torch.testing.assert_close(selector(s).eval()(both, tiny.inputs(both, [3, 2])).patches[1, :2], alone.patches[0])

@@ -28,7 +28,7 @@ class Scaled(FrameSelector):
             raise ValueError("a scale of 0 ranks nothing")
         self.scale, self.last = scale, last
 
-    def rank(self, sketch, cues):
+    def rank(self, sketch, inputs):
         time = sketch.mask.cumsum(-1).float()
         return self.scale * (time if self.last else -time)
 
@@ -75,7 +75,7 @@ def test_a_selector_has_settings_of_its_own(package: Callable[..., None]) -> Non
     first, last = build(SCALED), build({"class_path": SCALED, "init_args": {"last": True, "scale": 2.0}})
     assert (first.scale, first.last, last.scale, last.last) == (1.0, False, 2.0, True)
     one = tiny.sketch(9)
-    assert [made(one, tiny.cues(one, [2])).frames[0].tolist() for made in (first, last)] == [[0, 1], [7, 8]]
+    assert [made(one, tiny.inputs(one, [2])).frames[0].tolist() for made in (first, last)] == [[0, 1], [7, 8]]
 
 
 def test_an_installed_package_names_its_selectors(package: Callable[..., None]) -> None:

@@ -29,7 +29,7 @@ def chosen(
     kind: type[FrameSelector], frames: int, keep: int, relevant: Tensor | None = None, row: int = 0, more: int = 0
 ) -> list[int]:
     one = tiny.padded(tiny.sketch(frames, settings=tiny.SETTINGS), more)
-    focus = kind(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)(one, tiny.cues(one, [keep], row, 0, relevant))
+    focus = kind(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)(one, tiny.inputs(one, [keep], row, 0, relevant))
     assert focus.mask.all()
     assert torch.equal(focus.pooled, one.pooled[:, focus.frames[0]])
     assert torch.equal(focus.grains, one.grains[:, focus.frames[0]])
@@ -93,14 +93,14 @@ def test_all_selectors_answer_the_same_call(name: str) -> None:
     chooser = build_selector(
         ConnectorSettings(**{**vars(tiny.SETTINGS), "selector": name}), tiny.WIDTH, tiny.TEXT_WIDTH
     )
-    result = chooser(both, tiny.cues(both, [1, 3], relevant=relevant))
+    result = chooser(both, tiny.inputs(both, [1, 3], relevant=relevant))
     assert result.kept(12).sum(1).tolist() == [1, 3]
     assert not result.kept(12)[0, 4:].any()
 
 
 def test_a_selector_of_ones_own_needs_only_rank() -> None:
     class Last(FrameSelector):
-        def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
+        def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
             return torch.arange(sketch.mask.shape[1]).float().expand(sketch.mask.shape)
 
     assert chosen(Last, 9, 3, more=2) == [6, 7, 8]
@@ -116,7 +116,7 @@ class Returning(FrameSelector):
 
     scores: Any
 
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Any:
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Any:
         return self.scores(sketch.mask) if callable(self.scores) else self.scores
 
 
@@ -137,13 +137,13 @@ def test_scores_that_rank_nothing_are_named(scores: Any, output: str, training: 
     both, net = stack_sketches([tiny.sketch(4), tiny.sketch(7, seed=2)]), Returning(tiny.SETTINGS, 0, 0)
     net.train(training).scores = scores
     with pytest.raises(SelectorError, match=rf"Returning, whose rank returns {output}\. Needed.*\[B, T\] = \[2, 7\]"):
-        net(both, tiny.cues(both, [2, 2]))
+        net(both, tiny.inputs(both, [2, 2]))
 
 
 def test_padding_may_be_ranked_by_anything() -> None:
     both, net = stack_sketches([tiny.sketch(4), tiny.sketch(7, seed=2)]), Returning(tiny.SETTINGS, 0, 0)
     net.scores = lambda mask: torch.where(mask, 1.0, torch.nan)
-    assert net(both, tiny.cues(both, [2, 2])).frames.tolist() == [[0, 1], [0, 1]]
+    assert net(both, tiny.inputs(both, [2, 2])).frames.tolist() == [[0, 1], [0, 1]]
 
 
 class Reads(TorchDispatchMode):
@@ -161,17 +161,17 @@ class Reads(TorchDispatchMode):
 def test_scores_are_read_on_the_host_once_in_each_mode() -> None:
     one, net, counts = tiny.sketch(7), UniformSelector(tiny.SETTINGS, 0, 0), []
     for training in (True, True, True, False, False, True):
-        cues = tiny.cues(one, [2])
+        inputs = tiny.inputs(one, [2])
         with Reads() as reads:
-            net.train(training)(one, cues)
+            net.train(training)(one, inputs)
         counts.append(reads.count)
     assert counts == [1, 0, 0, 1, 0, 0]
 
 
 def test_a_mistake_in_rank_is_named_with_its_line() -> None:
     class Wrong(FrameSelector):
-        def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
-            return cues.question.view(3)  # a mistake
+        def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
+            return inputs.question.view(3)  # a mistake
 
     line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.endswith("# a mistake"))
     with pytest.raises(

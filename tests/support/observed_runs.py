@@ -59,6 +59,6 @@ class Last(FrameSelector):
         super().__init__(settings, width, text_width)
         self.left_out = left_out
 
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
         time = sketch.mask.cumsum(-1).float()
         return time - 100 * (time > time.amax(-1, keepdim=True) - self.left_out)

@@ -210,7 +210,7 @@ def padded(one: FrameSketch, more: int, fill: float = 7.0) -> FrameSketch:
     return replace(one, pooled=longer(one.pooled), grains=longer(one.grains), mask=longer(one.mask))
 
 
-def cues(
+def inputs(
     sketch: FrameSketch, keep: list[int], row: int = 0, step: int = 0, relevant: Tensor | None = None
 ) -> SelectorInputs:
     """What selectors are told of videos in rows ``row``, ``row + 1`` ..., with a question of random numbers each."""

@@ -29,21 +29,21 @@ class FrameSelector(nn.Module):
         self.settings = settings
         self._finite_in: set[bool] = set()  # the modes, training or not, in which scores were found to be finite
 
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Float[Tensor, "B T"]:
         """A score for every frame; the K' highest are kept."""
         raise NotImplementedError(f"{type(self).__name__}.rank")
 
-    def forward(self, sketch: FrameSketch, cues: SelectorInputs) -> Focus:
-        frames, used = top_k(self._checked_scores(sketch, cues), cues.keep, sketch.mask)
+    def forward(self, sketch: FrameSketch, inputs: SelectorInputs) -> Focus:
+        frames, used = top_k(self._checked_scores(sketch, inputs), inputs.keep, sketch.mask)
         used = torch.ones_like(frames, dtype=torch.bool) if used is None else used
         pooled, grains = at_frames(sketch.pooled, frames).float(), at_frames(sketch.grains, frames).float()
         patches = patches_of(sketch, frames, used)
         return Focus(frames, used, pooled, grains, None if patches is None else patches.float())
 
-    def _checked_scores(self, sketch: FrameSketch, cues: SelectorInputs) -> Tensor:
+    def _checked_scores(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
         name = f"{type(self).__module__}.{type(self).__qualname__}"
         try:
-            scores: Any = self.rank(sketch, cues)
+            scores: Any = self.rank(sketch, inputs)
         except (DynFocusError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:

@@ -13,11 +13,11 @@ from dynfocus.types import FrameSketch, SelectorInputs
 class UniformSelector(FrameSelector):
     """Frames at equal distances over the whole video."""
 
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        keep = torch.tensor(cues.keep, device=sketch.mask.device)
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Float[Tensor, "B T"]:
+        keep = torch.tensor(inputs.keep, device=sketch.mask.device)
         time = torch.arange(sketch.mask.shape[1], device=keep.device)
         part = sketch.frames[:, None] / keep[:, None]
-        middles = ((torch.arange(max(cues.keep), device=keep.device) + 0.5) * part).long()
+        middles = ((torch.arange(max(inputs.keep), device=keep.device) + 0.5) * part).long()
         middles = torch.where(torch.arange(middles.shape[1], device=keep.device) < keep[:, None], middles, -1)
         return (time == middles[..., None]).any(1).float()
 
@@ -25,20 +25,20 @@ class UniformSelector(FrameSelector):
 class RandomSelector(FrameSelector):
     """Frames at random, the same ones for an annotation row whenever it is asked."""
 
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        return keyed_noise(cues.frames, sketch.mask.shape[1], 1, cues.rows, step=0)[:, 0]
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Float[Tensor, "B T"]:
+        return keyed_noise(inputs.frames, sketch.mask.shape[1], 1, inputs.rows, step=0)[:, 0]
 
 
 class OracleSelector(FrameSelector):
     """The frames a question needs first, one of each event before a second of any, then uniform ones."""
 
-    def rank(self, sketch: FrameSketch, cues: SelectorInputs) -> Float[Tensor, "B T"]:
-        if cues.relevant is None:
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Float[Tensor, "B T"]:
+        if inputs.relevant is None:
             raise ConfigError(
                 "selector oracle on data without relevant frames",
                 "rows that say which frames each question needs",
                 "Use the embedded world, or another selector.",
             )
-        starts = cues.relevant & ~torch.nn.functional.pad(cues.relevant, (1, 0))[:, :-1]
-        uniform = UniformSelector(self.settings, 0, 0).rank(sketch, cues)
-        return 4.0 * starts + 2.0 * cues.relevant + uniform
+        starts = inputs.relevant & ~torch.nn.functional.pad(inputs.relevant, (1, 0))[:, :-1]
+        uniform = UniformSelector(self.settings, 0, 0).rank(sketch, inputs)
+        return 4.0 * starts + 2.0 * inputs.relevant + uniform
