@@ -88,8 +88,8 @@ class ConnectorSettings:
             )
         for name, hint in annotated(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                inputs, allowed = getattr(self, name), ", ".join(map(str, get_args(hint)))
-                raise ConfigError(f"{name} = {inputs}", f"one of {allowed}", f"Correct {name}.")
+                value, allowed = getattr(self, name), ", ".join(map(str, get_args(hint)))
+                raise ConfigError(f"{name} = {value}", f"one of {allowed}", f"Correct {name}.")
         if not 0 < self.keep <= 1:
             raise ConfigError(f"keep = {self.keep}", "a share K/L in (0, 1]", "Set keep, such as 0.8.")
         if not 0 <= self.sigma < float("inf"):

@@ -119,8 +119,8 @@ def check_folder(out: Path) -> None:
     """Refuse a folder that could not be written into, before anything is measured; raises DiskError."""
     there = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        inputs = f"--out {out}, where {there} is {'not writable' if there.is_dir() else 'no folder'}"
-        raise DiskError(inputs, "a folder to write into", "Choose another place.")
+        problem = f"--out {out}, where {there} is {'not writable' if there.is_dir() else 'no folder'}"
+        raise DiskError(problem, "a folder to write into", "Choose another place.")
 
 
 @contextmanager

@@ -31,9 +31,9 @@ def check(video: Path, questions: Sequence[str], report: Path | None, compare: b
         DiskError: if the report cannot be written where it is to lie.
     """
     if not os.path.isfile(video):
-        inputs = f"{video}, which is a folder" if os.path.isdir(video) else f"there is no file {video}"
+        problem = f"{video}, which is a folder" if os.path.isdir(video) else f"there is no file {video}"
         do = "Check the path; what lies behind a web address has to be fetched first."
-        raise MissingFileError(inputs, "a video or image file on this machine", do)
+        raise MissingFileError(problem, "a video or image file on this machine", do)
     for number, question in enumerate(questions, 1):
         if not question.strip() or question.encode("utf-8", "ignore").decode() != question:
             raise PromptError(f"question {number}, {question!r}", "some words, in UTF-8", "Ask something.")

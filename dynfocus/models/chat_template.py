@@ -55,7 +55,7 @@ def chat_text(tokenizer: Any, messages: list[Message]) -> Written:
             last answer otherwise than it writes it.
     """
     system, asking = messages[0]["role"] == "system", messages[-1]["role"] != "assistant"
-    text, marked = (_rendered(tokenizer, report, asking) for report in (messages, _marked(messages)))
+    text, marked = (_rendered(tokenizer, conversation, asking) for conversation in (messages, _marked(messages)))
     pieces, end, places, answers, at = _pieces(marked, messages), _end(tokenizer, messages), [], [], 0
     for n, message in enumerate(messages):
         start, stop = (place := at + len(pieces[n])), at + len(pieces[n]) + len(message["content"])
@@ -89,9 +89,9 @@ def _marked(messages: list[Message]) -> list[Message]:
 def _pieces(marked: str, messages: list[Message]) -> list[str]:
     """What the template writes before, between and behind the messages."""
     result = re.split("\ue000(\\d+)\ue001", marked)
-    inputs = [int(number) for number in result[1::2]]
-    wrong = [n for n in range(len(messages)) if inputs.count(n) != 1]
-    moved = [n for n, number in enumerate(inputs[: len(messages)]) if number != n]
+    numbers = [int(number) for number in result[1::2]]
+    wrong = [n for n in range(len(messages)) if numbers.count(n) != 1]
+    moved = [n for n, number in enumerate(numbers[: len(messages)]) if number != n]
     for n in (wrong or moved)[:1]:
         raise _changed(messages[n], messages[0]["role"] == "system")
     return result[::2]
@@ -100,13 +100,13 @@ def _pieces(marked: str, messages: list[Message]) -> list[str]:
 def _end(tokenizer: Any, messages: list[Message]) -> str:
     """What stands behind every answer: as much as a closed conversation and one that goes on have in common."""
     roles = ["system"] * (messages[0]["role"] == "system") + ["user", "assistant", "user"]
-    report = _marked([{"role": role, "content": ""} for role in roles])
+    conversation = _marked([{"role": role, "content": ""} for role in roles])
     if "assistant" not in {message["role"] for message in messages}:
         return ""
-    last = _mark(len(report) - 2)
-    closed = _rendered(tokenizer, report[:-1], False).partition(last)[2].rstrip()
+    last = _mark(len(conversation) - 2)
+    closed = _rendered(tokenizer, conversation[:-1], False).partition(last)[2].rstrip()
     try:
-        on = _rendered(tokenizer, report, True).partition(last)[2]
+        on = _rendered(tokenizer, conversation, True).partition(last)[2]
     except PromptError:
         return closed  # it takes a single turn, so that nothing goes on
     if on.startswith(closed):
@@ -121,10 +121,10 @@ def _rendered(tokenizer: Any, messages: list[Message], asking: bool) -> str:
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asking)
     except Exception as error:  # a template is a program, which may fail in any way
-        output = " ".join(str(error).split()).rstrip(".")
+        reason = " ".join(str(error).split()).rstrip(".")
         raise PromptError(
             f"a chat template that refuses a conversation of {', '.join(m['role'] for m in messages)} "
-            f"({type(error).__name__}: {output})",
+            f"({type(error).__name__}: {reason})",
             "one that takes them",
             _do(messages[0]["role"] == "system"),
         ) from error

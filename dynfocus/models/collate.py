@@ -131,8 +131,8 @@ class Collator:
             DataError: if a question needs frames that were not read.
         """
         coded, slot_video, slot_row, questions, taken = [], [], [], [], []
-        for n, inputs in enumerate(examples):
-            example, encoded = self._taken(inputs)
+        for n, original in enumerate(examples):
+            example, encoded = self._taken(original)
             row, visual = example.row, example.row.media is not None
             taken.append(example)
             coded.append(encoded)
@@ -211,22 +211,22 @@ class Collator:
     def _written(self, row: Row, frames: int, number: int) -> tuple[Encoded, int]:
         """The prompt with one id for each visual slot, and what each of them costs."""
         encoded = self._prompt(row, self.slots, number)
-        visited = row.media is not None
-        expand(encoded, self.image_id, [1] * (len(row.turns) if self.slots == "every" else 1) * visited)
+        has_media = row.media is not None
+        expand(encoded, self.image_id, [1] * (len(row.turns) if self.slots == "every" else 1) * has_media)
         if self.answers and not _targets(encoded):
             raise PromptError(f"row {row.id!r} without any answer", "something to learn", "Drop it or answer it.")
-        return encoded, budget(frames, self.settings).visual_tokens if visited else 0
+        return encoded, budget(frames, self.settings).visual_tokens if has_media else 0
 
     def _prompt(self, row: Row, slots: Turns, number: int) -> Encoded:
         if not row.turns:
             raise PromptError(f"row {row.id!r} without any turn", "one question at least", "Drop the row or mend it.")
         turns = row.turns if self.answers else (*row.turns[:-1], Turn(row.turns[-1].question, None))
-        visited = row.media is not None
+        has_media = row.media is not None
         key = (self.seed, crc32(row.source.encode()), number)
-        after = self.answers and visited and np.random.default_rng(key).random() < 0.5
+        after = self.answers and has_media and np.random.default_rng(key).random() < 0.5
         place: Place = "after" if after else "before"
         template = TEMPLATES[self.prompt] if self.system_prompt else replace(TEMPLATES[self.prompt], opening="")
-        return encode(self.tokenizer, turns, template, visited, place, slots)
+        return encode(self.tokenizer, turns, template, has_media, place, slots)
 
 
 def longest_prompt(config: Any) -> int:
@@ -268,10 +268,10 @@ def _first_frame(example: Example) -> Example:
     """Of a video that is not shown, one frame: so many bytes of the batch it may cost."""
     if example.sketch is None:
         return replace(example, frames=example.frames[:1])  # type: ignore[index]
-    content = example.sketch
-    patches = () if content.patches is None else (content.patches[:, :1], torch.zeros_like(content.patch_frames[:, :1]))  # type: ignore[index]
+    sketch = example.sketch
+    patches = () if sketch.patches is None else (sketch.patches[:, :1], torch.zeros_like(sketch.patch_frames[:, :1]))  # type: ignore[index]
     return replace(
-        example, sketch=FrameSketch(content.pooled[:, :1], content.grains[:, :1], content.mask[:, :1], *patches)
+        example, sketch=FrameSketch(sketch.pooled[:, :1], sketch.grains[:, :1], sketch.mask[:, :1], *patches)
     )
 
 

@@ -17,17 +17,17 @@ def too_long(
     """
     each = budget(frames, settings).visual_tokens
     text = total - slots * each
-    inputs = f"row {row.id!r}" if row.id else "the question and its video"
-    inputs += f" of {total} tokens, {slots * each} of them visual"
-    inputs += f" ({slots} slots of {each})" if slots > 1 else ""
+    prompt = f"row {row.id!r}" if row.id else "the question and its video"
+    prompt += f" of {total} tokens, {slots * each} of them visual"
+    prompt += f" ({slots} slots of {each})" if slots > 1 else ""
     needed = f"at most {max(0, context - new)}, the language model's context"
     needed += f" of {context} less {new} new tokens" if new else ""
     spare, context = context - total, context - new
     if text > context:
-        output = "The text itself is too long, without any visual token: shorten the conversation"
-        output = f"Ask for max_new_tokens {spare}" if spare > 0 else output
+        remedy = "The text itself is too long, without any visual token: shorten the conversation"
+        remedy = f"Ask for max_new_tokens {spare}" if spare > 0 else remedy
         model = "or take a language model of a longer context."
-        return ContextLengthError(f"{inputs}, {text} of them text", needed, f"{output}, {model}")
+        return ContextLengthError(f"{prompt}, {text} of them text", needed, f"{remedy}, {model}")
     fit = largest_fit(frames, settings, (context - text) // slots)
     values: dict[str, int | float | None] = {"frames": fit.frames}
     if row.id:  # of a trained model that is asked, the connector stays as it is
@@ -39,7 +39,7 @@ def too_long(
     advice = [f"Each of these alone makes it fit: {', '.join(able)}"] if able else []
     advice += [f"Not enough alone at any value: {', '.join(unable)}"] if unable else []
     advice += [] if able else ["Shorten the conversation, or take a language model of a longer context"]
-    return ContextLengthError(inputs, needed, ". ".join(advice) + ".")
+    return ContextLengthError(prompt, needed, ". ".join(advice) + ".")
 
 
 def _number(value: int | float) -> str:

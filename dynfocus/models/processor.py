@@ -61,16 +61,16 @@ class DynFocusProcessor(ProcessorMixin):
             ConfigError: if there is no such option.
         """
         config = trained_config(Path(folder))
-        content = _state(Path(folder))
-        inputs = {name: value for name, value in options.items() if name not in HUB}
-        if unknown := inputs.keys() - set(PARTS):
+        parts = _state(Path(folder))
+        changes = {name: value for name, value in options.items() if name not in HUB}
+        if unknown := changes.keys() - set(PARTS):
             raise ConfigError(f"the option {min(unknown)}", f"one of {', '.join(PARTS)}", "Correct it.")
-        content |= inputs
+        parts |= changes
         for name, known in (("prompt", tuple(TEMPLATES)), ("slots", get_args(Turns))):
-            if content[name] not in known:
-                raise ConfigError(f"{name} = {content[name]!r}", f"one of {', '.join(known)}", f"Correct {name}.")
+            if parts[name] not in known:
+                raise ConfigError(f"{name} = {parts[name]!r}", f"one of {', '.join(known)}", f"Correct {name}.")
         tokenizers = load_tokenizer(Path(folder)), load_instruction_tokenizer(Path(folder))
-        return cls(*tokenizers, config, **content)
+        return cls(*tokenizers, config, **parts)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``processor_config.json`` holds."""
@@ -114,15 +114,15 @@ class DynFocusProcessor(ProcessorMixin):
 def _one_each(count: int, **files: Sequence[Path | str | None] | Path | str | None) -> list[str | None]:
     """The one file of each question, be it a video or an image."""
     listed = {}
-    for name, inputs in files.items():
-        inputs = [inputs] if isinstance(inputs, Path | str) else [None] * count if inputs is None else list(inputs)
-        if not count or len(inputs) != count:
+    for name, listing in files.items():
+        listing = [listing] if isinstance(listing, Path | str) else [None] * count if listing is None else list(listing)
+        if not count or len(listing) != count:
             raise PromptError(
-                f"{count} questions and {len(inputs)} {name}",
+                f"{count} questions and {len(listing)} {name}",
                 "one file for each question",
                 "Give None where it has none.",
             )
-        listed[name] = inputs
+        listed[name] = listing
     pairs = list(zip(*listed.values(), strict=True))
     if twice := [n for n, pair in enumerate(pairs) if None not in pair]:
         raise PromptError(
@@ -139,11 +139,11 @@ def trained_rule(folder: Path) -> FrameRule:
 def _state(folder: Path) -> dict[str, Any]:
     file = folder / STATE
     try:
-        content = dict(json.loads(file.read_text()))
-        content.pop("processor_class", None)
-        if odd := content.keys() ^ set(PARTS):
+        parts = dict(json.loads(file.read_text()))
+        parts.pop("processor_class", None)
+        if odd := parts.keys() ^ set(PARTS):
             raise KeyError(min(odd))
-        return content | {"frame_rule": FrameRule(**content["frame_rule"])}
+        return parts | {"frame_rule": FrameRule(**parts["frame_rule"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{file}, which does not say how videos are read ({type(error).__name__}: {error})",

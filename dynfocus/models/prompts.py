@@ -82,17 +82,17 @@ def encode(
     """
     check_tokenizer(tokenizer, template)
     special = _special(tokenizer, template)
-    output = [
+    conversation = [
         Turn(_plain(special, turn.question), None if turn.answer is None else _plain(special, turn.answer))
         for turn in turns
     ]
-    if any(turn.answer == "" for turn in output):
+    if any(turn.answer == "" for turn in conversation):
         raise PromptError("a turn with an empty answer", "at least one word to learn", "Drop the row or fill it in.")
-    if any(turn.answer is None for turn in output[:-1]):
+    if any(turn.answer is None for turn in conversation[:-1]):
         raise PromptError("an open answer before the last turn", "answers to earlier turns", "Give the answers.")
-    shown = [IMAGE if visual and (n == 0 or slots == "every") else "" for n in range(len(output))]
-    asked = [_question(turn.question, slot, place) for turn, slot in zip(output, shown, strict=True)]
-    answers = [turn.answer for turn in output]
+    shown = [IMAGE if visual and (n == 0 or slots == "every") else "" for n in range(len(conversation))]
+    asked = [_question(turn.question, slot, place) for turn, slot in zip(conversation, shown, strict=True)]
+    answers = [turn.answer for turn in conversation]
     if isinstance(template, ChatTemplate):
         written = chat_text(tokenizer, _messages(template, asked, answers))
     else:
@@ -141,10 +141,10 @@ def _text(tokenizer: Any, template: Template, asked: list[str], answers: list[st
 
 
 def _messages(template: ChatTemplate, asked: list[str], answers: list[str | None]) -> list[Message]:
-    report = [("system", template.opening.strip())] if template.opening else []
+    messages = [("system", template.opening.strip())] if template.opening else []
     for question, answer in zip(asked, answers, strict=True):
-        report += [("user", question)] if answer is None else [("user", question), ("assistant", answer)]
-    return [{"role": role, "content": content} for role, content in report]
+        messages += [("user", question)] if answer is None else [("user", question), ("assistant", answer)]
+    return [{"role": role, "content": content} for role, content in messages]
 
 
 def _question(question: str, slot: str, place: Place) -> str:

@@ -66,9 +66,9 @@ class Plan:
         budget(self.frames, self.settings)  # refuses a video without frames
         if self.settings.patches != self.sizes.patches:
             absent = [f" ({note[:-1]})" for note in self.notes if note.startswith(("model.encoders", "model.vision"))]
-            inputs = f"connector.patches = {self.settings.patches} with a vision encoder of {self.sizes.patches}"
+            problem = f"connector.patches = {self.settings.patches} with a vision encoder of {self.sizes.patches}"
             raise ConfigError(
-                inputs + "".join(absent),
+                problem + "".join(absent),
                 "the same number in both",
                 "Name the vision encoder that is meant (--encoders or --vision), or set connector.patches.",
             )

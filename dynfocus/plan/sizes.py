@@ -107,6 +107,6 @@ def _check(folder: Path, config: Any, name: str, default: int | None = None) -> 
     value = getattr(config, name, None)
     value = default if value is None else value
     if not isinstance(value, int) or value < 1:
-        inputs = f"{name} = {value!r} in {folder / 'config.json'}"
-        raise CheckpointError(inputs, "a whole number of at least 1", "Check the folder.")
+        problem = f"{name} = {value!r} in {folder / 'config.json'}"
+        raise CheckpointError(problem, "a whole number of at least 1", "Check the folder.")
     return value

@@ -65,8 +65,8 @@ class Skipped:
 def noted(source: str, index: int, row: Row | None, error: Exception) -> Skipped:
     """The record of a row that nothing can be learned from; ``row`` is None where it could not even be read."""
     fault = next((name for kind, name in NAMES if isinstance(error, kind)), "unreadable")
-    output = error.given if isinstance(error, DynFocusError) else str(error) or type(error).__name__
-    return Skipped(source, index, row.id if row else "", row.media if row else None, f"{fault}: {output}")
+    reason = error.given if isinstance(error, DynFocusError) else str(error) or type(error).__name__
+    return Skipped(source, index, row.id if row else "", row.media if row else None, f"{fault}: {reason}")
 
 
 def read_notes(path: Path, mend: bool) -> list[Skipped]:

@@ -101,14 +101,14 @@ class Building:
 
     def _adapted(self, folder: Path) -> bool:
         """Whether a trained model's folder holds adapters; raises ConfigError if others than ``lora`` asks for."""
-        content = read_lora_settings(folder)
-        if self.lora is not None and content != self.lora:
+        adapters = read_lora_settings(folder)
+        if self.lora is not None and adapters != self.lora:
             raise ConfigError(
-                f"lora of {_shown(self.lora)} on the model in {folder}, which holds {_shown(content)}",
+                f"lora of {_shown(self.lora)} on the model in {folder}, which holds {_shown(adapters)}",
                 "the adapters that are there, or a language model's own folder under new ones",
                 "Set model.lora as it was, or start from stage 1's projectors.",
             )
-        return content is not None
+        return adapters is not None
 
     def freeze(self, model: DynFocusModel) -> None:
         """Put adapters on where they are asked for, and freeze everything that this stage does not train."""

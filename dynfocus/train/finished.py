@@ -116,8 +116,8 @@ def write_record(folder: Path, verb: str, record: Record) -> None:
     there = {name: read_record(folder, name) for name in RESULTS}
     results = tuple(name for name in RESULTS[verb] if (folder / name).exists())
     there[verb] = Record(**asdict(record) | {"results": results})
-    report = {name: asdict(one) for name, one in there.items() if one is not None}
-    write_text(folder / RECORD, json.dumps(report, indent=2) + "\n")
+    records = {name: asdict(one) for name, one in there.items() if one is not None}
+    write_text(folder / RECORD, json.dumps(records, indent=2) + "\n")
 
 
 def digest_files(paths: Iterable[str | Path]) -> dict[str, str | None]:
@@ -163,8 +163,8 @@ def find_config_files(args: Iterable[str]) -> list[str]:
 
 def find_run_folder(args: Iterable[str]) -> Path | None:
     """The run's folder, as command line and configs give it; None where only LightningCLI can resolve it."""
-    inputs = list(_pairs(args))
-    folders = [value for name, value in inputs if name == "trainer.default_root_dir"]
+    pairs = list(_pairs(args))
+    folders = [value for name, value in pairs if name == "trainer.default_root_dir"]
     if folders:
         return Path(folders[-1])
     from omegaconf import OmegaConf
@@ -172,8 +172,8 @@ def find_run_folder(args: Iterable[str]) -> Path | None:
     from yaml import YAMLError
 
     try:
-        whole: Any = OmegaConf.merge({}, *(read_config(Path(value)) for name, value in inputs if name == "config"))
-        for name, value in inputs:
+        whole: Any = OmegaConf.merge({}, *(read_config(Path(value)) for name, value in pairs if name == "config"))
+        for name, value in pairs:
             if name == "model.stage":
                 OmegaConf.update(whole, name, value)
         folder = OmegaConf.select(whole, "trainer.default_root_dir")

@@ -101,9 +101,9 @@ class Experiment(LightningCLI):
         try:
             return super().instantiate_trainer(**options)
         except (ValueError, MisconfigurationException) as error:
-            output = " ".join(str(error).split()).rstrip(".")
+            reason = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(
-                output, "settings of trainer that fit this machine and each other", "Correct them."
+                reason, "settings of trainer that fit this machine and each other", "Correct them."
             ) from error
 
     def _parse_ckpt_path(self) -> None:

@@ -80,9 +80,9 @@ def check_strategy(strategy: Strategy, quantize: str | None, optimizer: str, tow
                 "Set trainer.strategy.class_path to dynfocus.train.fsdp.FSDP2Strategy.",
             )
         if quantize or optimizer == "adamw8bit":
-            inputs = f"quantize = {quantize}" if quantize else f"optimizer = {optimizer}"
+            setting = f"quantize = {quantize}" if quantize else f"optimizer = {optimizer}"
             raise ConfigError(
-                f"{inputs} in a sharded model",
+                f"{setting} in a sharded model",
                 "weights and states that can be split between processes",
                 "Use the strategy ddp, which holds them whole in every process, or set it back.",
             )

@@ -131,14 +131,16 @@ class DynFocusModule(Resumable):
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Path, **changes: Any) -> "DynFocusModule":  # type: ignore[override]
         """The module of a checkpoint, on the CPU, its frozen parts from their own files; ``changes`` are arguments."""
-        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-        inputs: dict[str, Any] = content["hyper_parameters"]
-        made: dict[str, Any] = {name: Path(inputs[name]) for name in PATHS if inputs[name] is not None}
-        made |= {name: restored(kind, inputs[name]) for name, kind in SETTINGS.items() if inputs[name] is not None}
-        module = restored(cls, inputs | made | changes)
+        checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+        parameters: dict[str, Any] = checkpoint["hyper_parameters"]
+        made: dict[str, Any] = {name: Path(parameters[name]) for name in PATHS if parameters[name] is not None}
+        made |= {
+            name: restored(kind, parameters[name]) for name, kind in SETTINGS.items() if parameters[name] is not None
+        }
+        module = restored(cls, parameters | made | changes)
         module.configure_model()
-        module.on_load_checkpoint(content)
-        module.load_state_dict(content["state_dict"], strict=False)
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"], strict=False)
         module.generators = None  # a new run draws from its own
         return module
 
@@ -250,8 +252,10 @@ class DynFocusModule(Resumable):
             )
         question = annotation.questions[-1]
         slot = int((batch.slot_row == row).nonzero()[0]) if (batch.slot_row == row).any() else None
-        visited = slot is not None and arm != BLIND
-        kept = video.focus.frames[slot][video.focus.mask[slot]].tolist() if visited and video.focus is not None else []
+        has_video = slot is not None and arm != BLIND
+        kept = (
+            video.focus.frames[slot][video.focus.mask[slot]].tolist() if has_video and video.focus is not None else []
+        )
         return Prediction(
             id=annotation.id,
             video=str(annotation.media),
@@ -263,8 +267,8 @@ class DynFocusModule(Resumable):
             type=question.type,
             correct=score_answer(answer, question),
             kept=tuple(kept),
-            hit=score_hits(kept, question) if visited and video.focus is not None else None,
-            visual_tokens=int(video.mask[slot].sum()) if visited else 0,
+            hit=score_hits(kept, question) if has_video and video.focus is not None else None,
+            visual_tokens=int(video.mask[slot].sum()) if has_video else 0,
         )
 
     def export(self, what: Literal["projectors", "model"], folder: Path) -> None:

@@ -16,11 +16,11 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse settings, and name the setting that was probably meant."""
-        inputs, needed = " ".join(message.split()), "settings as `dynfocus fit --help` lists them"
-        do = self._suggest(inputs) or "Correct the config or the command line."
-        if inner := re.search(rf"- ([^-]+)\. Needed: {needed}\. (.+?[.?])", inputs):  # of the settings of a class
-            inputs, do = f"{inputs.partition(': ')[0]}: {inner[1]}", inner[2]
-        raise ConfigError(inputs.rstrip("."), needed, do) from ex
+        problem, needed = " ".join(message.split()), "settings as `dynfocus fit --help` lists them"
+        do = self._suggest(problem) or "Correct the config or the command line."
+        if inner := re.search(rf"- ([^-]+)\. Needed: {needed}\. (.+?[.?])", problem):  # of the settings of a class
+            problem, do = f"{problem.partition(': ')[0]}: {inner[1]}", inner[2]
+        raise ConfigError(problem.rstrip("."), needed, do) from ex
 
     def _suggest(self, message: str) -> str:
         unknown = re.search(r"unrecognized arguments: (--[^\s=]+)|(?:Group '(.+?)' .*?)?[Oo]ption '(.+?)'", message)

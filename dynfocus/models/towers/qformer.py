@@ -73,10 +73,10 @@ class InstructionTower(nn.Module):
             )
         tokens = self.query_tokens.tokens
         frames, several = len(rows), len(ids) * len(rows)
-        visited = torch.cat([mask.new_ones(len(ids), tokens.shape[1]), mask], 1)
+        attended = torch.cat([mask.new_ones(len(ids), tokens.shape[1]), mask], 1)
         hidden = self.encoder(
             input_ids=repeat(ids, "i r -> (i t) r", t=frames),
-            attention_mask=repeat(visited.long(), "i r -> (i t) r", t=frames),
+            attention_mask=repeat(attended.long(), "i r -> (i t) r", t=frames),
             query_embeds=tokens.expand(several, -1, -1),
             encoder_hidden_states=repeat(rows.to(tokens.dtype), "t m d -> (i t) m d", i=len(ids)),
         ).last_hidden_state[:, : tokens.shape[1]]
