@@ -11,7 +11,7 @@ from training_ranks import NOISY, learn
 from callbacks.health import SelectorHealth
 from callbacks.throughput import Throughput
 from callbacks.tokens import TokenCounts
-from perf.counting import Counts, counted
+from perf.counting import Counts, count_operations
 
 STEPS = [[tiny.example(4 * n + row, 9, NOISY) for row in range(4)] for n in range(6)]
 OPERATIONS = 130  # of a batch; the connector alone takes up to 350
@@ -20,16 +20,16 @@ OPERATIONS = 130  # of a batch; the connector alone takes up to 350
 @cache
 def cost(towers: Path, steps: int, watched: bool, every: int) -> Counts:
     observers = [SelectorHealth(), TokenCounts(), Throughput()] if watched else []
-    with counted() as counts:
+    with count_operations() as counts:
         learn(towers, "one", STEPS[:steps], callbacks=[*observers, Logging(every)])
     return counts
 
 
 def test_the_host_waits_for_what_is_logged_and_for_nothing_else(towers: Path) -> None:
     def waits(every: int) -> Counter[str]:
-        plain, watched = (cost(towers, 6, visited, every).syncs for visited in (False, True))
-        assert not plain - watched
-        return watched - plain
+        plain, with_observers = (cost(towers, 6, watched, every).syncs for watched in (False, True))
+        assert not plain - with_observers
+        return with_observers - plain
 
     assert waits(every=100) == Counter()
     once, often = waits(every=6), waits(every=2)

@@ -61,15 +61,22 @@ def test_the_whole_prompt_reads_as_the_template_writes(chat: str) -> None:
     assert tokenizer.decode(opened.input_ids).count(VICUNA_SYSTEM.strip()) == 1
 
 
-@given(st.lists(st.tuples(st.text(max_size=9), st.text(min_size=1, max_size=9)), min_size=1, max_size=3))
+def without_marks(text: str) -> bool:
+    """Whether transformers reads a text as we do: a special token's name is text to us and that token to it."""
+    return not any(mark in text for mark in tiny_tokenizers.tokenizer("byte pairs", "marked").all_special_tokens)
+
+
+WORDS = st.text(max_size=9).map(str.strip).filter(without_marks)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS.filter(bool)), min_size=1, max_size=3))
 @settings(max_examples=40)
-def test_transformers_own_mask_of_what_the_assistant_says_is_the_same(output: list[tuple[str, str]]) -> None:
+def test_transformers_own_mask_of_what_the_assistant_says_is_the_same(pairs: list[tuple[str, str]]) -> None:
     tokenizer = tiny_tokenizers.tokenizer("byte pairs", "marked")
-    output = [(question.strip(), answer.strip() or "two") for question, answer in output]
-    encoded = encode(tokenizer, [Turn(*pair) for pair in output], short, False)
+    encoded = encode(tokenizer, [Turn(*pair) for pair in pairs], short, False)
     messages = [
         {"role": role, "content": text}
-        for pair in output
+        for pair in pairs
         for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
     exact = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
