@@ -54,9 +54,9 @@ def trained(place: Path) -> Path:
 @pytest.fixture(scope="session")
 def observed(place: Path) -> Path:
     """Stage 2 under probes and answers, validated after steps 6 and 12, then tested: its folder, not to be changed."""
-    from observed_runs import watched
+    from observed_runs import run_with_observers
 
-    return watched(place, watched(place, place / "runs" / "observed"), verb="test")
+    return run_with_observers(place, run_with_observers(place, place / "runs" / "observed"), verb="test")
 
 
 @pytest.fixture(scope="session")
@@ -87,9 +87,9 @@ def cache(place: Path, tmp_path: Path) -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model of random weights with its processor, as training leaves them."""
     import tiny
-    from saved_models import saved
+    from saved_models import save_model
 
-    return saved(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
+    return save_model(tiny.model(), tmp_path_factory.mktemp("saved") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 import tiny
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from observed_runs import events, rendered, tags
+from observed_runs import events, render_markdown, tags
 from tensorboard.plugins.hparams import metadata
 from torch.utils.data import DataLoader
-from training_ranks import NOISY, Given, several, strategy
+from training_ranks import NOISY, StepData, several, strategy
 
 from callbacks.answers import Answers, flatten_settings, format_table
 from callbacks.predictions import Predictions, read_commit
@@ -57,7 +57,7 @@ HOSTILE = (
 def test_a_table_shows_text_letter_by_letter(text: str) -> None:
     """As TensorBoard's own Markdown makes it."""
     one = Prediction("0", text, "learned", text, text, text, "detail", "color", 1.0, (3, 5), 1.0, 85)
-    page = Cells(rendered(format_table([one, replace(one, correct=0.0, answer="", kept=())])))
+    page = Cells(render_markdown(format_table([one, replace(one, correct=0.0, answer="", kept=())])))
     output = " ".join(text.split())
     rows = [page.cells[start : start + 5] for start in range(0, len(page.cells), 5)]
     cells = [[cell.strip() for cell in row] for row in rows]
@@ -70,7 +70,7 @@ def test_a_table_shows_text_letter_by_letter(text: str) -> None:
 
 def test_long_text_is_cut() -> None:
     one = Prediction("0", "v", "learned", "why " * 100, "a", "a", "detail", "color", 1.0, (), None, 85)
-    assert len(Cells(rendered(format_table([one]))).cells[0].strip()) == 200
+    assert len(Cells(render_markdown(format_table([one]))).cells[0].strip()) == 200
 
 
 def test_the_text_is_a_sample_of_the_predictions(observed: Path, result: Any) -> None:
@@ -117,7 +117,7 @@ def test_none_are_refused() -> None:
         Answers(0)
 
 
-class Examined(Given):
+class Examined(StepData):
     def test_dataloader(self) -> DataLoader | list:
         return self.val_dataloader()
 

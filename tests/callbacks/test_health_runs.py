@@ -14,9 +14,9 @@ import tiny
 import torch
 import training_ranks
 from lightning import Callback
-from tensorboard_events import ALL, Logging, Told, noting, scalars
+from tensorboard_events import ALL, Logging, Reports, make_recorder, scalars
 from tiny_world import call
-from training_ranks import NOISY, Given, learn, several
+from training_ranks import NOISY, StepData, learn, several
 
 from callbacks import health
 from callbacks.health import SelectorHealth
@@ -40,12 +40,14 @@ def rows(counts: Sequence[int], start: int, settings: ConnectorSettings = NOISY,
 STEPS = [rows(counts, 4 * n, known=True) for n, counts in enumerate(([9, 3, 0, 7], [6, 0, 8, 12], [4, 4, 2, 9]))]
 
 
-def report(towers: Path, name: str = "one", steps: Any = STEPS, more: Sequence[Callback] = (), **options: Any) -> Told:
-    watching = noting(SelectorHealth)
+def report(
+    towers: Path, name: str = "one", steps: Any = STEPS, more: Sequence[Callback] = (), **options: Any
+) -> Reports:
+    watching = make_recorder(SelectorHealth)
     learn(towers, name, steps, callbacks=[watching, Logging(), *more], **options)
     return [
         (phase, step, {tag.split("/")[2]: value for tag, value in values.items()})
-        for phase, step, values in watching.told
+        for phase, step, values in watching.reports
     ]
 
 
@@ -67,7 +69,7 @@ def test_two_processes_say_what_one_says(towers: Path, name: str) -> None:
             assert values == pytest.approx(wanted, rel=2e-3, abs=1e-4)
 
 
-class Knowing(Given):
+class Knowing(StepData):
     """Data that know which batch costs most."""
 
     def most_expensive_batch(self) -> Batch | None:
@@ -91,7 +93,7 @@ class Meddling(Callback):
 
 def test_what_others_compute_counts_nowhere(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = report(towers, asked=rows([9, 3], 20, known=True))
-    monkeypatch.setattr(training_ranks, "Given", Knowing)
+    monkeypatch.setattr(training_ranks, "StepData", Knowing)
     assert report(towers, asked=rows([9, 3], 20, known=True), more=[MemoryCheck(), Meddling()]) == wanted
 
 

@@ -14,7 +14,7 @@ import training_ranks
 from lightning import Callback, Trainer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.distributed.tensor import DTensor
-from training_ranks import NOISY, Given, Learned, learn, several
+from training_ranks import NOISY, StepData, TrainingResult, learn, several
 
 from callbacks.memory_check import MemoryCheck, advise, describe_batch, is_out_of_memory, make_optimizer_states
 from dynfocus.errors import ConfigError, PromptError
@@ -34,7 +34,7 @@ STEPS = [rows(counts, 4 * n) for n, counts in enumerate(([9, 3, 0, 7], [6, 0, 8,
 DEAREST = rows([40, 20, 0], 50)
 
 
-class Knowing(Given):
+class Knowing(StepData):
     """Data that know which batch costs most."""
 
     def __init__(self, dearest: Batch | None, *options: Any) -> None:
@@ -81,17 +81,17 @@ def state(trainer: Trainer, module: Any) -> list[Any]:
     ]
 
 
-def run(towers: Path, name: str, dearest: Sequence[Example] | None, **options: Any) -> tuple[Learned, Watching]:
+def run(towers: Path, name: str, dearest: Sequence[Example] | None, **options: Any) -> tuple[TrainingResult, Watching]:
     """Train with a rehearsal, or without where no batch is given."""
     watching = Watching()
     with pytest.MonkeyPatch.context() as patch:
         batch = tiny.processor(NOISY, answers=True)(list(dearest)) if dearest else None
-        patch.setattr(training_ranks, "Given", partial(Knowing, batch))
+        patch.setattr(training_ranks, "StepData", partial(Knowing, batch))
         callbacks = [watching, MemoryCheck(), watching] if dearest else []
         return learn(towers, name, STEPS, callbacks=callbacks, **options), watching
 
 
-def bits(one: Learned, other: Learned) -> None:
+def bits(one: TrainingResult, other: TrainingResult) -> None:
     assert one.losses == other.losses
     assert one.norms == other.norms
     assert one.weights.keys() == other.weights.keys()
@@ -105,10 +105,10 @@ def bits(one: Learned, other: Learned) -> None:
     ids=["dropout", "accumulation", "half precision"],
 )
 def test_the_run_after_it_is_bit_for_bit_the_run_without_it(towers: Path, name: str, options: dict[str, Any]) -> None:
-    def plain(rank: int) -> Learned:
+    def plain(rank: int) -> TrainingResult:
         return run(towers, name, None, **options)[0]
 
-    def rehearsed(rank: int) -> Learned:
+    def rehearsed(rank: int) -> TrainingResult:
         return checked(*run(towers, name, DEAREST, **options), options)
 
     ran, wanted = ([work(0)] if name == "one" else several(work) for work in (rehearsed, plain))
@@ -116,7 +116,7 @@ def test_the_run_after_it_is_bit_for_bit_the_run_without_it(towers: Path, name: 
         bits(one, other)
 
 
-def checked(learned: Learned, watching: Watching, options: dict[str, Any]) -> Learned:
+def checked(learned: TrainingResult, watching: Watching, options: dict[str, Any]) -> TrainingResult:
     before, after = watching.states
     for one, other in zip(before, after, strict=True):
         alike(one, other)
@@ -171,7 +171,7 @@ def crowded(towers: Path, rehearsing: bool) -> str:
             losses.append(1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_ranks, "Given", partial(Knowing, dearest))
+        patch.setattr(training_ranks, "StepData", partial(Knowing, dearest))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, -1))
         try:
@@ -226,7 +226,7 @@ def test_other_errors_stay_what_they_are(towers: Path, monkeypatch: pytest.Monke
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     batch = tiny.processor(NOISY, answers=True)(DEAREST)
-    monkeypatch.setattr(training_ranks, "Given", partial(Knowing, replace(batch, slot_row=batch.slot_row * 0 - 1)))
+    monkeypatch.setattr(training_ranks, "StepData", partial(Knowing, replace(batch, slot_row=batch.slot_row * 0 - 1)))
     with pytest.raises(PromptError, match="with room for"):
         learn(towers, "one", STEPS, callbacks=[MemoryCheck()])
 

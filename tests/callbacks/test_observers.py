@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard_events import ALL, events, scalars, written
+from tensorboard_events import ALL, events, read_csv_log, scalars
 from tiny_world import CONFIGS, call
 from training_ranks import several
 
@@ -130,7 +130,7 @@ def test_without_tensorboard_numbers_alone_are_logged(
     assert fits(place, 1, run, *start, *ALL) == 0
     assert not list(run.rglob("*tfevents*"))
     if "false" not in start:
-        result = written(run / "logs" / "csv")
+        result = read_csv_log(run / "logs" / "csv")
         assert {tag for tag in TOLD if "/test" not in tag} <= set(result)
 
 

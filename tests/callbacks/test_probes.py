@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from observed_runs import AFRESH, ANSWERS, BRIEF, PROBES, events, pictures, tags, watched
+from observed_runs import AFRESH, ANSWERS, BRIEF, PROBES, events, pictures, run_with_observers, tags
 from tiny_world import call
 
 from callbacks.probes import Look, Probes, compute_churn, make_title, read_looks
@@ -105,7 +105,7 @@ def test_lines_know_the_truth_of_their_row(place: Path, looks: list[Look]) -> No
 
 
 def test_where_nothing_is_validated_training_videos_are_looked_at(place: Path) -> None:
-    run = watched(place, place / "runs" / "watched1", "--trainer.max_epochs", "2", stage="stage1")
+    run = run_with_observers(place, place / "runs" / "watched1", "--trainer.max_epochs", "2", stage="stage1")
     looks = read_looks(run / "selections.jsonl")
     ends = json.loads((run / "fit.json").read_text())["steps"]
     assert sorted({(look.phase, look.step) for look in looks}) == [("train", step) for step in (0, ends // 2, ends)]
@@ -119,7 +119,7 @@ def test_where_nothing_is_validated_training_videos_are_looked_at(place: Path) -
 
 def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: Path) -> None:
     every = ("--trainer.val_check_interval", "4", "--trainer.max_steps", "8")
-    whole = watched(place, tmp_path / "whole", *every) / "selections.jsonl"
+    whole = run_with_observers(place, tmp_path / "whole", *every) / "selections.jsonl"
     run = tmp_path / "again"
     stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 130
@@ -134,7 +134,7 @@ def test_what_is_looked_at_again_stands_once(place: Path, observed: Path, looks:
     """A second test takes the place of the first; what validation has written stays."""
     again = tmp_path / "again"
     shutil.copytree(observed, again)
-    watched(place, again, "--model.connector.selector", "uniform", verb="test")
+    run_with_observers(place, again, "--model.connector.selector", "uniform", verb="test")
     other = read_looks(again / "selections.jsonl")
     assert [(look.phase, look.step, look.row) for look in other] == [
         (look.phase, look.step, look.row) for look in looks

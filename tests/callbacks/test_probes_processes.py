@@ -11,7 +11,7 @@ import torch
 import training_ranks
 from lightning import Callback, LightningModule, Trainer
 from test_memory_check import STEPS, bits
-from training_ranks import NOISY, Given, Learned, learn, several
+from training_ranks import NOISY, StepData, TrainingResult, learn, several
 
 from callbacks.answers import Answers
 from callbacks.probes import Probes, read_looks
@@ -21,7 +21,7 @@ from dynfocus.models.collate import Example
 ASKED = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
 
 
-class Shown(Given):
+class Shown(StepData):
     """Data whose first rows are probes; only the first process may read them."""
 
     def probes(self, split: str, videos: int) -> ProbeVideos | None:
@@ -40,9 +40,11 @@ class Early(Callback):
         trainer.val_check_interval = 2
 
 
-def run(towers: Path, name: str, asked: Sequence[Example], watchers: Sequence[Callback], **options: Any) -> Learned:
+def run(
+    towers: Path, name: str, asked: Sequence[Example], watchers: Sequence[Callback], **options: Any
+) -> TrainingResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_ranks, "Given", Shown)
+        patch.setattr(training_ranks, "StepData", Shown)
         return learn(towers, name, STEPS, asked=asked, callbacks=[Early(), *watchers], **options)
 
 
@@ -51,10 +53,10 @@ def run(towers: Path, name: str, asked: Sequence[Example], watchers: Sequence[Ca
 def test_the_run_is_bit_for_bit_the_run_without(
     towers: Path, tmp_path: Path, name: str, asked: Sequence[Example]
 ) -> None:
-    def plain(rank: int) -> Learned:
+    def plain(rank: int) -> TrainingResult:
         return run(towers, name, asked, [], folder=tmp_path / "plain")
 
-    def watched(rank: int) -> Learned:
+    def watched(rank: int) -> TrainingResult:
         return run(towers, name, asked, [Probes(2), Answers()], folder=tmp_path / "watched")
 
     result, wanted = ([work(0)] if name == "one" else several(work) for work in (watched, plain))

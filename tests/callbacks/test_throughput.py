@@ -10,8 +10,8 @@ import tiny
 import torch
 import training_ranks
 from lightning import Callback
-from tensorboard_events import Logging, noting, written
-from training_ranks import NOISY, Given, Learned, learn, several
+from tensorboard_events import Logging, make_recorder, read_csv_log
+from training_ranks import NOISY, StepData, TrainingResult, learn, several
 
 from callbacks import throughput
 from callbacks.throughput import Throughput
@@ -72,7 +72,7 @@ class Saving(Callback):
             trainer.save_checkpoint(self.path)
 
 
-class Slow(Given):
+class Slow(StepData):
     """Every batch is waited for 3 seconds."""
 
     def __init__(self, clock: Clock, *options: Any) -> None:
@@ -90,14 +90,14 @@ class Slow(Given):
 
 
 def test_waiting_is_told_from_working(towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, notes = Clock(), noting(Throughput)
+    clock, notes = Clock(), make_recorder(Throughput)
     monkeypatch.setattr(throughput, "time", clock)
-    monkeypatch.setattr(training_ranks, "Given", partial(Slow, clock))
+    monkeypatch.setattr(training_ranks, "StepData", partial(Slow, clock))
     steps = [*STEPS, *(rows([5, 6, 7], 40 + 3 * n) for n in range(2))]
     watched = [notes, Turning(clock), Saving(tmp_path / "one.ckpt"), Logging(every=5)]
     asked = [tiny.example(60, 5, NOISY, events=((0,),))]
     learn(towers, "one", steps, asked=asked, callbacks=watched)
-    values = next(report for phase, _, report in notes.told if phase == "train")
+    values = next(report for phase, _, report in notes.reports if phase == "train")
     # Of five batches the first is left out; the second was followed by a checkpoint, the third by a validation.
     assert values["pace/loader_wait_share"] == pytest.approx(6 / 10)
     assert values["pace/videos_per_second"] == pytest.approx((3 + 4 + 3 + 3) / 10)
@@ -108,7 +108,7 @@ def test_waiting_is_told_from_working(towers: Path, tmp_path: Path, monkeypatch:
     assert 0.05 < values["pace/memory_gib"] < 100
 
 
-def watched(towers: Path, folder: Path, name: str, options: dict[str, Any], rank: int = 0) -> Learned:
+def watched(towers: Path, folder: Path, name: str, options: dict[str, Any], rank: int = 0) -> TrainingResult:
     return learn(towers, name, STEPS, callbacks=[Throughput(), Logging(folder=folder)], **options)
 
 
@@ -119,7 +119,7 @@ def test_norms_are_those_of_the_mean_loss_before_clipping(
 ) -> None:
     work = partial(watched, towers, tmp_path, name, options)
     learned = work() if name == "one" else several(work)[0]
-    result = written(tmp_path)
+    result = read_csv_log(tmp_path)
     assert {tag.rpartition("/")[2] for tag in result if "gradient_norm" in tag} == set(PARTS)
     whole = torch.tensor([result[f"pace/gradient_norm/{part}"] for part in PARTS]).norm(dim=0)
     if "clip" in options:  # what is left of them is as long as the limit
@@ -132,7 +132,7 @@ def test_norms_are_those_of_the_mean_loss_before_clipping(
 
 def test_rates_are_those_of_the_schedule(towers: Path, tmp_path: Path) -> None:
     learn(towers, "one", STEPS, lr=0.1, language_lr=0.2, callbacks=[Throughput(), Logging(folder=tmp_path)])
-    result = written(tmp_path)
+    result = read_csv_log(tmp_path)
     assert result["pace/lr/connector"] == pytest.approx([0.1, 0.075, 0.025])
     assert result["pace/lr/language_model"] == pytest.approx([0.2, 0.15, 0.05])
     assert "pace/gradient_norm/instruction" not in result

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from tensorboard_events import Logging, Told, noting
+from tensorboard_events import Logging, Reports, make_recorder
 from training_ranks import NOISY, learn, several
 
 from callbacks.tokens import TokenCounts
@@ -54,10 +54,10 @@ def test_tokens_are_those_that_rows_cost(towers: Path, name: str, accumulate: in
     asked = rows(20, [(5, 1, "films"), (8, 1, "web"), (1, 1, "web")], NOISY)
     asked = [replace(one, row=replace(one.row, questions=tiny.row(0, events=((0,),)).questions)) for one in asked]
 
-    def report(rank: int) -> Told:
-        counts = noting(TokenCounts)
+    def report(rank: int) -> Reports:
+        counts = make_recorder(TokenCounts)
         learn(towers, name, steps, accumulate=accumulate, asked=asked, callbacks=[Logging(), counts])
-        return counts.told
+        return counts.reports
 
     for result in [report(0)] if name == "one" else several(report):
         assert [(phase, step) for phase, step, _ in result] == [("train", 1), ("train", 2), ("val", 2)]
@@ -67,46 +67,46 @@ def test_tokens_are_those_that_rows_cost(towers: Path, name: str, accumulate: in
 
 
 def test_a_split_of_one_file_is_not_told_twice(towers: Path) -> None:
-    counts = noting(TokenCounts)
+    counts = make_recorder(TokenCounts)
     steps = [rows(0, [(9, 1, "train"), (4, 1, "train")], NOISY), rows(4, [(9, 1, "train"), (4, 1, "web")], NOISY)]
     learn(towers, "one", steps, callbacks=[Logging(), counts])
-    (_, _, alone), (_, _, mixed) = counts.told
+    (_, _, alone), (_, _, mixed) = counts.reports
     assert len(alone) == 6
     assert mixed.keys() - alone.keys() == {f"tokens/train/web/{name}" for name in ("visual", "text", "total")}
 
 
 def test_a_run_that_never_logs_keeps_nothing(towers: Path) -> None:
-    counts = noting(TokenCounts)
+    counts = make_recorder(TokenCounts)
     learn(towers, "one", [rows(0, [(9, 1, "films")], NOISY)], callbacks=[Logging(every=0), counts])
-    assert counts.told == []
+    assert counts.reports == []
     assert counts.logs == {}
 
 
 def test_a_run_counts_nothing_of_the_one_before(towers: Path) -> None:
-    counts = noting(TokenCounts)
+    counts = make_recorder(TokenCounts)
     before, *steps = (rows(4 * n, kinds, NOISY) for n, kinds in enumerate((KINDS[1], *KINDS)))
     for run in ([before], steps):  # the first one ends between two logs
         learn(towers, "one", run, callbacks=[Logging(every=2), counts])
-    [(_, _, values)] = counts.told
+    [(_, _, values)] = counts.reports
     wanted = costs([*steps[0], *steps[1]], NOISY, answers=True)
     assert values == pytest.approx({f"tokens/train/{key}": value for key, value in wanted.items()})
 
 
 def test_no_rods_no_cones(towers: Path) -> None:
     settings = replace(NOISY, kept_tokens=0)
-    counts = noting(TokenCounts)
+    counts = make_recorder(TokenCounts)
     learn(
         towers, "one", [rows(0, [(9, 1, "films"), (0, 1, "films")], settings)], settings, callbacks=[Logging(), counts]
     )
-    [(_, _, values)] = counts.told
+    [(_, _, values)] = counts.reports
     assert values["tokens/train/cones"] == 0
     assert values["tokens/train/rods"] == values["tokens/train/visual"] == 2 * (9 - 3)
 
 
 def test_the_baseline_counts_all_as_cones(towers: Path) -> None:
     settings = replace(NOISY, encoder="average_pooling")
-    counts = noting(TokenCounts)
+    counts = make_recorder(TokenCounts)
     learn(towers, "one", [rows(0, [(9, 1, "films"), (3, 1, "web")], settings)], settings, callbacks=[Logging(), counts])
-    [(_, _, values)] = counts.told
+    [(_, _, values)] = counts.reports
     assert values["tokens/train/cones"] == values["tokens/train/visual"] == 4 * 6
     assert values["tokens/train/rods"] == 0

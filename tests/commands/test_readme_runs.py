@@ -123,7 +123,7 @@ def test_selectors_on_the_pages_choose_frames(
     selector = build_selector(settings, tiny.WIDTH, tiny.TEXT_WIDTH)
     one = tiny.sketch(12, settings=settings)
     alone = selector(one, tiny.inputs(one, [4], 0, 0))
-    more = tiny.padded(one, 5)
+    more = tiny.pad_sketch(one, 5)
     padded = selector(more, tiny.inputs(more, [4], 0, 0))
     assert alone.frames.shape == (1, 4)
     assert torch.equal(alone.frames, padded.frames)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-from broken_dataset import RULE, broken_set, decoded, many, patient, write_rows
-from make_videos import with_bytes, written
+from broken_dataset import RULE, broken_set, count_openings, many, patient, write_rows
+from make_videos import with_bytes, write_video
 from tiny_sketches import small_cache, small_sketcher
 from tiny_world import call
 
@@ -60,7 +60,7 @@ def test_each_row_is_found_for_what_it_is(tmp_path: Path, log: Path) -> None:
     assert checkup is not None
     assert checkup.frames[:5].tolist() == [7, 7, 1, 0, 40]
     assert sorted(checkup.bad) == sorted(row for row, what in faults.items() if what != "too long")
-    assert set(decoded(log).values()) == {1}  # though several rows show the same
+    assert set(count_openings(log).values()) == {1}  # though several rows show the same
 
 
 def test_numbers_are_those_of_the_batches_that_training_makes(tmp_path: Path, log: Path) -> None:
@@ -125,7 +125,7 @@ def test_it_goes_on_from_where_it_was_stopped(tmp_path: Path, log: Path, workers
     ]
     environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS / 'support'}", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    while process.poll() is None and sum(decoded(log).values()) < 8:
+    while process.poll() is None and sum(count_openings(log).values()) < 8:
         time.sleep(0.002)
     process.send_signal(finger)
     process.communicate(timeout=60)
@@ -140,10 +140,10 @@ def test_it_goes_on_from_where_it_was_stopped(tmp_path: Path, log: Path, workers
     stopped = one.open()
     done = {one.annotations[int(row)].media for row in stopped.is_checked.nonzero()[0]}
     assert 0 < len(done) < 24
-    assert done <= set(decoded(log))
+    assert done <= set(count_openings(log))
     log.unlink()
     diagnose([one], 0, progress=False)
-    again = decoded(log)
+    again = count_openings(log)
     assert set(again) == {f"{n}.mp4" for n in range(24)} - done
     assert set(again.values()) == {1}
     whole = one.load()
@@ -159,13 +159,13 @@ def test_what_came_since_is_found_when_asked_for(tmp_path: Path, log: Path) -> N
     diagnose([one], 0, progress=False)
     log.unlink()
     for name in ("missing.mp4", "empty.mp4"):
-        written(tmp_path / "root" / name, count=6)
+        write_video(tmp_path / "root" / name, count=6)
     diagnose([one], 0, progress=False)
     assert not log.exists()
     (visited,) = diagnose([one], 0, retry=True, progress=False)
     came = [row for row, what in faults.items() if rows[row].get("video") in ("missing.mp4", "empty.mp4")]
     assert visited.bad == len(faults) - len(came) == len(faults) - 2
-    assert not {"good.mp4", "long.mp4", "good.png"} & set(decoded(log))
+    assert not {"good.mp4", "long.mp4", "good.png"} & set(count_openings(log))
     checkup = one.load()
     assert checkup is not None
     assert [checkup.frames[row] for row in came] == [6, 6]
@@ -211,7 +211,7 @@ def test_a_tokenizer_that_was_called_is_still_the_same(tmp_path: Path, log: Path
 
 def test_a_file_that_kills_its_reader_is_one_bad_row(tmp_path: Path, log: Path) -> None:
     rows = many(tmp_path / "root", 8)
-    written(tmp_path / "root" / "deadly.mp4", count=2)
+    write_video(tmp_path / "root" / "deadly.mp4", count=2)
     rows.insert(3, rows[0] | {"id": "d", "video": "deadly.mp4"})
     write_rows(tmp_path / "root", rows)
     one = patient(tmp_path / "root", log)
@@ -231,7 +231,7 @@ def test_what_is_sketched_is_not_opened(place: Path, tmp_path: Path, log: Path) 
     sketching = small_cache(place, tmp_path / "cache", rule=RULE)
     sketching.fill((root / f"{n}.mp4" for n in range(4)), workers=0)
     examine(one, alone := one.open(), 0, progress=False)
-    assert set(decoded(log)) == {f"{n}.mp4" for n in range(8)}
+    assert set(count_openings(log)) == {f"{n}.mp4" for n in range(8)}
     shutil.rmtree(alone.folder)
     examine(replace(one, cache=sketching), cached := one.open(), 0, progress=False)
     assert result(cached) == result(alone)

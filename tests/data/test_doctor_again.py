@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import tiny
-from broken_dataset import RULE, decoded, many, patient, said, write_rows
-from count_doctor import Counting
-from make_videos import with_bytes, written
+from broken_dataset import RULE, count_openings, make_row, many, patient, write_rows
+from count_doctor import CountingView
+from make_videos import with_bytes, write_video
 
 from datamodules.examples import ExampleDataset
 from dynfocus.data.annotations.dataset import Annotations
@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def loaded(reading: Counting) -> Checkup:
+def loaded(reading: CountingView) -> Checkup:
     result = reading.load()
     assert result is not None
     return result
@@ -42,8 +42,8 @@ def loaded(reading: Counting) -> Checkup:
 def two_sets(root: Path) -> tuple[list[Annotations], Collator]:
     """Two data sets of the same twelve rows, and a tokenizer that needs fewer tokens with the video behind."""
     root.mkdir()
-    written(root / "v.mp4", count=3)
-    write_rows(root, [said(n, video="v.mp4") for n in range(12)])
+    write_video(root / "v.mp4", count=3)
+    write_rows(root, [make_row(n, video="v.mp4") for n in range(12)])
     sets = [Annotations(Source(name, "rows.json"), root, root.parent / "index") for name in ("first", "second")]
     words = tiny.byte_pairs()
     return sets, replace(tiny.processor(answers=True), tokenizer=words, context=900)
@@ -51,7 +51,7 @@ def two_sets(root: Path) -> tuple[list[Annotations], Collator]:
 
 def test_costs_are_those_of_training_wherever_a_set_stands_in_a_mixture(tmp_path: Path, log: Path) -> None:
     sets, processor = two_sets(tmp_path / "root")
-    readings = [Counting(one, processor, RULE, log=log) for one in sets]
+    readings = [CountingView(one, processor, RULE, log=log) for one in sets]
     diagnose(readings, 0, progress=False)
     report = {one.annotations.source.name: count_tokens(loaded(one), processor.settings).tolist() for one in readings}
     for order in (sets, sets[::-1], sets[1:]):
@@ -111,7 +111,7 @@ def test_what_training_does_not_read_is_said(root: Path, log: Path) -> None:
         assert other.load() is None
         report = str(other.explain_unused())
         assert report.startswith(f"dynfocus doctor was run on films under other settings ({named}): run it again")
-    write_rows(root, [said(0, video="0.mp4")])
+    write_rows(root, [make_row(0, video="0.mp4")])
     assert "under other settings (the annotation files)" in str(patient(root, log).explain_unused())
     nearest = str(patient(root, log, slots="first").explain_unused())
     assert "(the annotation files, slots)" in nearest
@@ -124,14 +124,14 @@ def test_what_training_does_not_read_is_said(root: Path, log: Path) -> None:
 def test_the_second_stage_reads_no_medium_again(root: Path, log: Path, workers: int) -> None:
     rows = many(root.parent / "more", 8)
     rows[3] |= {"conversations": [*rows[3]["conversations"][:1], {"from": "gpt", "value": " "}]}
-    write_rows(root, [*rows, said(16, video="late.mp4"), said(17)])
+    write_rows(root, [*rows, make_row(16, video="late.mp4"), make_row(17)])
     diagnose([first := patient(root, log, prompt="plain", slots="first")], 0, progress=False)
-    assert sum(decoded(log).values()) == 8
+    assert sum(count_openings(log).values()) == 8
     log.unlink()
-    written(root / "late.mp4", count=2)
+    write_video(root / "late.mp4", count=2)
     second = patient(root, log)
     (visited,) = diagnose([second], workers, progress=False)
-    assert decoded(log) == {"late.mp4": 1}
+    assert count_openings(log) == {"late.mp4": 1}
     checkup = loaded(second)
     assert checkup.frames.tolist()[:16] == loaded(first).frames.tolist()[:16]
     assert checkup.frames.tolist()[16:] == [2, 0]
@@ -141,7 +141,7 @@ def test_the_second_stage_reads_no_medium_again(root: Path, log: Path, workers: 
     assert [visited.bad, checkup.bad[3].fault] == [3, "no target"]
     log.unlink()
     diagnose([replace(second, rule=replace(RULE, frames=3))], workers, progress=False)
-    assert sum(decoded(log).values()) == 9  # another rule is another look
+    assert sum(count_openings(log).values()) == 9  # another rule is another look
 
 
 def test_what_was_mended_since_the_first_stage_is_read_when_asked_for(root: Path, log: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_was_mended_since_the_first_stage_is_read_when_asked_for(root: Path
     log.unlink()
     with_bytes(root / "5.mp4", (root / "4.mp4").read_bytes())
     diagnose([patient(root, log)], 0, retry=True, progress=False)
-    assert decoded(log) == {"5.mp4": 1}
+    assert count_openings(log) == {"5.mp4": 1}
     assert loaded(patient(root, log)).frames.tolist() == [5] * 16
     log.unlink()
     with_bytes(root / "5.mp4", b"")

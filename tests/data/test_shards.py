@@ -17,7 +17,7 @@ import pytest
 import torch
 import webdataset
 from safetensors.torch import load
-from tiny_sketches import RULE, addressed, counted, same, small_cache, small_sketcher
+from tiny_sketches import RULE, count_calls, list_videos, same, small_cache, small_sketcher
 from torch.utils.data import DataLoader, Dataset
 
 from dynfocus.data.sketches import stores
@@ -40,7 +40,7 @@ def written(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     broken = folder / "broken.mp4"
     broken.write_bytes(b"no video")
     for n in range(2):
-        items = [*addressed(place), ("broken.mp4", broken)]
+        items = [*list_videos(place), ("broken.mp4", broken)]
         write_shards(items, small_sketcher(place), str(folder / "set"), (n, 2), workers=0, part=PART)
     return folder / "set"
 
@@ -54,15 +54,15 @@ def shards(written: Path, tmp_path: Path) -> Path:
 def test_shards_give_what_files_give_bit_for_bit(place: Path, written: Path, tmp_path: Path) -> None:
     kept = small_cache(place, tmp_path / "a")
     read = small_cache(place, tmp_path / "b", shards=SketchShards(str(written)))
-    for address, path in addressed(place):
-        with counted() as calls:
+    for address, path in list_videos(place):
+        with count_calls() as calls:
             result = read.read(tmp_path / "there" / "is" / "no.mp4", address)
             assert read.frames(None, address) == len(result.seconds)
         assert not calls
         wanted = kept.read(path)
         assert same(result.sketch, wanted.sketch)
         assert torch.equal(result.seconds, wanted.seconds)
-    assert len(SketchShards(str(written))) == len(addressed(place))
+    assert len(SketchShards(str(written))) == len(list_videos(place))
     assert not list((tmp_path / "b").rglob("*.safetensors"))
 
 
@@ -75,7 +75,7 @@ def test_webdataset_streams_the_parts_as_they_are(place: Path, written: Path) ->
         output, tensors = json.loads(row["json"]), load(row["safetensors"])
         result[output["address"]] = tensors
         assert output["frames"] == len(tensors["seconds"])
-    assert result.keys() == {address for address, _ in addressed(place)}
+    assert result.keys() == {address for address, _ in list_videos(place)}
     for address, tensors in result.items():
         wanted = shards.get(address)
         assert wanted is not None
@@ -84,8 +84,8 @@ def test_webdataset_streams_the_parts_as_they_are(place: Path, written: Path) ->
 
 def test_what_shards_hold_is_neither_looked_for_nor_hashed(place: Path, written: Path, tmp_path: Path, caplog) -> None:
     one = small_cache(place, tmp_path / "cache", shards=SketchShards(str(written)))
-    shown = [SketchItem(tmp_path / "none.mp4", address) for address, _ in addressed(place)]
-    with counted() as calls:
+    shown = [SketchItem(tmp_path / "none.mp4", address) for address, _ in list_videos(place)]
+    with count_calls() as calls:
         assert one.fill([*shown, *shown], workers=0) == FillReport(len(shown), 0, 0, one.folder)
     assert not calls
     assert len(list((tmp_path / "cache" / "digests").rglob("*.json"))) <= 1  # the encoder's
@@ -125,7 +125,7 @@ def test_shards_made_otherwise_are_refused(place: Path, written: Path, tmp_path:
 
 def test_no_flipped_bit_goes_through(place: Path, shards: Path) -> None:
     """Of what any row hangs on: each part of an entry, and every tenth byte of an index."""
-    address = addressed(place)[0][0]
+    address = list_videos(place)[0][0]
     whole = SketchShards(str(shards))
     row = whole._find_row(address)
     part, start, size, _ = whole.index.places[row].tolist()
@@ -221,7 +221,7 @@ class Read(Dataset):
 def test_ranges_are_read_from_a_web_server_in_any_process(place: Path, written: Path, server, start) -> None:
     url, handler = server
     shards, near = SketchShards(url), SketchShards(f"file://{written}")
-    addresses = [address for address, _ in addressed(place)]
+    addresses = [address for address, _ in list_videos(place)]
     first = shards.get(addresses[0])  # opens a connection that other processes must not use
     assert first is not None
     rows = Read(shards, addresses)
@@ -236,7 +236,7 @@ def test_ranges_are_read_from_a_web_server_in_any_process(place: Path, written: 
 def test_a_web_server_that_fails(place: Path, server, monkeypatch, caplog) -> None:
     url, handler = server
     monkeypatch.setattr(stores, "PAUSES", (0.0, 0.0))
-    shards, address = SketchShards(url), addressed(place)[0][0]
+    shards, address = SketchShards(url), list_videos(place)[0][0]
     assert len(shards)
     handler.failing += [503, 500]
     assert shards.get(address) is not None
@@ -258,12 +258,12 @@ def test_shards_lie_anywhere_that_fsspec_reaches(place: Path) -> None:
     url = "memory://somewhere/set"
     try:
         for n in (1, 0):
-            write_shards(addressed(place), small_sketcher(place), url, (n, 2), workers=0, part=PART)
-        again = write_shards(addressed(place), small_sketcher(place), url, (0, 2), workers=0, part=PART)
+            write_shards(list_videos(place), small_sketcher(place), url, (n, 2), workers=0, part=PART)
+        again = write_shards(list_videos(place), small_sketcher(place), url, (0, 2), workers=0, part=PART)
         assert again.computed == 0
         assert again.there > 0
         shards = SketchShards(url)
-        result = [shards.get(address) for address, _ in addressed(place)]
+        result = [shards.get(address) for address, _ in list_videos(place)]
         assert all(one is not None and len(one.seconds) == 20 for one in result)
         fsspec.filesystem("memory").rm("/somewhere/set/" + shards.index.parts[0][0])
         with pytest.raises(DiskError, match="missing"):

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from test_write_shards import PART, files, process
-from tiny_sketches import addressed, meanwhile, small_sketcher
+from tiny_sketches import list_videos, meanwhile, small_sketcher
 
 from dynfocus.data.sketches import shards as reading
 from dynfocus.data.sketches import stores
@@ -72,13 +72,13 @@ def test_a_second_process_is_refused_and_harms_nothing(place: Path, tmp_path: Pa
         second.extend([*other.communicate(timeout=120), other.returncode, half.exists()])
         half.unlink()
 
-    write_shards(addressed(place), meanwhile(place, 3, write), str(out), workers=0, part=PART)
+    write_shards(list_videos(place), meanwhile(place, 3, write), str(out), workers=0, part=PART)
     _, output, code, there = second
     assert there
     assert code == 1
     assert "ConfigError" in output
     assert f"share {SHARE} in {out}, which process " in output
-    write_shards(addressed(place), small_sketcher(place), str(tmp_path / "one"), workers=0, part=PART)
+    write_shards(list_videos(place), small_sketcher(place), str(tmp_path / "one"), workers=0, part=PART)
     assert files(out) == files(tmp_path / "one")  # nor does a lock stay behind
 
 
@@ -141,7 +141,7 @@ def test_what_is_deleted_meanwhile_is_missed(place: Path, tmp_path: Path, lost: 
     def harm() -> None:
         (out / lost).unlink() if how == "deleted" else (out / lost).write_bytes(b"")
 
-    items = addressed(place)
+    items = list_videos(place)
     with pytest.raises((DiskError, ConfigError), match=lost.replace(".", r"\.")):
         write_shards(items, meanwhile(place, len(items), harm), str(out), workers=0, part=PART)
     assert not (out / f"{SHARE}.index").exists()
@@ -174,7 +174,7 @@ def test_a_place_that_fails_for_a_moment_is_asked_again(flaky: type[Flaky], capl
 
 @pytest.mark.parametrize("name", ["a::b", "memory::c", "~a"])
 def test_any_folder_holds_shards(place: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_shards(addressed(place)[:1], small_sketcher(place), str(tmp_path / name), workers=0)
+    write_shards(list_videos(place)[:1], small_sketcher(place), str(tmp_path / name), workers=0)
     assert (tmp_path / name / "sketches.json").exists()
     assert len(SketchShards(str(tmp_path / name))) == 1
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_sketches import RULE, counted, same
+from tiny_sketches import RULE, count_calls, same
 
 from dynfocus.data.sketches import sketcher as sketching_itself
 from dynfocus.data.sketches.cache import FillReport, SketchCache
@@ -30,7 +30,7 @@ def test_what_is_read_is_what_the_model_makes(cache, media, settings) -> None:
     kept = cache(settings=settings)
     assert kept.fill(media, workers=2) == FillReport(0, len(media), 0, kept.folder)
     net = tiny.model(settings)
-    with counted() as calls:
+    with count_calls() as calls:
         read = [cache(settings=settings).read(medium) for medium in media]
         assert cache(settings=settings).fill(media) == FillReport(len(media), 0, 0, kept.folder)
     assert not calls
@@ -43,7 +43,7 @@ def test_what_is_read_is_what_the_model_makes(cache, media, settings) -> None:
 
 
 def test_reading_alone_fills_too(cache, media) -> None:
-    with counted() as calls:
+    with count_calls() as calls:
         first, again = (cache().read(media[0]).sketch for _ in range(2))
     assert same(first, again)
     assert calls["reader"] == 1

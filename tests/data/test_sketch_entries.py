@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_sketches import counted, same
+from tiny_sketches import count_calls, same
 from tiny_world import ROOT
 
 from dynfocus.data.sketches import sketcher
@@ -40,7 +40,7 @@ def test_a_damaged_entry_is_computed_again_and_reported(cache, media, caplog, ho
         shutil.copy(one.path(media[0]), path)
     else:
         damaged(path, how)
-    with counted() as calls:
+    with count_calls() as calls:
         if road == "fill":
             flipped = how == "flipped"  # which only reading it shows: filling reads no more than headers
             assert one.fill(media, workers=0) == FillReport(len(media) - (not flipped), 0, int(not flipped), one.folder)
@@ -131,7 +131,7 @@ def test_the_number_of_frames_is_read_from_the_header(cache, media, tmp_path) ->
     one = cache()
     assert [one.frames(medium) for medium in media] == [None] * len(media)
     one.fill(media, workers=0)
-    with counted() as calls:
+    with count_calls() as calls:
         assert [one.frames(medium) for medium in media] == [len(one.read(medium).seconds) for medium in media]
     assert not calls
     content = bytearray(one.path(media[0]).read_bytes())
@@ -190,7 +190,7 @@ def test_two_processes_at_once_do_no_harm(cache, media, tmp_path, place) -> None
     assert not [path for path in one.folder.rglob("*") if path.name.startswith(".")]
     alone = cache(folder=tmp_path / "alone")
     alone.fill(media)
-    with counted() as calls:
+    with count_calls() as calls:
         assert all(same(one.read(medium).sketch, alone.read(medium).sketch) for medium in media)
     assert not calls
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_sketches import counted, same, small_sketcher
+from tiny_sketches import count_calls, same, small_sketcher
 
 from dynfocus.data.sketches.cache import FillReport
 from dynfocus.data.sketches.media import SketchItem
@@ -25,7 +25,7 @@ def test_each_stretch_has_an_entry_of_its_own(cache, media, stretches) -> None:
     one, everything = cache(), [*stretches, *media]
     assert one.fill([*everything, *stretches], workers=2) == FillReport(0, len(everything), 0, one.folder)
     assert len({one.path(medium) for medium in everything}) == len(everything)
-    with counted() as calls:
+    with count_calls() as calls:
         result = [cache().read(medium) for medium in everything]
         assert [cache().frames(medium) for medium in stretches] == [5, 5, 4] * 2
     assert not calls

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_sketches import RULE, addressed, counted, same, small_cache, small_sketcher
+from tiny_sketches import RULE, count_calls, list_videos, same, small_cache, small_sketcher
 from tiny_world import ROOT
 
 from dynfocus.data.sketches import sketcher as sketching_itself
@@ -31,7 +31,7 @@ def entries(tar: Path) -> int:
 
 
 def test_any_order_and_copies_give_the_same_files_of_bounded_size(place: Path, tmp_path: Path) -> None:
-    items = addressed(place)
+    items = list_videos(place)
     wanted = write_shards(items, small_sketcher(place), str(tmp_path / "a"), workers=0, part=PART)
     assert (wanted.there, wanted.computed, wanted.failed) == (0, len(items), 0)
     mixed = [*items, *items[:5]]
@@ -48,10 +48,10 @@ def test_any_order_and_copies_give_the_same_files_of_bounded_size(place: Path, t
 
 
 def test_what_a_cache_keeps_is_taken_from_it(place: Path, tmp_path: Path) -> None:
-    items, cache = addressed(place), small_cache(place, tmp_path / "cache")
+    items, cache = list_videos(place), small_cache(place, tmp_path / "cache")
     cache.fill([path for _, path in items], workers=0)
     cache.path(items[0][1]).write_bytes(b"damaged")
-    with counted() as calls:
+    with count_calls() as calls:
         write_shards(items, small_cache(place, tmp_path / "cache"), str(tmp_path / "a"), workers=0, part=PART)
     assert calls["reader"] == 1
     write_shards(items, small_sketcher(place), str(tmp_path / "b"), workers=0, part=PART)
@@ -67,11 +67,11 @@ SHARE = """
 import signal
 import sys
 from pathlib import Path
-from tiny_sketches import addressed, meanwhile
+from tiny_sketches import list_videos, meanwhile
 from dynfocus.data.sketches.write_shards import write_shards
 place, out, (share, shares, last) = Path(sys.argv[1]), sys.argv[2], map(int, sys.argv[3:])
 sketcher = meanwhile(place, last, lambda: signal.raise_signal(signal.SIGKILL))
-print(write_shards(addressed(place), sketcher, out, (share, shares), workers=0, part=30_000))
+print(write_shards(list_videos(place), sketcher, out, (share, shares), workers=0, part=30_000))
 """
 
 
@@ -89,18 +89,18 @@ def test_processes_write_a_share_each(place: Path, tmp_path: Path) -> None:
     assert all(f"share {n}/2: 0 sketches were there" in ends[n][0] for n in range(2))
     assert all(f"share {n}/2: 100%" in ends[n][1] for n in range(2))
     shards = SketchShards(str(tmp_path / "set"))
-    assert len(shards) == len(addressed(place))
-    assert all(shards.holds(address) for address, _ in addressed(place))
+    assert len(shards) == len(list_videos(place))
+    assert all(shards.holds(address) for address, _ in list_videos(place))
     for n in range(2):
-        with counted() as calls:
-            again = write_shards(addressed(place), small_sketcher(place), str(tmp_path / "set"), (n, 2), part=PART)
+        with count_calls() as calls:
+            again = write_shards(list_videos(place), small_sketcher(place), str(tmp_path / "set"), (n, 2), part=PART)
         assert not calls
         assert again.computed == 0
         assert 0 < again.there < len(shards)
 
 
 def test_a_killed_process_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
-    write_shards(addressed(place), small_sketcher(place), str(tmp_path / "whole"), workers=0, part=PART)
+    write_shards(list_videos(place), small_sketcher(place), str(tmp_path / "whole"), workers=0, part=PART)
     out = tmp_path / "set"
     killed = process(place, out, 0, 1, last=6)
     ends = killed.communicate(timeout=120)
@@ -111,9 +111,9 @@ def test_a_killed_process_goes_on_where_it_was(place: Path, tmp_path: Path) -> N
         len(SketchShards(str(out)))
     (out / ".00000-of-00001.000009.tar.1.half").write_bytes(b"what such an end may leave")
     done = sum(entries(index.with_suffix(".tar")) for index in out.glob("*.index"))
-    with counted() as calls:
-        ended = write_shards(addressed(place), small_sketcher(place), str(out), workers=0, part=PART)
-    assert (ended.there, ended.computed) == (done, len(addressed(place)) - done)
+    with count_calls() as calls:
+        ended = write_shards(list_videos(place), small_sketcher(place), str(out), workers=0, part=PART)
+    assert (ended.there, ended.computed) == (done, len(list_videos(place)) - done)
     assert calls["reader"] == ended.computed > 0
     assert done > 0
     assert files(out) == files(tmp_path / "whole")
@@ -122,7 +122,7 @@ def test_a_killed_process_goes_on_where_it_was(place: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("how", ["cut off", "no part", "no index", "flipped index"])
 def test_a_damaged_part_is_made_again(place: Path, tmp_path: Path, how: str, caplog) -> None:
     out = tmp_path / "set"
-    write_shards(addressed(place), small_sketcher(place), str(out), workers=0, part=PART)
+    write_shards(list_videos(place), small_sketcher(place), str(out), workers=0, part=PART)
     wanted, tar = files(out), out / "00000-of-00001.000001.tar"
     index = tar.with_suffix(".index")
     inside = entries(tar)
@@ -132,7 +132,7 @@ def test_a_damaged_part_is_made_again(place: Path, tmp_path: Path, how: str, cap
         index.write_bytes(index.read_bytes()[:-1] + b"!")
     else:
         (tar if how == "no part" else index).unlink()
-    assert write_shards(addressed(place), small_sketcher(place), str(out), workers=0, part=PART).computed == inside
+    assert write_shards(list_videos(place), small_sketcher(place), str(out), workers=0, part=PART).computed == inside
     assert files(out) == wanted
     assert len(caplog.records) == (how != "no index")
 
@@ -140,7 +140,7 @@ def test_a_damaged_part_is_made_again(place: Path, tmp_path: Path, how: str, cap
 def test_what_cannot_be_read_is_listed_and_tried_again(place: Path, tmp_path: Path, caplog, monkeypatch) -> None:
     broken, out = tmp_path / "b.mp4", tmp_path / "set"
     broken.write_bytes(b"no video")
-    items = [*addressed(place), ("b.mp4", broken), ("none.mp4", tmp_path / "none.mp4")]
+    items = [*list_videos(place), ("b.mp4", broken), ("none.mp4", tmp_path / "none.mp4")]
     for _ in range(2):
         caplog.clear()
         ended = write_shards(items, small_sketcher(place), str(out), workers=1, part=PART)
@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_listed_and_tried_again(place: Path, tmp_path: Pa
 
 
 def test_places_and_shares_that_do_not_fit_are_refused(place: Path, tmp_path: Path) -> None:
-    items, out = addressed(place)[:1], str(tmp_path / "set")
+    items, out = list_videos(place)[:1], str(tmp_path / "set")
     first = write_shards(items, small_sketcher(place), out, (0, 2), workers=0)
     assert isinstance(first, ShareReport)
     with pytest.raises(ConfigError, match=r"where shares is 2 in place of 3\."):

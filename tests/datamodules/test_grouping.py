@@ -14,7 +14,7 @@ import training_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
-from training_ranks import NOISY, Given, Learned, learn, same, several
+from training_ranks import NOISY, StepData, TrainingResult, learn, same, several
 
 from datamodules.conversations import ResumableLoader
 from datamodules.epoch_order import EpochOrder
@@ -159,7 +159,7 @@ ROWS = [
 ]
 
 
-class Mixed(Given):
+class Mixed(StepData):
     """Rows from the real batch sampler through the real loader, grouped or not."""
 
     def __init__(self, group: bool, seen: list[list[int]], *options: Any) -> None:
@@ -185,11 +185,11 @@ class Mixed(Given):
         return ResumableLoader(rows, batch_sampler=order, collate_fn=together)
 
 
-def learned(towers: Path, name: str, group: bool, **options: Any) -> tuple[Learned, list[list[int]]]:
+def learned(towers: Path, name: str, group: bool, **options: Any) -> tuple[TrainingResult, list[list[int]]]:
     """What is learned from three steps of eight rows, and this process's batches."""
     seen: list[list[int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_ranks, "Given", partial(Mixed, group, seen))
+        patch.setattr(training_ranks, "StepData", partial(Mixed, group, seen))
         return learn(towers, name, [ROWS], **options), seen
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from published_layouts import ROWS, broken, data, published, quarantine
+from published_layouts import ROWS, copy_broken_set, data, quarantine, write_published_sets
 from safetensors.torch import load_file
 from tiny_world import call
 
@@ -23,7 +23,7 @@ STAGE2 = ["llava665k", "scienceqa", "videochatgpt", "webvid_qa", "nextqa", "clev
 
 @pytest.fixture(scope="module")
 def root(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return published(tmp_path_factory.mktemp("published"), place / "data")
+    return write_published_sets(tmp_path_factory.mktemp("published"), place / "data")
 
 
 def handed(trained: Path) -> tuple[str, str]:
@@ -115,7 +115,7 @@ def test_a_set_may_lie_elsewhere(place: Path, root: Path, tmp_path: Path) -> Non
 
 def test_broken_rows_are_noted_once_and_stop_nothing(place: Path, root: Path, tmp_path: Path) -> None:
     """The others are learned from as if they were not there; a second epoch notes nothing anew."""
-    bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M", num_workers=2)
+    bad = data(tmp_path / "data", copy_broken_set(root, tmp_path / "sets"), "mixture.CC3M", num_workers=2)
     run = tmp_path / "run"
     run.mkdir()
     (run / "quarantine.jsonl").write_text('{"source": "cc3')  # as a killed run may leave it
@@ -129,7 +129,7 @@ def test_too_many_broken_rows_end_the_run(
     place: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What it names stays, also of a run that saved nothing yet."""
-    bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M")
+    bad = data(tmp_path / "data", copy_broken_set(root, tmp_path / "sets"), "mixture.CC3M")
     assert call(place, "fit", "stage1", tmp_path / "run", *bad, *quarantine(0.03)) == 1
     output = capsys.readouterr().err
     assert "rows that had to be skipped" in output
@@ -141,7 +141,7 @@ def test_too_many_broken_rows_end_the_run(
 def test_without_a_quarantine_a_broken_row_is_an_error(
     place: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M")
+    bad = data(tmp_path / "data", copy_broken_set(root, tmp_path / "sets"), "mixture.CC3M")
     assert call(place, "fit", "stage1", tmp_path / "run", *bad) == 1
     assert "add that callback to trainer.callbacks" in capsys.readouterr().err
 
@@ -150,7 +150,7 @@ def test_the_doctor_finds_them_and_training_leaves_them_out(
     place: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run after it has no bad row, knows what rows cost, and may group them."""
-    bad = data(tmp_path / "data", broken(root, tmp_path / "sets"), "mixture.CC3M")
+    bad = data(tmp_path / "data", copy_broken_set(root, tmp_path / "sets"), "mixture.CC3M")
     assert call(place, "doctor", "stage1", tmp_path / "run", *bad, "--workers", "0", "--limit", "0.1") == 0
     assert "32" in capsys.readouterr().out
     assert call(place, "doctor", "stage1", tmp_path / "run", *bad, "--workers", "0", "--limit", "0.05") == 1
@@ -193,7 +193,7 @@ def test_a_run_over_shards_equals_the_run_over_files(place: Path, root: Path, tm
 
 def test_the_rehearsal_takes_rows_that_can_be_read(place: Path, root: Path, tmp_path: Path) -> None:
     """The dearest row names no file; the next one is rehearsed, and what is rehearsed is no blank."""
-    sets = broken(root, tmp_path / "sets")
+    sets = copy_broken_set(root, tmp_path / "sets")
     file = sets / "LLaVA-CC3M-Pretrain-595K" / "chat.json"
     rows = json.loads(file.read_text())
     rows[3]["conversations"][1]["value"] = "blue " * 30

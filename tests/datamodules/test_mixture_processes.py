@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_layouts import broken, data, published, quarantine
+from published_layouts import copy_broken_set, data, quarantine, write_published_sets
 from safetensors.torch import load_file
 from spawn_ranks import together
 from tiny_world import call
@@ -20,8 +20,8 @@ TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.init_args.
 def root(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published sets; of the captioned images some cannot be read."""
     folder = tmp_path_factory.mktemp("published")
-    sets = published(folder / "whole", place / "data")
-    broken(sets, folder / "broken")
+    sets = write_published_sets(folder / "whole", place / "data")
+    copy_broken_set(sets, folder / "broken")
     for name in ("WebVid", "VideoChatGPT"):
         (folder / "broken" / name).symlink_to(sets / name)
     return folder / "broken"

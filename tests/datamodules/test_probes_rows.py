@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from observed_runs import AFRESH, ANSWERS, PROBES, events, tags
-from tiny_sketches import RULE, addressed, small_cache, small_sketcher
+from tiny_sketches import RULE, list_videos, small_cache, small_sketcher
 from tiny_world import call
 
 from callbacks.probes import Look, draw_look
@@ -119,10 +119,10 @@ def test_rows_of_text_alone_give_none(world: Path, report: list[dict[str, Any]])
 
 
 def test_sketches_alone_show_no_frames(place: Path, tmp_path: Path, report: list[dict[str, Any]]) -> None:
-    write_shards(addressed(place), small_sketcher(place), str(tmp_path / "set"), workers=0)
+    write_shards(list_videos(place), small_sketcher(place), str(tmp_path / "set"), workers=0)
     content = small_cache(place, tmp_path / "cache", shards=SketchShards(str(tmp_path / "set")))
     (tmp_path / "empty").mkdir()
-    shown = {address for address, _ in addressed(place)}
+    shown = {address for address, _ in list_videos(place)}
     result = looked(rows(tmp_path / "empty", [row for row in report if row.get("video") in shown], cache=content))
     assert result.frames == (None,) * 4
     assert {len(seconds) for seconds in result.seconds} == {20}

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from tiny_sketches import counted
+from tiny_sketches import count_calls
 
 from dynfocus.budget import budget
 from dynfocus.cli import main
@@ -142,14 +142,14 @@ def test_a_second_question_costs_neither_decoding_nor_the_encoder(trained: Path,
     result = {}
     for cache in (None, tmp_path / "cache"):
         answerer = Answerer(trained, cache)
-        with counted() as calls:
+        with count_calls() as calls:
             result[cache] = [answerer.ask(video, asked[0])]
         assert calls["reader"] == 1
         assert calls["encoder"] > 0
-        with counted() as calls:
+        with count_calls() as calls:
             result[cache] += [answerer.ask(video, question) for question in asked[1:]]
         assert not calls
-    with counted() as calls:
+    with count_calls() as calls:
         again = [Answerer(trained, tmp_path / "cache").ask(video, question) for question in asked]
     assert not calls
     assert result[None] == result[tmp_path / "cache"] == again
@@ -163,7 +163,7 @@ def test_few_videos_are_remembered_and_none_that_changed(trained: Path, tmp_path
     answerer = Answerer(trained, remembered=2)
 
     def reads(path: Path) -> int:
-        with counted() as calls:
+        with count_calls() as calls:
             answerer.ask(path, QUESTION)
         return calls["reader"]
 
@@ -185,7 +185,7 @@ def test_a_model_that_reads_frames_under_the_question_is_given_frames(
     runs: list[int] = []
     answerer.model.vision.encoder.embeddings.register_forward_hook(lambda *_: runs.append(1))
     for reads in (1, 0):
-        with counted() as calls:
+        with count_calls() as calls:
             result = answerer.ask(video, QUESTION)
         assert calls["reader"] == reads
         assert runs

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from ask_runs import CLIPS, FIRST, RULE, SECOND, ask, clip, parsed, written
+from ask_runs import CLIPS, FIRST, RULE, SECOND, ask, clip, parse_json, write_model
 from PIL import Image
-from tiny_sketches import counted
+from tiny_sketches import count_calls
 
 from dynfocus import cli
 from dynfocus.budget import budget
@@ -30,7 +30,7 @@ Said = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tiny.SETTINGS, tmp_path_factory.mktemp("asked") / "model")
+    return write_model(tiny.SETTINGS, tmp_path_factory.mktemp("asked") / "model")
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -60,7 +60,7 @@ def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_p
     asked = ['</script> "quoted" \\ \u202e é 😀', FIRST]
     assert ask(model, video, *asked, "--json", "--max-new-tokens", "5") == 0
     output = capsys.readouterr()
-    report = parsed(output.out)
+    report = parse_json(output.out)
     answerer = Answerer(model)
     exact = [answerer.ask(video, question, 5) for question in asked]
     assert report["video"] == str(video)
@@ -99,9 +99,9 @@ OTHERWISE = [
 @pytest.mark.parametrize(("baseline", "why"), OTHERWISE)
 def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp_path: Path, capsys: Said) -> None:
     settings = replace(tiny.SETTINGS, **baseline)
-    folder = written(settings, tmp_path / "model", replace(RULE, frames=4))
+    folder = write_model(settings, tmp_path / "model", replace(RULE, frames=4))
     assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--compare") == 0
-    report = parsed(capsys.readouterr().out)
+    report = parse_json(capsys.readouterr().out)
     assert report["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
     assert report["compare"] == report["swap"], "its name of before"
     assert report["compare"]["changes"] is False
@@ -115,7 +115,7 @@ def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Sa
     path = tmp_path / "one.png"
     Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
     assert ask(model, path, FIRST, "--json") == 0
-    report = parsed(capsys.readouterr().out)
+    report = parse_json(capsys.readouterr().out)
     assert (report["frames"], report["seconds"]) == (1, [0.0])
     assert report["answers"][0]["selection"]["kept"] == [0]
 
@@ -128,7 +128,7 @@ def test_an_answer_without_a_word_is_told() -> None:
 
 
 def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
-    with counted() as calls:
+    with count_calls() as calls:
         assert ask(model, clip("bikes"), FIRST, SECOND, FIRST) == 0
     assert calls["reader"] == 1
     output = capsys.readouterr().out
@@ -141,10 +141,10 @@ def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
 @pytest.mark.parametrize("reads", [False, True])
 def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys: Said) -> None:
     """With the paper's score net nothing; with one that reads the question, here some frames."""
-    folder = written(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
+    folder = write_model(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
     asked = ["star", "how many circles are there , two ?"]
     assert ask(folder, clip("bikes"), *asked, "--compare", "--json") == 0
-    report = parsed(capsys.readouterr().out)
+    report = parse_json(capsys.readouterr().out)
     kept = [set(reply["selection"]["kept"]) for reply in report["answers"]]
     assert report["compare"]["changes"] == (kept[0] != kept[1]) == reads
     assert set(report["compare"]["every"]) == kept[0] & kept[1]
@@ -161,7 +161,7 @@ def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, cap
 
 def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(tmp_path: Path, capsys: Said) -> None:
     """Of a trained model nothing but the frames can be changed; sketches of fewer are not those of all."""
-    folder = written(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None))
+    folder = write_model(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None))
     args = [FIRST, "--json", "--cache", str(tmp_path / "cache")]
     assert ask(folder, clip("bikes"), *args) == 1
     output = capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(
     assert f"frames {fits}, " in capsys.readouterr().err
     for count in (fits, 3):
         assert ask(folder, clip("bikes"), *args, "--frames", str(count)) == 0
-        report = parsed(capsys.readouterr().out)
+        report = parse_json(capsys.readouterr().out)
         seconds = read_media(clip("bikes"), replace(RULE, fps=None, frames=count)).seconds.tolist()
         assert (report["frames"], report["seconds"]) == (count, seconds)
         assert report["settings"]["frame_rule.frames"] == count
@@ -223,7 +223,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(case: str, model: Path, tm
     args, about = cases[case]
     before = sorted(tmp_path.rglob("*"))
     known = args if "--model" in args else [*args, "--model", str(model)]
-    with counted() as calls:
+    with count_calls() as calls:
         assert cli.main(["ask", *known, "--json"]) == 1
     output = capsys.readouterr()
     assert output.out == ""
@@ -258,5 +258,5 @@ def test_a_process_of_its_own_prints_json_alone(model: Path, tmp_path: Path) -> 
     command += ["--model", str(model), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert parsed(done.stdout)["video"] == str(video)
+    assert parse_json(done.stdout)["video"] == str(video)
     assert done.stderr == ""

@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 import tiny
-from ask_runs import FIRST, RULE, SECOND, ask, clip, written
+from ask_runs import FIRST, RULE, SECOND, ask, clip, write_model
 from browser import chromium, complaints, requests, visit
 from PIL import Image
-from tiny_sketches import counted
+from tiny_sketches import count_calls
 
 from dynfocus.errors import VideoError
 from dynfocus.inspection.answerer import Answerer
@@ -26,7 +26,7 @@ HOSTILE = "</script><img src=x onerror=alert(2)> \u202e &amp; what color is the 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tiny.SETTINGS, tmp_path_factory.mktemp("asked") / "model")
+    return write_model(tiny.SETTINGS, tmp_path_factory.mktemp("asked") / "model")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_hostile_name_and_question_are_text_in_a_browser(reads: bool, browser: Any, tmp_path: Path) -> None:
     """One page with its frames, the comparison of the questions, no request and no script of anybody else's."""
-    folder = written(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
+    folder = write_model(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
     video = tmp_path / 'a"><script>alert(1)</script>.mp4'  # a slash parts a folder's name from a file's
     video.parent.mkdir()
     video.symlink_to(clip("bikes"))
@@ -91,7 +91,7 @@ def test_the_report_is_read_once_more_and_only_if_asked_for(model: Path, tmp_pat
     """Thumbnails are larger than what the model saw; a sketch that was kept holds no pixels."""
     args = [FIRST, SECOND, "--cache", str(tmp_path / "cache")]
     for more, reads in (((), 1), ((), 0), (("--report", str(tmp_path / "out.html")), 1)):
-        with counted() as calls:
+        with count_calls() as calls:
             assert ask(model, clip("bikes"), *args, *more) == 0
         assert calls["reader"] == reads
     assert (tmp_path / "out.html").read_text().count("<symbol ") == 20
@@ -114,7 +114,7 @@ def test_an_earlier_report_is_replaced_and_stays_where_asking_fails(
 def test_an_image_and_average_pooling_have_pages_too(model: Path, browser: Any, tmp_path: Path) -> None:
     image = tmp_path / "one.png"
     Image.fromarray(np.full((40, 90, 3), 200, np.uint8)).save(image)
-    average = written(replace(tiny.SETTINGS, encoder="average_pooling"), tmp_path / "average")
+    average = write_model(replace(tiny.SETTINGS, encoder="average_pooling"), tmp_path / "average")
     for folder, media in ((model, image), (average, clip("carphone_pristine"))):
         out = tmp_path / f"{media.stem}.html"
         assert ask(folder, media, FIRST, "--report", str(out)) == 0
@@ -135,7 +135,7 @@ def test_thumbnails_are_the_frames_that_were_read(name: str, monkeypatch: pytest
     assert together[0].shape == together[-1].shape == (round(160 * high / wide), 160, 3)
     monkeypatch.setattr("dynfocus.video.thumbnails.FEW", 0)
     alone = Thumbnails(clip(name), seconds, rule)
-    with counted() as calls:
+    with count_calls() as calls:
         assert all(np.array_equal(*pair) for pair in zip(together[1:4], alone[1:4], strict=True))
     assert calls["reader"] == 3
     for frame, visited in zip(alone, clip_.frames, strict=True):
@@ -167,7 +167,7 @@ def test_a_video_of_hours_is_scanned_once(tmp_path: Path, monkeypatch: pytest.Mo
         exact = read_media(path, rule)
         frames = Thumbnails(path, exact.seconds.tolist(), rule)
         scans.clear()
-        with counted() as calls:
+        with count_calls() as calls:
             result = [frames[n] for n in range(0, 60, 3)]
         assert calls["reader"] == reads
         assert len(scans) <= 2

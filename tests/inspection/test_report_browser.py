@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import chromium, complaints, requests, seeming, visit
+from browser import chromium, complaints, emulate_window, requests, visit
 from PIL import Image, ImageColor
 from sample_selections import choose, color, inspection
 from test_report_page import FACTS, HOSTILE, hostile
@@ -139,7 +139,7 @@ def test_frames_are_shown_in_their_shape(browser: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_path: Path) -> None:
-    with seeming(browser, width=380, height=700, dark=dark):
+    with emulate_window(browser, width=380, height=700, dark=dark):
         assert opened(browser, render_page([inspection(20), inspection(20, seed=1)], FACTS), tmp_path) == []
         assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [380, 380]
         ground = pixels_of(browser, one(browser, "h1"))[0, 0].mean()
@@ -175,7 +175,7 @@ def tap(browser: Any, result: Any) -> None:
 def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> None:
     report = inspection(20)
     (tmp_path / "page.html").write_text(render_page([report], FACTS))
-    with seeming(browser, script=False):
+    with emulate_window(browser, script=False):
         visit(browser, tmp_path / "page.html")
         frame = report.selection.kept[0]
         assert (pixels_of(browser, one(browser, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(

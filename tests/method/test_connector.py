@@ -52,7 +52,7 @@ def test_tokens_are_counted_before_anything_runs(s: ConnectorSettings, training:
 @settings(max_examples=30)
 def test_any_video_costs_its_budget(frames: int, events: int, keep: float, more: int) -> None:
     s = replace(tiny.SETTINGS, events=events, keep=keep)
-    result = run(made(s), tiny.padded(tiny.sketch(frames), more))
+    result = run(made(s), tiny.pad_sketch(tiny.sketch(frames), more))
     cost = budget(frames, s)
     assert result.mask.sum() == cost.visual_tokens
     assert result.focus is not None
@@ -67,7 +67,7 @@ def test_padding_and_batch_change_no_output(s: ConnectorSettings, training: bool
     together = run(net, stack_sketches(videos), step=3)
     for n, one in enumerate(videos):
         for more in (0, 5):
-            alone = run(net, tiny.padded(one, more), step=3, first=n)
+            alone = run(net, tiny.pad_sketch(one, more), step=3, first=n)
             torch.testing.assert_close(
                 together.tokens[n][together.mask[n]], alone.tokens[0][alone.mask[0]], atol=2e-6, rtol=1e-6
             )
@@ -81,7 +81,7 @@ def test_copies_of_frames_tie_alike_in_any_batch(kinds: list[int], more: int, re
     one, other = tiny.sketch(5, seed=len(kinds)), tiny.sketch(9, seed=3)
     copied = FrameSketch(*(part[:, kinds] for part in (one.pooled, one.grains, one.mask)))
     alone = run(net, copied)
-    for batch in (tiny.padded(copied, more), stack_sketches([copied, other])):
+    for batch in (tiny.pad_sketch(copied, more), stack_sketches([copied, other])):
         result = run(net, batch)
         assert result.focus is not None
         assert alone.focus is not None

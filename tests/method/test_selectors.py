@@ -28,7 +28,7 @@ from dynfocus.types import FrameSketch, SelectorInputs, stack_sketches
 def chosen(
     kind: type[FrameSelector], frames: int, keep: int, relevant: Tensor | None = None, row: int = 0, more: int = 0
 ) -> list[int]:
-    one = tiny.padded(tiny.sketch(frames, settings=tiny.SETTINGS), more)
+    one = tiny.pad_sketch(tiny.sketch(frames, settings=tiny.SETTINGS), more)
     focus = kind(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH)(one, tiny.inputs(one, [keep], row, 0, relevant))
     assert focus.mask.all()
     assert torch.equal(focus.pooled, one.pooled[:, focus.frames[0]])

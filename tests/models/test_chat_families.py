@@ -72,7 +72,7 @@ TWICE = tiny_tokenizers.CHATML.replace("{{ m['content'] }}", "{{ m['content'] * 
 @pytest.mark.parametrize(("chat", "output"), [(QUIET, "user"), (TWICE, "user"), (tiny_tokenizers.SHOUTING, "user")])
 @pytest.mark.parametrize("question", ["user", "im_start", "s"])
 def test_a_question_that_is_dropped_or_repeated_is_missed_whatever_it_is(chat: str, output: str, question: str) -> None:
-    tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
+    tokenizer = tiny_tokenizers.add_chat_template(tiny.byte_pairs(), chat)
     with pytest.raises(PromptError, match=f"changes what the {output} says: '{question}'"):
         encode(tokenizer, [Turn(question, "two")], ChatTemplate(), False)
 
@@ -90,6 +90,6 @@ WRONG = (
 
 @pytest.mark.parametrize("chat", WRONG)
 def test_whatever_goes_wrong_behind_a_system_message_says_how_to_leave_it_out(chat: str) -> None:
-    tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
+    tokenizer = tiny_tokenizers.add_chat_template(tiny.byte_pairs(), chat)
     with pytest.raises(PromptError, match=r"Set model\.system_prompt to false"):
         encode(tokenizer, [Turn("what", "star red"), Turn("how", "two")], TEMPLATES["chat"], True)

@@ -146,7 +146,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_a_template_may_not_do_is_named(name: str) -> None:
     chat, output = WRONG[name]
-    tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
+    tokenizer = tiny_tokenizers.add_chat_template(tiny.byte_pairs(), chat)
     row = replace(tiny.row(0), turns=TURNS)
     maker = Collator(tokenizer, tiny.tokenizer(), tiny.SETTINGS, 512, "chat", False, answers=True)
     with pytest.raises(PromptError, match=output):
@@ -164,7 +164,7 @@ def test_what_a_template_may_not_do_is_named(name: str) -> None:
     ],
 )
 def test_a_template_that_takes_no_system_message(chat: str, output: str) -> None:
-    tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), chat)
+    tokenizer = tiny_tokenizers.add_chat_template(tiny.byte_pairs(), chat)
     with pytest.raises(PromptError, match=output):
         encode(tokenizer, TURNS[:1], TEMPLATES["chat"], True)
     encoded = encode(tokenizer, TURNS, short, True)
@@ -193,7 +193,7 @@ def test_stage_1_is_plain_whatever_the_template() -> None:
 def test_the_template_travels_with_the_model(tmp_path: Path) -> None:
     """processor_config.json says chat; the template itself stands beside the tokenizer, and asks again as it did."""
     language = tmp_path / "language"
-    tiny_tokenizers.taught(tiny.words(), tiny_tokenizers.LLAMA2).save_pretrained(language)
+    tiny_tokenizers.add_chat_template(tiny.words(), tiny_tokenizers.LLAMA2).save_pretrained(language)
     tokenizer, net = load_tokenizer(language), tiny.model()
     made = DynFocusProcessor(tokenizer, tiny.tokenizer(), net.config, RULE, prompt="chat", system_prompt=False)
     net.save_pretrained(tmp_path / "model")

@@ -167,7 +167,7 @@ def test_an_unknown_word_is_read_and_learned_where_padding_has_the_same_token() 
 
 def test_an_answer_that_grows_together_with_its_prompt_is_refused() -> None:
     """Half of a token can be neither learned nor left out; such a tokenizer reads other answers as well as any."""
-    tokenizer = tiny_tokenizers.merging()
+    tokenizer = tiny_tokenizers.merging_byte_pairs()
     with pytest.raises(PromptError, match=r"the token '.*ASSISTANT: st.*', which holds the end of a prompt"):
         encode(tokenizer, [Turn("x", "star red")], SHORT["vicuna_v1"], False)
     (result,) = runs(encode(tokenizer, [Turn("x", "star red")], SHORT["plain"], False))

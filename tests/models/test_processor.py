@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from saved_models import QUESTION, RULE, contents, logits, processor, saved
+from saved_models import QUESTION, RULE, contents, logits, processor, save_model
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -85,7 +85,7 @@ def test_the_auto_classes_give_the_same_logits_and_words(
     net = tiny.model()
     options: dict[str, Any] = {}
     if kind == "sharded":
-        folder = saved(net, tmp_path / "sharded", max_shard_size="20KB")
+        folder = save_model(net, tmp_path / "sharded", max_shard_size="20KB")
         assert len(list(folder.glob("*.safetensors"))) > 2
     if kind == "half":
         options = {"dtype": torch.bfloat16}
@@ -124,7 +124,7 @@ def test_what_ends_an_answer_travels_and_no_other_habit_of_the_language_model(
     )
     words.save_pretrained(language)
     net = DynFocusModel.from_towers(encoders, language, tiny.SETTINGS).eval()
-    again = AutoModel.from_pretrained(saved(net, tmp_path / "model"))
+    again = AutoModel.from_pretrained(save_model(net, tmp_path / "model"))
     inputs = processor(net)(text=[QUESTION, "how many circles"], videos=[video, video])
     assert torch.equal(logits(again, Batch(**inputs)), logits(net, Batch(**inputs)))
     result = net.generate(**inputs, max_new_tokens=12)

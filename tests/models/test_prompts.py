@@ -164,7 +164,7 @@ def test_what_people_write_stays_where_a_tokenizer_pads_with_it(pad: str) -> Non
 @pytest.mark.parametrize("name", ["eos_token", "bos_token"])
 @pytest.mark.parametrize("template", ["plain", "vicuna_v1", "chat"])
 def test_a_text_is_not_ended_by_what_people_write(name: str, end: str, template: str) -> None:
-    tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), tiny_tokenizers.CHATML)
+    tokenizer = tiny_tokenizers.add_chat_template(tiny.byte_pairs(), tiny_tokenizers.CHATML)
     setattr(tokenizer, name, end)
     with pytest.raises(ConfigError, match=f"a tokenizer whose {name} is .*, which people write"):
         encode(tokenizer, [Turn("wow", "two")], TEMPLATES[template], True)
@@ -183,7 +183,7 @@ def test_a_text_is_not_ended_by_what_people_write(name: str, end: str, template:
 def test_a_special_token_typed_in_other_letters_is_refused(
     normal: Any, mark: str, typed: str, where: str, template: str
 ) -> None:
-    tokenizer = tiny_tokenizers.taught(tiny.byte_pairs(), tiny_tokenizers.CHATML.replace("<|im_end|>", mark))
+    tokenizer = tiny_tokenizers.add_chat_template(tiny.byte_pairs(), tiny_tokenizers.CHATML.replace("<|im_end|>", mark))
     tokenizer._tokenizer.normalizer = normal
     tokenizer.add_tokens([AddedToken(mark, normalized=True, special=True)])
     assert tokenizer.convert_tokens_to_ids(mark) in tokenizer(typed)["input_ids"]

@@ -25,7 +25,7 @@ def clip(name: str) -> Path:
     return Path(spec.origin).parent / "datasets" / "data" / f"{name}.mp4"
 
 
-def written(settings: ConnectorSettings, folder: Path, rule: FrameRule = RULE) -> Path:
+def write_model(settings: ConnectorSettings, folder: Path, rule: FrameRule = RULE) -> Path:
     """A model of random weights with its processor."""
     net = tiny.model(settings)
     net.save_pretrained(folder)
@@ -39,7 +39,7 @@ def ask(model: Path, video: Path, *args: str) -> int:
     return main(["ask", str(video), *args, "--model", str(model), "--device", "cpu"])
 
 
-def parsed(text: str) -> dict[str, Any]:
+def parse_json(text: str) -> dict[str, Any]:
     """One JSON object, and nothing beside it; a number that JSON does not know is refused."""
 
     def refuse(token: str) -> None:

@@ -37,23 +37,23 @@ def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
             options.add_argument(argument)
         opened = webdriver.Chrome(options, Service(driver))
         try:
-            tell(opened, width, height)
+            set_window(opened, width, height)
             yield opened
         finally:
             opened.quit()
 
 
 @contextmanager
-def seeming(browser: Any, **like: Any) -> Iterator[None]:
+def emulate_window(browser: Any, **like: Any) -> Iterator[None]:
     """Within the block pages are told of a window like this (`tell`); after it, of the usual one."""
     try:
-        tell(browser, **like)
+        set_window(browser, **like)
         yield
     finally:
-        tell(browser)
+        set_window(browser)
 
 
-def tell(browser: Any, width: int = 1200, height: int = 1000, dark: bool = False, script: bool = True) -> None:
+def set_window(browser: Any, width: int = 1200, height: int = 1000, dark: bool = False, script: bool = True) -> None:
     """Tell pages so. A headless window is never narrower than 500 pixels; what they are told of it can be."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     colors = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -69,8 +69,8 @@ def visit(browser: Any, path: Path) -> None:
 
 def requests(browser: Any) -> list[str]:
     """Addresses that were asked for since this was last called, but what pages hold and the browser's first tab."""
-    report = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
-    urls = (one["params"]["request"]["url"] for one in report if one["method"] == "Network.requestWillBeSent")
+    messages = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
+    urls = (one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent")
     return [url for url in urls if not url.startswith(("data:", "chrome:"))]
 
 

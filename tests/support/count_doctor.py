@@ -11,7 +11,7 @@ from dynfocus.records.rows import Row
 
 
 @dataclass(frozen=True)
-class Counting(TrainingView):
+class CountingView(TrainingView):
     """Writes the medium of every row that is decoded into ``log``; dies of files named deadly.
 
     After ``most`` media, of all processes, a minute is left to stop it.

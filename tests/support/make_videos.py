@@ -16,7 +16,7 @@ EVERY = FrameRule(size=64, fps=None, interpolation="box")
 SPARSE = FrameRule(size=64, fps=None, frames=7, interpolation="box")
 
 
-def numbered(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+def numbered_frame(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """A frame whose eight columns are the bits of ``number``."""
     bits = [255 if number >> bit & 1 else 0 for bit in range(BITS)]
     row = np.repeat(np.array(bits, np.uint8), -(-width // BITS))[:width]
@@ -29,7 +29,7 @@ def numbers(frames: torch.Tensor) -> list[int]:
     return (lit * 2 ** torch.arange(BITS)).sum(1).tolist()
 
 
-def written(
+def write_video(
     path: Path,
     count: int = 40,
     codec: str = "libx264",
@@ -50,7 +50,7 @@ def written(
             stream.set_display_rotation(turn)
         container.start_encoding()
         for number in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered(number, *size), "rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), "rgb24")
             if millis:
                 frame.pts = millis[number]
             container.mux(stream.encode(frame))

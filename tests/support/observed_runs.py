@@ -21,7 +21,7 @@ AFRESH = ("--model.init_from", "null")
 BRIEF = (*AFRESH, "--trainer.max_steps", "2", "--trainer.val_check_interval", "2")
 
 
-def watched(place: Path, run: Path, *more: str, stage: str = "stage2", verb: str = "fit") -> Path:
+def run_with_observers(place: Path, run: Path, *more: str, stage: str = "stage2", verb: str = "fit") -> Path:
     """The folder of a run with both observers."""
     start = AFRESH if stage == "stage2" and verb == "fit" else ()
     assert call(place, verb, stage, run, *start, PROBES, ANSWERS, *more) == 0
@@ -31,20 +31,20 @@ def watched(place: Path, run: Path, *more: str, stage: str = "stage2", verb: str
 def events(run: Path) -> Any:
     """All that TensorBoard would read of a run."""
     kinds = ("images", "histograms", "scalars", "tensors")
-    found = EventAccumulator(str(run / "tensorboard"), size_guidance=dict.fromkeys(kinds, 0))
-    return found.Reload()
+    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance=dict.fromkeys(kinds, 0))
+    return accumulator.Reload()
 
 
-def pictures(found: Any, tag: str) -> list[NDArray[np.uint8]]:
+def pictures(accumulator: Any, tag: str) -> list[NDArray[np.uint8]]:
     """The pictures under a tag, in their order."""
-    return [np.asarray(Image.open(io.BytesIO(one.encoded_image_string))) for one in found.Images(tag)]
+    return [np.asarray(Image.open(io.BytesIO(one.encoded_image_string))) for one in accumulator.Images(tag)]
 
 
-def tags(found: Any, kind: str, start: str) -> list[str]:
-    return sorted(tag for tag in found.Tags()[kind] if tag.startswith(start))
+def tags(accumulator: Any, kind: str, start: str) -> list[str]:
+    return sorted(tag for tag in accumulator.Tags()[kind] if tag.startswith(start))
 
 
-def rendered(text: str) -> str:
+def render_markdown(text: str) -> str:
     """Markdown as the page that TensorBoard makes of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as it imports the sanitizer of a library that calls its own deprecated

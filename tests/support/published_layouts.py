@@ -11,16 +11,16 @@ from typing import Any
 ROWS = 4  # of each set, and of each kind of row in a set
 
 
-def published(root: Path, world: Path) -> Path:
+def write_published_sets(root: Path, world: Path) -> Path:
     """Write small sets under ``root`` as they lie when unpacked, by the names of `SETS`."""
     shown = cycle(sorted((world / "videos").glob("train_*.mp4")))
     pictures = cycle(sorted((world / "images").glob("train_*.png")))
 
     def video(*path: str) -> None:
-        placed(root.joinpath(*path), next(shown))
+        copy_file(root.joinpath(*path), next(shown))
 
     def image(*path: str) -> None:
-        placed(root.joinpath(*path), next(pictures))
+        copy_file(root.joinpath(*path), next(pictures))
 
     for n in range(ROWS):
         image("LLaVA-CC3M-Pretrain-595K", "images", f"GCC_train_{n:09d}.jpg")
@@ -31,35 +31,37 @@ def published(root: Path, world: Path) -> Path:
         image("ScienceQA", "images", "train", str(n), "image.png")
         for folder in LLAVA:
             image("LLaMA-VID-Finetune", folder, f"{n}.jpg")
-    report = list(captions())
-    written(
+    texts = list(captions())
+    write_json(
         root / "LLaVA-CC3M-Pretrain-595K" / "chat.json",
-        [talk(f"GCC_train_{n:09d}", report[n], image=f"GCC_train_{n:09d}.jpg") for n in range(ROWS)],
+        [talk(f"GCC_train_{n:09d}", texts[n], image=f"GCC_train_{n:09d}.jpg") for n in range(ROWS)],
     )
     table(
         root / "WebVid" / "results_2M_train.csv",
         ["videoid", "contentUrl", "duration", "page_dir", "name"],
-        [[n, "https://example.org", "PT00H00M20S", "000001_000050", report[n]] for n in range(ROWS)],
+        [[n, "https://example.org", "PT00H00M20S", "000001_000050", texts[n]] for n in range(ROWS)],
     )
-    written(
+    write_json(
         root / "LLaMA-VID-Finetune" / "llava_v1_5_mix665k.json",
-        [talk(f"{folder}{n}", report[n], image=f"{folder}/{n}.jpg") for n in range(ROWS) for folder in LLAVA]
-        + [talk(f"text{n}", report[n]) for n in range(ROWS)],
+        [talk(f"{folder}{n}", texts[n], image=f"{folder}/{n}.jpg") for n in range(ROWS) for folder in LLAVA]
+        + [talk(f"text{n}", texts[n]) for n in range(ROWS)],
     )
     science(root / "ScienceQA" / "data" / "scienceqa")
-    written(
+    write_json(
         root / "VideoChatGPT" / "VideoInstruct100K.json",
-        [{"q": "what does the video show?", "a": report[n], "video_id": f"v_{n}"} for n in range(ROWS)],
+        [{"q": "what does the video show?", "a": texts[n], "video_id": f"v_{n}"} for n in range(ROWS)],
     )
     chats = root / "VideoChat2-IT" / "video"
-    written(chats / "reasoning" / "next_qa" / "train.json", [asked(f"1001/{n}.mp4") for n in range(ROWS)])
+    write_json(chats / "reasoning" / "next_qa" / "train.json", [question_row(f"1001/{n}.mp4") for n in range(ROWS)])
     for name in ("clevrer_qa", "clevrer_mc"):
-        written(chats / "reasoning" / name / "train.json", [asked(f"video_{n:05d}.mp4") for n in range(ROWS)])
-    written(
+        write_json(chats / "reasoning" / name / "train.json", [question_row(f"video_{n:05d}.mp4") for n in range(ROWS)])
+    write_json(
         chats / "vqa" / "webvid_qa" / "train.json",
-        [asked(f"000001_000050/{n}.mp4", start=2.0, end=11.0) for n in range(ROWS)],
+        [question_row(f"000001_000050/{n}.mp4", start=2.0, end=11.0) for n in range(ROWS)],
     )
-    written(chats / "conversation" / "videochatgpt" / "train.json", [asked(f"v_{n}.mp4") for n in range(ROWS)])
+    write_json(
+        chats / "conversation" / "videochatgpt" / "train.json", [question_row(f"v_{n}.mp4") for n in range(ROWS)]
+    )
     return root
 
 
@@ -76,7 +78,7 @@ def talk(name: str, answer: str, **shown: str) -> dict[str, Any]:
     return {"id": name, **shown, "conversations": turns}
 
 
-def asked(video: str, **span: float) -> dict[str, Any]:
+def question_row(video: str, **span: float) -> dict[str, Any]:
     pairs = [("what color is the star", "red"), ("how many circles are there", "two")]
     return {"video": video, **span, "QA": [{"i": "Watch the video.", "q": q, "a": a} for q, a in pairs]}
 
@@ -86,16 +88,16 @@ def science(folder: Path) -> None:
     problem |= {"lecture": "", "solution": "the star is red", "split": "train"}
     pictured = {str(n): problem | {"image": "image.png"} for n in range(ROWS)}
     alone = {str(n + ROWS): problem | {"image": None} for n in range(ROWS)}
-    written(folder / "problems.json", pictured | alone)
-    written(folder / "pid_splits.json", {"train": [*pictured, *alone], "val": [], "test": []})
+    write_json(folder / "problems.json", pictured | alone)
+    write_json(folder / "pid_splits.json", {"train": [*pictured, *alone], "val": [], "test": []})
 
 
-def placed(path: Path, source: Path) -> None:
+def copy_file(path: Path, source: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, path)
 
 
-def written(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
 
@@ -108,14 +110,14 @@ def table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
 
 def data(folder: Path, root: Path, kind: str = "mixture.Mixture", **options: Any) -> tuple[str, ...]:
     """An overlay that puts published sets in the place of the world's."""
-    inputs = {"root": str(root), "index": str(folder / "index"), "batch_size": 2, **options}
+    arguments = {"root": str(root), "index": str(folder / "index"), "batch_size": 2, **options}
     file = folder / "data.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"data": {"class_path": f"datamodules.{kind}", "init_args": inputs}}))
+    file.write_text(json.dumps({"data": {"class_path": f"datamodules.{kind}", "init_args": arguments}}))
     return "--config", str(file), "--trainer.log_every_n_steps", "1"
 
 
-def broken(root: Path, folder: Path) -> Path:
+def copy_broken_set(root: Path, folder: Path) -> Path:
     """A copy of the captioned images of which two cannot be used: one is missing, one is no image."""
     images = folder / "LLaVA-CC3M-Pretrain-595K" / "images"
     images.mkdir(parents=True)

@@ -22,5 +22,5 @@ def read_row(value: Any, index: int, path: Path) -> Row:
 def read_conversations(path: Path) -> list[Row]:
     """All rows of a file at once; raises DataError if it is absent or no such list, or a row does not fit."""
     (file,) = Source(Path(path).name, Path(path).name).files(Path(path).parent)
-    with closing(scan("list", file)) as result:
-        return [read_row(value, index, file) for index, (_, _, value) in enumerate(result)]
+    with closing(scan("list", file)) as elements:
+        return [read_row(value, index, file) for index, (_, _, value) in enumerate(elements)]

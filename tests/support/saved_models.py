@@ -21,7 +21,7 @@ def processor(net: DynFocusModel, **options: Any) -> DynFocusProcessor:
     )
 
 
-def saved(net: DynFocusModel, folder: Path, **options: Any) -> Path:
+def save_model(net: DynFocusModel, folder: Path, **options: Any) -> Path:
     net.save_pretrained(folder, **options)
     processor(net).save_pretrained(folder)
     return folder

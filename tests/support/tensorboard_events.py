@@ -10,25 +10,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from callbacks.observer import Observer
 
-Told = list[tuple[str, int, dict[str, float]]]  # phase, optimizer steps taken, numbers
+Reports = list[tuple[str, int, dict[str, float]]]  # phase, optimizer steps taken, numbers
 NAMES = ("health.SelectorHealth", "tokens.TokenCounts", "throughput.Throughput", "probes.Probes", "answers.Answers")
 ALL = tuple(part for name in NAMES for part in ("--trainer.callbacks+", f"callbacks.{name}"))
 
 
-def noting(kind: type[Observer]) -> Any:
+def make_recorder(kind: type[Observer]) -> Any:
     """An observer of this kind that keeps all that it tells, as ``told``."""
 
-    class Noting(kind):  # type: ignore[misc, valid-type]
+    class Recorder(kind):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             super().__init__()
-            self.told: Told = []
+            self.reports: Reports = []
 
         def compute(self, phase: str, trainer: Trainer) -> dict[str, float]:
             values = super().compute(phase, trainer)
-            self.told.append((phase, trainer.global_step, dict(values)))
+            self.reports.append((phase, trainer.global_step, dict(values)))
             return values
 
-    return Noting()
+    return Recorder()
 
 
 class Logging(Callback):
@@ -43,15 +43,15 @@ class Logging(Callback):
             trainer.loggers = [CSVLogger(self.folder, name="", version="")]
 
 
-def written(folder: Path) -> dict[str, list[float]]:
+def read_csv_log(folder: Path) -> dict[str, list[float]]:
     """The numbers in a CSVLogger's file, by their tags."""
-    result: dict[str, list[float]] = {}
+    numbers: dict[str, list[float]] = {}
     with open(folder / "metrics.csv", newline="") as file:
         for row in csv.DictReader(file):
             for tag, value in row.items():
                 if value and tag != "step":
-                    result.setdefault(tag, []).append(float(value))
-    return result
+                    numbers.setdefault(tag, []).append(float(value))
+    return numbers
 
 
 def events(run: Path) -> EventAccumulator:
@@ -61,5 +61,5 @@ def events(run: Path) -> EventAccumulator:
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """The scalars of a run, by their tags, with their steps."""
-    report = events(run)
-    return {tag: [(one.step, one.value) for one in report.Scalars(tag)] for tag in report.Tags()["scalars"]}
+    accumulator = events(run)
+    return {tag: [(one.step, one.value) for one in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}

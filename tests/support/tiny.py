@@ -46,7 +46,7 @@ TEXTS = [
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 
 
-def wrapped(core: Tokenizer, opening: bool = True) -> PreTrainedTokenizerFast:
+def wrap_tokenizer(core: Tokenizer, opening: bool = True) -> PreTrainedTokenizerFast:
     if opening:
         core.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", core.token_to_id("<s>"))]
@@ -66,7 +66,7 @@ def words(opening: bool = True) -> PreTrainedTokenizerFast:
     core.train_from_iterator(
         TEXTS, trainers.WordLevelTrainer(special_tokens=[*SPECIAL, "<image>"], show_progress=False)
     )
-    return wrapped(core, opening)
+    return wrap_tokenizer(core, opening)
 
 
 def byte_pairs(opening: bool = True) -> PreTrainedTokenizerFast:
@@ -80,7 +80,7 @@ def byte_pairs(opening: bool = True) -> PreTrainedTokenizerFast:
         TEXTS,
         trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=special, show_progress=False),
     )
-    return wrapped(core, opening)
+    return wrap_tokenizer(core, opening)
 
 
 def pieces(opening: bool = True) -> PreTrainedTokenizerFast:
@@ -99,7 +99,7 @@ def pieces(opening: bool = True) -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )
-    return wrapped(core, opening)
+    return wrap_tokenizer(core, opening)
 
 
 @cache
@@ -194,13 +194,16 @@ def sketch(count: int, seed: int = 0, settings: ConnectorSettings = SETTINGS, wi
     rows = settings.pooled + settings.grains
     both = torch.randn(1, count, rows, width, generator=generator(seed))
     patches = torch.randn(1, count, settings.patches, width, generator=generator(seed + 1))
-    content = (patches, torch.arange(count)[None]) if settings.kept_tokens == 256 else ()
+    every_patch = (patches, torch.arange(count)[None]) if settings.kept_tokens == 256 else ()
     return FrameSketch(
-        both[:, :, : settings.pooled], both[:, :, settings.pooled :], torch.ones(1, count, dtype=torch.bool), *content
+        both[:, :, : settings.pooled],
+        both[:, :, settings.pooled :],
+        torch.ones(1, count, dtype=torch.bool),
+        *every_patch,
     )
 
 
-def padded(one: FrameSketch, more: int, fill: float = 7.0) -> FrameSketch:
+def pad_sketch(one: FrameSketch, more: int, fill: float = 7.0) -> FrameSketch:
     """The same video with ``more`` frames of padding, which hold numbers that must not matter."""
 
     def longer(values: Tensor) -> Tensor:

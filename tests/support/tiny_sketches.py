@@ -35,31 +35,31 @@ def some_media(place: Path, folder: Path) -> list[Path | None]:
 
 
 def small_cache(place: Path, folder: Path, **changes: Any) -> SketchCache:
-    inputs = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
-    return SketchCache(**{"folder": folder, "device": torch.device("cpu"), **inputs, **changes})
+    options = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
+    return SketchCache(**{"folder": folder, "device": torch.device("cpu"), **options, **changes})
 
 
 def small_sketcher(place: Path, **changes: Any) -> Sketcher:
-    inputs = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
-    return Sketcher(**{"device": torch.device("cpu"), **inputs, **changes})
+    options = {"settings": tiny.SETTINGS, "rule": RULE, "source": EncoderFolder(place / "towers" / "encoders")}
+    return Sketcher(**{"device": torch.device("cpu"), **options, **changes})
 
 
 def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
     """A sketcher that does something else before it makes the sketch of that number."""
     made = small_sketcher(place)
-    visited, kept = [0], made.load_entry
+    visited, load = [0], made.load_entry
 
-    def one(media: Media) -> bytes | None:
+    def load_entry(media: Media) -> bytes | None:
         visited[0] += 1
         if visited[0] == number:
             do()
-        return kept(media)
+        return load(media)
 
-    made.load_entry = one  # type: ignore[method-assign]
+    made.load_entry = load_entry  # type: ignore[method-assign]
     return made
 
 
-def addressed(place: Path) -> list[tuple[str, Path]]:
+def list_videos(place: Path) -> list[tuple[str, Path]]:
     """Some videos of the miniature world under their addresses."""
     return [(f"videos/{path.name}", path) for path in sorted((place / "data" / "videos").iterdir())[:8]]
 
@@ -72,24 +72,24 @@ def same(one: FrameSketch, other: FrameSketch) -> bool:
 
 
 @contextmanager
-def counted() -> Iterator[Counter]:
+def count_calls() -> Iterator[Counter]:
     """Count in this process, whatever road a call takes, and let every call through."""
     calls: Counter = Counter()
 
-    def encoding(module: torch.nn.Module, *_: Any) -> None:
+    def count_encoder(module: torch.nn.Module, *_: Any) -> None:
         if isinstance(module, VisionTower):
             calls["encoder"] += 1
 
-    def decoding(read: Any) -> Any:
+    def counting(function: Any) -> Any:
         def reader(*args: Any, **options: Any) -> Any:
             calls["reader"] += 1
-            return read(*args, **options)
+            return function(*args, **options)
 
         return reader
 
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(encoding)
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(count_encoder)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("read_clip", "read_image"):
-            patch.setattr(video, name, decoding(getattr(video, name)))
+            patch.setattr(video, name, counting(getattr(video, name)))
         yield calls
     hook.remove()

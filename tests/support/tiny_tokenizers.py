@@ -60,9 +60,9 @@ def fallback() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=[*special, *bytes_], show_progress=False)
     core.train_from_iterator(tiny.TEXTS, trainer)
     core.pre_tokenizer = None
-    content = json.loads(core.to_str())
-    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in bytes_]
-    return tiny.wrapped(Tokenizer.from_str(json.dumps(content)))
+    settings = json.loads(core.to_str())
+    settings["added_tokens"] = [token for token in settings["added_tokens"] if token["content"] not in bytes_]
+    return tiny.wrap_tokenizer(Tokenizer.from_str(json.dumps(settings)))
 
 
 def word_pieces() -> PreTrainedTokenizerFast:
@@ -86,7 +86,7 @@ def word_pieces() -> PreTrainedTokenizerFast:
     )
 
 
-def closing() -> PreTrainedTokenizerFast:
+def closing_byte_pairs() -> PreTrainedTokenizerFast:
     """Byte-level BPE that puts an end token behind every text by itself."""
     made = tiny.byte_pairs()
     made._tokenizer.post_processor = processors.TemplateProcessing(
@@ -95,7 +95,7 @@ def closing() -> PreTrainedTokenizerFast:
     return made
 
 
-def merging() -> PreTrainedTokenizerFast:
+def merging_byte_pairs() -> PreTrainedTokenizerFast:
     """Byte-level BPE without words, which merges whatever stands side by side often."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -106,7 +106,7 @@ def merging() -> PreTrainedTokenizerFast:
         vocab_size=400, initial_alphabet=alphabet, special_tokens=special, show_progress=False
     )
     core.train_from_iterator(["x ASSISTANT: star", "y ASSISTANT: star"] * 9, trainer)
-    return tiny.wrapped(core)
+    return tiny.wrap_tokenizer(core)
 
 
 KINDS: dict[str, Any] = {
@@ -118,7 +118,7 @@ KINDS: dict[str, Any] = {
     "pieces, no opening": lambda: tiny.pieces(opening=False),
     "byte fallback": fallback,
     "word pieces": word_pieces,
-    "closing": closing,
+    "closing": closing_byte_pairs,
 }
 EXACT = ("byte pairs", "byte pairs, no opening", "byte fallback", "closing")
 
@@ -126,10 +126,10 @@ EXACT = ("byte pairs", "byte pairs, no opening", "byte fallback", "closing")
 @cache
 def tokenizer(kind: str, chat: str | None = None) -> Any:
     """A tokenizer of one kind, with a chat template whose marks it knows where one is given; not to be changed."""
-    return taught(KINDS[kind](), chat)
+    return add_chat_template(KINDS[kind](), chat)
 
 
-def taught(made: Any, chat: str | None) -> Any:
+def add_chat_template(made: Any, chat: str | None) -> Any:
     """The tokenizer with a chat template, given or by its name, and the marks that it writes."""
     if chat is not None:
         made.add_tokens(list(MARKS), special_tokens=True)

@@ -33,10 +33,10 @@ def several(work: Callable[[int], Any], processes: int = 2, seconds: float = 90)
     """What ``work(rank)`` returns in every process."""
     with TemporaryDirectory() as folder:
 
-        def kept(rank: int) -> None:
+        def save_result(rank: int) -> None:
             (Path(folder) / str(rank)).write_bytes(pickle.dumps(work(rank)))
 
-        together(kept, processes, seconds)
+        together(save_result, processes, seconds)
         return [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(processes)]
 
 
@@ -47,7 +47,7 @@ def strategy(name: str) -> Strategy | str:
     return DDPStrategy(timeout=wait) if name == "ddp" else FSDP2Strategy(minutes=SECONDS / 60)
 
 
-class Given(LightningDataModule):
+class StepData(LightningDataModule):
     """The rows of every step, shared out as `datamodules.sampler.ResumableBatchSampler` does it."""
 
     def __init__(self, steps: Rows, settings: ConnectorSettings, accumulate: int, asked: Sequence[Example]) -> None:
@@ -68,7 +68,7 @@ class Given(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         taught = tiny.processor(self.settings, answers=True)
         batches: Any = [taught(rows) for rows in self.own()]
-        return ResumableLoader(batches, batch_size=None, sampler=GoingOn(self, len(batches)))
+        return ResumableLoader(batches, batch_size=None, sampler=ResumingSampler(self, len(batches)))
 
     def val_dataloader(self) -> DataLoader | list:
         assert self.trainer is not None
@@ -80,10 +80,10 @@ class Given(LightningDataModule):
         return DataLoader(batches, batch_size=None) if batches else []
 
 
-class GoingOn(Sampler[int]):
+class ResumingSampler(Sampler[int]):
     """The places of batches, from the step on that is next when an epoch begins."""
 
-    def __init__(self, data: Given, batches: int) -> None:
+    def __init__(self, data: StepData, batches: int) -> None:
         self.data, self.batches = data, batches
 
     def __len__(self) -> int:
@@ -113,7 +113,7 @@ class Watch(Callback):
 
 
 @dataclass
-class Learned:
+class TrainingResult:
     """What a run leaves: losses and gradient norms of its steps, weights (of the first process) and metrics."""
 
     losses: list[float]
@@ -136,7 +136,7 @@ def learn(
     resume: Path | None = None,
     callbacks: Sequence[Callback] = (),
     **model: Any,
-) -> Learned:
+) -> TrainingResult:
     """Train on ``steps``, alone (``one``), or as one of two processes (``ddp``, ``sharded``)."""
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message)
@@ -159,33 +159,33 @@ def learn(
         num_sanity_val_steps=0,
         **dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False),
     )
-    trainer.fit(module, Given(steps, settings, accumulate, asked), ckpt_path=resume, weights_only=True)
+    trainer.fit(module, StepData(steps, settings, accumulate, asked), ckpt_path=resume, weights_only=True)
     assert module.model is not None
     state = gathered(module.model) if name == "sharded" else module.model.state_dict()
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-    return Learned(
+    return TrainingResult(
         watch.losses, watch.norms, {key: value.detach().cpu().clone() for key, value in state.items()}, metrics
     )
 
 
-def both(towers: Path, name: str, steps: Rows, **options: Any) -> Learned:
+def both(towers: Path, name: str, steps: Rows, **options: Any) -> TrainingResult:
     """The same in two processes."""
     return several(lambda rank: learn(towers, name, steps, **options))[0]
 
 
-def same(found: Learned, wanted: Learned, digits: float = 1e-5) -> None:
+def same(actual: TrainingResult, expected: TrainingResult, digits: float = 1e-5) -> None:
     """Losses, weights and gradients agree to about 5 digits, the last of these summed in another order to 4."""
-    assert len(found.losses) == len(wanted.losses) > 0
-    torch.testing.assert_close(torch.tensor(found.losses), torch.tensor(wanted.losses), rtol=digits, atol=digits)
-    torch.testing.assert_close(torch.tensor(found.norms), torch.tensor(wanted.norms), rtol=10 * digits, atol=digits)
-    alike(found.weights, wanted.weights, digits)
+    assert len(actual.losses) == len(expected.losses) > 0
+    torch.testing.assert_close(torch.tensor(actual.losses), torch.tensor(expected.losses), rtol=digits, atol=digits)
+    torch.testing.assert_close(torch.tensor(actual.norms), torch.tensor(expected.norms), rtol=10 * digits, atol=digits)
+    alike(actual.weights, expected.weights, digits)
 
 
-def alike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], digits: float = 1e-5) -> None:
+def alike(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], digits: float = 1e-5) -> None:
     """By the distance of whole tensors: Adam's first steps give a gradient that cancels out any sign."""
-    assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
         if name.endswith("key.bias"):
             continue  # no softmax hears of it: its gradient is rounding, which Adam makes as large as any
-        apart = (found[name].float() - tensor.float()).norm()
+        apart = (actual[name].float() - tensor.float()).norm()
         assert apart <= digits * max(1.0, float(tensor.float().norm())), (name, apart)

@@ -17,7 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from test_bench_training import shapes
 from test_memory_measured import allocated
 from torch import Tensor, nn
-from training_ranks import NOISY, Given, Learned, Watch
+from training_ranks import NOISY, StepData, TrainingResult, Watch
 
 from dynfocus.models.collate import Example
 from dynfocus.models.model import DynFocusModel
@@ -162,7 +162,7 @@ class Second(Callback):
 
 def learn(
     towers: Path, device: torch.device, strategy: Any, folder: Path, precision: Any = "32-true", **options: Any
-) -> Learned:
+) -> TrainingResult:
     """Three steps, as `processes.learn` takes them, on one device of any kind; leaves ``folder``/second.ckpt."""
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message)
@@ -187,14 +187,14 @@ def learn(
         **dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False),
     )
     rows = [Example(tiny.row(n), frames=tiny.frames(6 + n, n)) for n in range(2)]
-    trainer.fit(module, Given([rows] * 3, NOISY, 1, []), weights_only=True, **options)
+    trainer.fit(module, StepData([rows] * 3, NOISY, 1, []), weights_only=True, **options)
     assert module.model is not None
     state = gathered(module.model) if isinstance(strategy, FSDP2Strategy) else module.model.state_dict()
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-    return Learned(watch.losses, watch.norms, weights)
+    return TrainingResult(watch.losses, watch.norms, weights)
 
 
-def alike(result: Learned, wanted: Learned, share: float) -> None:
+def alike(result: TrainingResult, wanted: TrainingResult, share: float) -> None:
     assert result.losses == pytest.approx(wanted.losses, rel=share)
     assert result.weights.keys() == wanted.weights.keys()
     for name, weight in wanted.weights.items():
@@ -222,7 +222,7 @@ def test_a_run_goes_on_elsewhere(towers: Path, device: torch.device, tmp_path: P
     learn(towers, device, "auto", tmp_path / "there")
     rest = learn(towers, CPU, "auto", tmp_path / "here", ckpt_path=tmp_path / "there" / "second.ckpt")
     assert len(rest.losses) == 1
-    alike(rest, Learned(whole.losses[-1:], whole.norms[-1:], whole.weights), 1e-2)
+    alike(rest, TrainingResult(whole.losses[-1:], whole.norms[-1:], whole.weights), 1e-2)
 
 
 def test_a_model_saved_there_answers_here(towers: Path, device: torch.device, tmp_path: Path) -> None:

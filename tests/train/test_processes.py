@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from training_ranks import NOISY, Learned, Rows, both, learn, same
+from training_ranks import NOISY, Rows, TrainingResult, both, learn, same
 
 from dynfocus.models.collate import Example
 from dynfocus.settings import LoraSettings
@@ -93,10 +93,10 @@ PAIRS = [
     for name in CASES
     if kind == "sharded" or "towers" not in name
 ]
-_ALONE: dict[str, Learned] = {}
+_ALONE: dict[str, TrainingResult] = {}
 
 
-def alone(towers: Path, name: str) -> Learned:
+def alone(towers: Path, name: str) -> TrainingResult:
     """What one process learns, computed once."""
     if name not in _ALONE:
         _ALONE[name] = learn(towers, "one", CASES[name].steps, **CASES[name].options)

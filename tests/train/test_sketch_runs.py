@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_sketches import counted
+from tiny_sketches import count_calls
 from tiny_world import ROOT, arguments, call
 
 from dynfocus.cli import main
@@ -37,7 +37,7 @@ def test_the_cache_changes_no_bit_of_training(
     more = (*start, *quiet, "--trainer.max_steps", "3", "--trainer.precision", precision)
     assert call(place, "fit", "stage2", tmp_path / "cached", *more) == 0
     more = (*more, *NO_CACHE, "--trainer.limit_val_batches", "0")
-    with counted() as calls:
+    with count_calls() as calls:
         assert call(place, "fit", "stage2", tmp_path / "encoded", *more) == 0
     assert calls["reader"] > 0
     assert calls["encoder"] > 0
@@ -73,14 +73,14 @@ def test_a_filled_cache_costs_neither_decoding_nor_the_encoder(
     next((tmp_path / "cache").rglob("*.safetensors")).write_bytes(b"half")
     next((tmp_path / "cache").rglob("*.safetensors")).unlink()
     more = (*start, *cache, "--trainer.max_steps", "2")
-    with counted() as calls:
+    with count_calls() as calls:
         assert main(config) == 0
     shown = capsys.readouterr().out.splitlines()[-1]
     assert re.match(rf"sketches: {count - 1} were there, 1 computed, 0|sketches: {count - 2} were there, 1 ", shown), (
         shown
     )
     assert calls["encoder"] > 0
-    with counted() as calls:
+    with count_calls() as calls:
         assert main(config) == 0
         assert call(place, "fit", "stage2", tmp_path / "fit", *more) == 0
         assert call(place, "validate", "stage2", tmp_path / "fit", *cache) == 0
@@ -105,11 +105,11 @@ def test_videos_are_sketched_ahead_for_a_trained_model(
     videos = [str(place / "data" / "videos" / f"val_{n:06}.mp4") for n in range(2)]
     assert main(["sketch", *videos, "--model", model, "--cache", cache]) == 0
     assert capsys.readouterr().out.startswith("sketches: 0 were there, 2 computed")
-    with counted() as calls:
+    with count_calls() as calls:
         assert main(["ask", videos[0], "how many stars", "--model", model, "--cache", cache]) == 0
     cached, _, _ = capsys.readouterr().out.partition("time:")
     assert not calls
-    with counted() as calls:
+    with count_calls() as calls:
         assert main(["ask", videos[0], "how many stars", "--model", model]) == 0
     assert calls["reader"] == 1
     assert capsys.readouterr().out.startswith(cached + "time:")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_videos import VP9, numbered, numbers, with_bytes, written
+from make_videos import VP9, numbered_frame, numbers, with_bytes, write_video
 from PIL import Image
 
 from dynfocus.errors import VideoError
@@ -172,7 +172,7 @@ def test_extreme_shapes(tmp_path, size):
 @pytest.mark.parametrize("content", ["PNG", "GIF", "JPEG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.mp4", "a"])
 def test_what_a_file_holds_counts_not_its_name(tmp_path, content, name):
-    Image.fromarray(numbered(77)).save(tmp_path / name, content)
+    Image.fromarray(numbered_frame(77)).save(tmp_path / name, content)
     clip = read_media(tmp_path / name, FrameRule(size=64, interpolation="box"))
     assert clip.reader == "pillow"
     assert numbers(clip.frames) == [77]
@@ -180,7 +180,7 @@ def test_what_a_file_holds_counts_not_its_name(tmp_path, content, name):
 
 @pytest.mark.parametrize("name", ["a.gif", "a.jpg", "a.png"])
 def test_a_gif_that_moves_is_a_video(tmp_path, name):
-    frames = [Image.fromarray(numbered(number)) for number in range(12)]
+    frames = [Image.fromarray(numbered_frame(number)) for number in range(12)]
     frames[0].save(tmp_path / name, "GIF", save_all=True, append_images=frames[1:], duration=200)
     clip = read_media(tmp_path / name, FrameRule(size=64, fps=1, interpolation="box"))
     assert clip.reader == "pyav"
@@ -189,14 +189,14 @@ def test_a_gif_that_moves_is_a_video(tmp_path, name):
 
 
 def test_pages_are_no_video(tmp_path):
-    pages = [Image.fromarray(numbered(number)) for number in (3, 4)]
+    pages = [Image.fromarray(numbered_frame(number)) for number in (3, 4)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     assert numbers(read_media(tmp_path / "a.tif", FrameRule(size=64, interpolation="box")).frames) == [3]
 
 
 @pytest.mark.parametrize("name", ["a.webp", "a.mp4"])
 def test_a_webp_that_moves_is_its_first_frame(tmp_path, name):
-    frames = [Image.fromarray(numbered(number)) for number in (3, 4, 5)]
+    frames = [Image.fromarray(numbered_frame(number)) for number in (3, 4, 5)]
     frames[0].save(tmp_path / name, "WEBP", save_all=True, append_images=frames[1:], duration=200, lossless=True)
     clip = read_media(tmp_path / name, FrameRule(size=64, interpolation="box"))
     assert clip.reader == "pillow"
@@ -204,7 +204,7 @@ def test_a_webp_that_moves_is_its_first_frame(tmp_path, name):
 
 
 def test_a_video_named_as_an_image_is_no_image(tmp_path):
-    path = written(tmp_path / "a.webm", codec="libvpx-vp9", options=VP9).rename(tmp_path / "a.jpg")
+    path = write_video(tmp_path / "a.webm", codec="libvpx-vp9", options=VP9).rename(tmp_path / "a.jpg")
     with pytest.raises(VideoError, match="cannot identify"):
         read_media(path, FrameRule())
 

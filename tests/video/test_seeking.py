@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from make_videos import EVERY, VP9, numbers, written
+from make_videos import EVERY, VP9, numbers, write_video
 
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
@@ -73,7 +73,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
 @pytest.mark.parametrize("key", [12, 60, 250])
 def test_a_jump_finds_every_frame(tmp_path, key, kind):
     name, muxing = KINDS[kind]
-    path = written(tmp_path / name, COUNT, options=closed(key), muxing=muxing)
+    path = write_video(tmp_path / name, COUNT, options=closed(key), muxing=muxing)
     for count in (1, 3, 9, 48):
         clip = read_clip(path, few(count), "pyav")
         assert numbers(clip.frames) == ((np.arange(count) + 0.5) * COUNT / count).astype(int).tolist()
@@ -91,7 +91,7 @@ def test_a_jump_finds_every_frame(tmp_path, key, kind):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 @pytest.mark.parametrize("key", [12, 60])
 def test_a_jump_spares_what_lies_between(tmp_path, counted, key, name):
-    path = written(tmp_path / name, COUNT, options=closed(key))
+    path = write_video(tmp_path / name, COUNT, options=closed(key))
     for count in (2, 4):
         wanted = ((np.arange(count) + 0.5) * COUNT / count).astype(int).tolist()
         keys = read_packets(path, few(count)).keys
@@ -107,7 +107,7 @@ def test_a_jump_spares_what_lies_between(tmp_path, counted, key, name):
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
 def test_a_jump_that_misses_changes_no_frame(tmp_path, counted, name):
     codec, options = ("libx264", closed(12)) if name == "a.mp4" else ("libvpx-vp9", VP9)
-    path = written(tmp_path / name, 60, codec, options)
+    path = write_video(tmp_path / name, 60, codec, options)
     counted.beside = True
     assert numbers(read_clip(VideoSegment(path, 3, 5), few(2), "pyav").frames) == [35, 45]
     assert counted.jumps

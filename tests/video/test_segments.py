@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from hypothesis import given
 from hypothesis import strategies as st
-from make_videos import EVERY, READERS, X264, X265, numbers, written
+from make_videos import EVERY, READERS, X264, X265, numbers, write_video
 from PIL import Image
 
 from dynfocus.errors import ConfigError, VideoError
@@ -125,7 +125,7 @@ VIDEOS = {"h264": ("libx264", X264), "hevc": ("libx265", X265)}
 def test_a_stretch_is_read_by_the_files_own_time(tmp_path, name, reader):
     codec, options = VIDEOS[name]
     millis = np.cumsum([0, *([40] * 20), *([160] * 19)]).tolist()
-    path = written(tmp_path / "a.mp4", codec=codec, options=options, millis=millis)
+    path = write_video(tmp_path / "a.mp4", codec=codec, options=options, millis=millis)
     for start, end in [(0, 99), (0.5, 1.44), (0.48, 0.49), (-3, 0.2), (3.7, 9), (0.1, 2)]:
         inside = [n for n, t in enumerate(millis) if 1000 * start <= t < 1000 * end]
         clip = read_clip(VideoSegment(path, start, end), EVERY, reader)
@@ -139,7 +139,7 @@ def test_a_stretch_is_read_by_the_files_own_time(tmp_path, name, reader):
 @pytest.mark.parametrize(("start", "end"), [(4.5, 9), (2, 2), (3, 1), (1.01, 1.05), (float("nan"), 2)])
 @pytest.mark.parametrize("reader", [None, *READERS])
 def test_a_stretch_without_a_frame_is_an_error(tmp_path, start, end, reader):
-    path = written(tmp_path / "a.mp4")
+    path = write_video(tmp_path / "a.mp4")
     with pytest.raises(VideoError, match=r"last frame is at 3\.900 s") as caught:
         read_clip(VideoSegment(path, start, end), FrameRule(fps=None), reader)
     assert str(path) in str(caught.value)
@@ -175,7 +175,7 @@ def test_pyav_decodes_once_and_stops_at_the_end(tmp_path: Path, monkeypatch: pyt
             yield Counting(container, times), stream
 
     monkeypatch.setattr(with_pyav, "_open_video", counted)
-    path = written(tmp_path / "a.mp4", count=60, codec="libx265", options=X265)
+    path = write_video(tmp_path / "a.mp4", count=60, codec="libx265", options=X265)
     assert len(read_clip(path, EVERY).frames) == 60
     assert len(times) == 60
     times.clear()

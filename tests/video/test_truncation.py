@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_videos import EVERY, VP9, X264, numbers, with_bytes, written
+from make_videos import EVERY, VP9, X264, numbers, with_bytes, write_video
 
 from dynfocus.errors import VideoError
 from dynfocus.video import read_clip
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[str, str, dict, dict | None]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_is_an_error(tmp_path, kind):
     name, codec, options, muxing = KINDS[kind]
-    path = written(tmp_path / name, codec=codec, options=options, muxing=muxing)
+    path = write_video(tmp_path / name, codec=codec, options=options, muxing=muxing)
     whole = path.read_bytes()
     assert numbers(read_clip(path, EVERY).frames) == list(range(40))
     assert missing_bytes(path) == 0
@@ -56,7 +56,7 @@ UNNOTICED: dict[str, tuple[str, dict | None, Callable[[bytes], int]]] = {
 def test_cuts_that_nobody_can_notice(tmp_path, kind):
     """As `read_clip` says; if one of them comes to be noticed, its words are out of date."""
     name, muxing, place = UNNOTICED[kind]
-    path = written(tmp_path / name, options=X264, muxing=muxing)
+    path = write_video(tmp_path / name, options=X264, muxing=muxing)
     whole = path.read_bytes()
     clip = read_clip(with_bytes(path, whole[: place(whole)]), EVERY)
     assert 0 < len(clip.frames) < 40
@@ -65,7 +65,7 @@ def test_cuts_that_nobody_can_notice(tmp_path, kind):
 
 def test_what_follows_the_end_is_no_cut(tmp_path: Path) -> None:
     for kind, (name, codec, options, muxing) in KINDS.items():
-        path = written(tmp_path / name, codec=codec, options=options, muxing=muxing)
+        path = write_video(tmp_path / name, codec=codec, options=options, muxing=muxing)
         with_bytes(path, path.read_bytes() + bytes(100))
         assert missing_bytes(path) == 0, kind
         assert numbers(read_clip(path, EVERY).frames) == list(range(40)), kind

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from make_videos import EVERY, READERS, SPARSE, VP9, X264, X264_OPEN, X265, numbered, numbers, written
+from make_videos import EVERY, READERS, SPARSE, VP9, X264, X264_OPEN, X265, numbered_frame, numbers, write_video
 
 from dynfocus.errors import ConfigError, VideoError
 from dynfocus.records.rows import VideoSegment
@@ -40,7 +40,7 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "codec", "options", "reader"), FILES)
 def test_every_codec_gives_the_frames_asked_for(tmp_path, name, codec, options, reader):
-    path = written(tmp_path / name, codec=codec, options=options)
+    path = write_video(tmp_path / name, codec=codec, options=options)
     for demanded in [None, "pyav", *(["decord"] if reader == "decord" and "decord" in READERS else [])]:
         clip = read_clip(path, SPARSE, demanded)
         assert numbers(clip.frames) == [2, 8, 14, 20, 25, 31, 37]
@@ -56,7 +56,7 @@ def test_every_codec_gives_the_frames_asked_for(tmp_path, name, codec, options, 
 
 @pytest.mark.skipif("decord" not in READERS, reason="decord exists for Linux on x86-64 only")
 def test_both_readers_agree(tmp_path):
-    path = written(tmp_path / "a.mp4", options=X264)
+    path = write_video(tmp_path / "a.mp4", options=X264)
     for rule in (EVERY, SPARSE, FrameRule(size=56, fps=3)):
         one, other = read_clip(path, rule, "decord"), read_clip(path, rule, "pyav")
         assert (one.reader, other.reader) == ("decord", "pyav")
@@ -66,7 +66,7 @@ def test_both_readers_agree(tmp_path):
 
 def test_without_decord_pyav_serves(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
-    path = written(tmp_path / "a.mp4", options=X264)
+    path = write_video(tmp_path / "a.mp4", options=X264)
     clip = read_clip(path, SPARSE)
     assert clip.reader == "pyav"
     assert numbers(clip.frames) == [2, 8, 14, 20, 25, 31, 37]
@@ -78,7 +78,7 @@ def test_without_decord_pyav_serves(tmp_path, monkeypatch):
 def test_a_decord_that_cannot_be_overheard_is_not_trusted(tmp_path, monkeypatch, caplog):
     import decord
 
-    path = written(tmp_path / "a.mp4", count=120, options=X264)
+    path = write_video(tmp_path / "a.mp4", count=120, options=X264)
     assert read_clip(path, SPARSE).reader == "decord"
     monkeypatch.setattr(with_decord, "collect_decord_errors", cache(with_decord.collect_decord_errors.__wrapped__))
     monkeypatch.setattr(decord, "__path__", [str(tmp_path / "decord")])  # beside which there is no libavutil
@@ -92,7 +92,7 @@ def test_a_decord_that_cannot_be_overheard_is_not_trusted(tmp_path, monkeypatch,
 
 @pytest.mark.skipif("decord" not in READERS, reason="decord exists for Linux on x86-64 only")
 def test_decord_reads_where_it_can_jump(tmp_path):
-    path = written(tmp_path / "a.mp4", count=120, options=X264)
+    path = write_video(tmp_path / "a.mp4", count=120, options=X264)
     for rule, reader in [(EVERY, "pyav"), (FrameRule(fps=1), "pyav"), (FrameRule(fps=None, frames=4), "decord")]:
         assert read_clip(path, rule).reader == reader
     assert count_decoded_frames([0, 3, 13, 40], np.array([0, 12, 24, 36])) == 4 + 2 + 5
@@ -100,8 +100,8 @@ def test_decord_reads_where_it_can_jump(tmp_path):
 
 @pytest.mark.parametrize("turn", [90, -90, 180])
 def test_both_readers_turn_the_frame_upright(tmp_path, turn):
-    path = written(tmp_path / "a.mp4", count=3, turn=turn)
-    upright = np.rot90(numbered(1), turn // 90)
+    path = write_video(tmp_path / "a.mp4", count=3, turn=turn)
+    upright = np.rot90(numbered_frame(1), turn // 90)
     for reader in READERS:
         frame = read_clip(path, FrameRule(size=8, fps=None, interpolation="box"), reader).frames[1].numpy()
         expected = upright.reshape(8, upright.shape[0] // 8, 8, upright.shape[1] // 8, 3).mean((1, 3))
@@ -110,7 +110,7 @@ def test_both_readers_turn_the_frame_upright(tmp_path, turn):
 
 def test_time_stamps_are_the_files_own(tmp_path):
     millis = np.cumsum([0, *([20] * 20), *([100] * 19)]).tolist()
-    path = written(tmp_path / "vfr.mp4", millis=millis)
+    path = write_video(tmp_path / "vfr.mp4", millis=millis)
     seconds = torch.tensor(millis) / 1000
     for reader in READERS:
         clip = read_clip(path, EVERY, reader)
@@ -123,13 +123,13 @@ def test_time_stamps_are_the_files_own(tmp_path):
 
 @pytest.mark.parametrize("width", [16, 24, 48, 72])
 def test_widths_that_decord_cannot_read_are_read(tmp_path, width):
-    path = written(tmp_path / "a.mp4", count=20, size=(64, width))
+    path = write_video(tmp_path / "a.mp4", count=20, size=(64, width))
     for size in (width, 224):
         assert numbers(read_clip(path, FrameRule(size, fps=None)).frames) == list(range(20))
 
 
 def test_one_frame(tmp_path):
-    path = written(tmp_path / "a.mp4", count=1)
+    path = write_video(tmp_path / "a.mp4", count=1)
     for reader in READERS:
         clip = read_clip(path, FrameRule(), reader)
         assert clip.frames.shape == (1, 224, 224, 3)
@@ -143,12 +143,12 @@ def test_ten_bits_go_where_they_are_read_rightly(tmp_path):
         stream = container.add_stream("libx264", rate=10)
         stream.height, stream.width, stream.pix_fmt = 64, 128, "yuv420p10le"
         for number in range(20):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), "rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), "rgb24")))
         container.mux(stream.encode())
     clip = read_clip(path, EVERY)
     assert clip.reader == "pyav"
     for number, frame in enumerate(clip.frames.numpy()):
-        expected = numbered(number).reshape(64, 64, 2, 3).mean(2)
+        expected = numbered_frame(number).reshape(64, 64, 2, 3).mean(2)
         assert np.abs(frame - expected).mean() < 4
 
 
@@ -174,7 +174,7 @@ def test_time_begins_with_the_first_frame(tmp_path, begins, name):
         stream.height, stream.width, stream.pix_fmt = 64, 128, "yuv420p"
         stream.time_base = Fraction(1, 1000)
         for number in range(20):
-            frame = av.VideoFrame.from_ndarray(numbered(number), "rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), "rgb24")
             frame.pts = begins + 100 * number
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -188,7 +188,7 @@ def test_time_begins_with_the_first_frame(tmp_path, begins, name):
 
 @pytest.mark.skipif("decord" not in READERS, reason="decord exists for Linux on x86-64 only")
 def test_decord_alone_refuses_what_it_would_read_wrongly(tmp_path):
-    path = written(tmp_path / "a.mp4", codec="libx265", options=X265)
+    path = write_video(tmp_path / "a.mp4", codec="libx265", options=X265)
     with pytest.raises(VideoError, match="wrong frames"):
         read_clip(path, EVERY, "decord")
 
@@ -199,13 +199,13 @@ def test_the_frames_size_may_change_midway(tmp_path):
         stream = container.add_stream("libvpx-vp9", rate=10, options=VP9)
         stream.height, stream.width, stream.pix_fmt = 64, 128, "yuv420p"
         for number in range(10):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), "rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(number), "rgb24")))
         container.mux(stream.encode())
         later = av.CodecContext.create("libvpx-vp9", "w")
         later.height, later.width, later.pix_fmt = 96, 256, "yuv420p"
         later.time_base, later.framerate, later.options = Fraction(1, 10), Fraction(10), VP9
         for number in [*range(10, 20), None]:
-            frame = None if number is None else av.VideoFrame.from_ndarray(numbered(number, 96, 256), "rgb24")
+            frame = None if number is None else av.VideoFrame.from_ndarray(numbered_frame(number, 96, 256), "rgb24")
             if frame is not None:
                 frame.pts, frame.time_base = number, Fraction(1, 10)
             for packet in later.encode(frame):

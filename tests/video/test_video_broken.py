@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from make_videos import EVERY, READERS, VP9, X264, X264_OPEN, cut, folder, numbers, sound, with_bytes, written
+from make_videos import EVERY, READERS, VP9, X264, X264_OPEN, cut, folder, numbers, sound, with_bytes, write_video
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -40,25 +40,25 @@ BROKEN = {
     "folder": (lambda at: folder(at / "folder.mp4"), "no file"),
     "empty": (lambda at: with_bytes(at / "a.mp4", b""), "cannot be read"),
     "garbage": (lambda at: with_bytes(at / "a.mp4", bytes(range(256)) * 40), "cannot be read"),
-    "cut off, without index": (lambda at: cut(written(at / "a.mp4"), 0.7), "cannot be read"),
+    "cut off, without index": (lambda at: cut(write_video(at / "a.mp4"), 0.7), "cannot be read"),
     "cut off, with index": (
-        lambda at: cut(written(at / "a.mp4", muxing={"movflags": "faststart"}), 0.7),
+        lambda at: cut(write_video(at / "a.mp4", muxing={"movflags": "faststart"}), 0.7),
         "of its 40 frames",
     ),
     "a name too long for any file": (lambda at: at / f"{'x' * 300}.mp4", "no file"),
     "no video stream": (lambda at: sound(at / "a.mp4"), "no video stream"),
     "cut off, WebM": (
-        lambda at: cut(written(at / "a.webm", codec="libvpx-vp9", options=VP9), 0.6),
+        lambda at: cut(write_video(at / "a.webm", codec="libvpx-vp9", options=VP9), 0.6),
         r"ends after 2\.\d of 4\.0 s",
     ),
-    "cut off, AVI": (lambda at: cut(written(at / "a.avi", codec="mpeg4"), 0.6), "cannot be read"),
+    "cut off, AVI": (lambda at: cut(write_video(at / "a.avi", codec="mpeg4"), 0.6), "cannot be read"),
     "a hole": (lambda at: holed(noisy(at / "a.mp4")), "cannot be read"),
     "a hole in open GOPs": (lambda at: holed(noisy(at / "a.mp4", options=X264_OPEN)), "cannot be read"),
     "a hole in WebM": (lambda at: holed(noisy(at / "a.webm", "libvpx-vp9", VP9)), "cannot be read"),
     "a hole in Matroska": (lambda at: holed(noisy(at / "a.mkv")), "cannot be read"),
     "a page of text": (lambda at: with_bytes(at / "a.mp4", b"<html>404</html>\n" * 99), "cannot be read"),
     "a text": (lambda at: with_bytes(at / "a.txt", b"no video\n" * 99), "it is text"),
-    "no packet": (lambda at: written(at / "a.mp4", count=0), "cannot be read"),
+    "no packet": (lambda at: write_video(at / "a.mp4", count=0), "cannot be read"),
     "no frame": (lambda at: sound(at / "a.mkv", video=True), "holds no frame"),
 }
 
@@ -129,7 +129,7 @@ def test_damage_that_the_decoder_notices_is_an_error(tmp_path, name, reader, rul
 
 
 def test_more_pixels_than_allowed_are_refused(tmp_path):
-    path = written(tmp_path / "a.mp4", count=3)
+    path = write_video(tmp_path / "a.mp4", count=3)
     assert len(read_media(path, FrameRule(fps=None, max_pixels=64 * 128)).frames) == 3
     with pytest.raises(VideoError, match="128 x 64 pixels"):
         read_media(path, FrameRule(fps=None, max_pixels=64 * 128 - 1))
@@ -155,10 +155,10 @@ class Media(Dataset):
 
 
 def test_workers_outlive_broken_files(tmp_path):
-    before = written(tmp_path / "before.mp4", count=120, options=X264)
+    before = write_video(tmp_path / "before.mp4", count=120, options=X264)
     if "decord" in READERS:
         assert read_media(before, FOUR).reader == "decord"  # the parent has read one itself, and the workers will
-    good = [before, written(tmp_path / "b.webm", count=120, codec="libvpx-vp9", options=VP9)]
+    good = [before, write_video(tmp_path / "b.webm", count=120, codec="libvpx-vp9", options=VP9)]
     bad = []
     for name in ("missing", "empty", "garbage", "cut off, with index", "a hole", "a hole in WebM", "no video stream"):
         place = folder(tmp_path / name.replace(" ", "_"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from make_videos import READERS, X264, written
+from make_videos import READERS, X264, write_video
 
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip
@@ -55,7 +55,7 @@ def large(path: Path, count: int, key: int) -> Path:
     ("frames", "count", "key"), [(None, 100, 12), (4, 100, 12), (4, 200, 60), (24, 200, 60), (4, 300, 250)]
 )
 def test_a_large_video_costs_little_more_than_its_small_frames(tmp_path, frames, count, key):
-    tiny, big = written(tmp_path / "tiny.mp4", count=3, options=X264), large(tmp_path / "big.mp4", count, key)
+    tiny, big = write_video(tmp_path / "tiny.mp4", count=3, options=X264), large(tmp_path / "big.mp4", count, key)
     read = subprocess.run(
         [sys.executable, "-c", READ, tiny, big, str(frames)], capture_output=True, text=True, check=True, timeout=120
     )
@@ -70,6 +70,6 @@ def test_decord_is_given_only_what_it_cannot_pile_up(tmp_path):
     rule = FrameRule(fps=None, frames=2)
     for size, key, reader in [((64, 128), 12, "decord"), ((64, 128), 40, "decord"), ((720, 1280), 12, "pyav")]:
         options = {"preset": "ultrafast", "x264-params": f"keyint={key}:scenecut=0"}
-        path = written(tmp_path / f"{key}-{size[0]}.mp4", 120, options=options, size=size)
+        path = write_video(tmp_path / f"{key}-{size[0]}.mp4", 120, options=options, size=size)
         assert read_packets(path, rule).bulk == 3 * size[0] * size[1] * key
         assert read_clip(path, rule).reader == reader
