@@ -55,20 +55,20 @@ def test_pictures_answers_and_settings_are_to_be_seen(address: str, tmp_path: Pa
     until(lambda: b"final/test/balanced" in urllib.request.urlopen(f"{address}data/plugin/scalars/tags").read())
     with chromium(1400, 1000) as browser:
 
-        def visited(tab: str, what: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
+        def open_tab(tab: str, what: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
             browser.get("about:blank")
             browser.get(f"{address}#{tab}")
             result = until(lambda: (every := browser.execute_script(DEEP, what)) and enough(every) and every)
             browser.save_screenshot(str(tmp_path / f"{tab}.png"))
             return result
 
-        pictures = visited("images", "img", lambda every: sum(width == 1200 for _, width in every) == 4)
+        pictures = open_tab("images", "img", lambda every: sum(width == 1200 for _, width in every) == 4)
         assert len([width for _, width in pictures if width]) == 4
-        cells = {text for text, _ in visited("text", "td, th", lambda every: len(every) > 50)}
+        cells = {text for text, _ in open_tab("text", "td, th", lambda every: len(every) > 50)}
         assert {"question", "answer", "truth", "kept frames", "video"} <= cells
         assert any(text.startswith("videos/test_") for text in cells)
         last = "final/val/temporal"
         report = {
-            text for text, _ in visited("hparams", "div, span", lambda every: any(text == last for text, _ in every))
+            text for text, _ in open_tab("hparams", "div, span", lambda every: any(text == last for text, _ in every))
         }
         assert {"connector/events", "stage", "final/train/loss", "final/val/hit_rate", "final/test/balanced"} <= report

@@ -152,19 +152,19 @@ def test_a_damaged_digest_is_computed_again(tmp_path, damage, monkeypatch) -> No
 
 def test_a_file_that_changes_while_it_is_read(cache, media, monkeypatch) -> None:
     """The entry is made of the frames that belong to its key."""
-    one, reader, visited = cache(), sketching_itself.read_or_blank, []
+    one, reader, reads = cache(), sketching_itself.read_or_blank, []
 
     def read(medium: Path, rule: FrameRule) -> Any:
         clip = reader(medium, rule)
-        if not visited:
+        if not reads:
             shutil.copy(media[2], medium)
-        visited.append(medium)
+        reads.append(medium)
         return clip
 
     old = one.path(media[0])
     monkeypatch.setattr(sketching_itself, "read_or_blank", read)
     result = one.read(media[0]).sketch
-    assert len(visited) == 2
+    assert len(reads) == 2
     assert not old.exists()
     assert same(result, tiny.model().sketch(read_or_blank(media[2], RULE).frames))
 

@@ -57,13 +57,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_answer_says_what_was_read_and_kept(trained: Path, video: Path) -> None:
     answerer = Answerer(trained)
     result = answerer.ask(video, QUESTION)
-    cost, visited = budget(9, tiny.SETTINGS), result.selection
+    cost, selection = budget(9, tiny.SETTINGS), result.selection
     assert result.question == QUESTION
-    assert visited.seconds == tuple(read_media(video, RULE).seconds.tolist())
-    assert (len(visited.seconds), visited.cones, visited.rods) == (9, cost.cones, cost.rods)
-    assert len(visited.kept) == cost.kept
-    assert list(visited.kept) == sorted(set(visited.kept))
-    assert (len(visited.peaks), len(visited.nearest), len(visited.scores)) == (9, 9, cost.prototypes)
+    assert selection.seconds == tuple(read_media(video, RULE).seconds.tolist())
+    assert (len(selection.seconds), selection.cones, selection.rods) == (9, cost.cones, cost.rods)
+    assert len(selection.kept) == cost.kept
+    assert list(selection.kept) == sorted(set(selection.kept))
+    assert (len(selection.peaks), len(selection.nearest), len(selection.scores)) == (9, 9, cost.prototypes)
     assert result == answerer.ask(video, QUESTION)
     assert not answerer.model.training
 
@@ -191,9 +191,9 @@ def test_a_model_that_reads_frames_under_the_question_is_given_frames(
         assert runs
         runs.clear()
     assert len(result.selection.seconds) == 9
-    visited = answerer.read(video)
-    assert isinstance(visited, Clip)
-    assert torch.equal(visited.frames, read_media(video, RULE).frames)
+    clip = answerer.read(video)
+    assert isinstance(clip, Clip)
+    assert torch.equal(clip.frames, read_media(video, RULE).frames)
     cache = tmp_path / "cache"
     with pytest.raises(ConfigError, match="instruction_mode is frame"):
         Answerer(folder, cache)

@@ -39,12 +39,12 @@ def test_a_trained_model_answers_about_any_clip(name: str, trained: Path, capsys
     folder = trained / "stage2" / "model"
     assert ask(folder, clip(name), FIRST) == 0
     output = capsys.readouterr()
-    visited = Answerer(folder).ask(clip(name), FIRST)
+    result = Answerer(folder).ask(clip(name), FIRST)
     seconds = read_media(clip(name), FrameRule(size=tiny.SIDE)).seconds.tolist()
     cost = budget(len(seconds), tiny.SETTINGS)
     assert len(seconds) == {"bigbuckbunny": 6, "bikes": 10, "carphone_pristine": 4}[name]
-    assert output.out.splitlines()[0].startswith(f"answer:        {visited.answer}")
-    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in visited.selection.kept)
+    assert output.out.splitlines()[0].startswith(f"answer:        {result.answer}")
+    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in result.selection.kept)
     assert f"kept frames:   {cost.kept} of {len(seconds)}, at {kept}\n" in output.out
     assert (
         f"visual tokens: {cost.visual_tokens} ({cost.cones} cones, {cost.rods} rods; {256 * len(seconds)} at the "

@@ -138,9 +138,9 @@ def test_thumbnails_are_the_frames_that_were_read(name: str, monkeypatch: pytest
     with count_calls() as calls:
         assert all(np.array_equal(*pair) for pair in zip(together[1:4], alone[1:4], strict=True))
     assert calls["reader"] == 3
-    for frame, visited in zip(alone, clip_.frames, strict=True):
+    for frame, frame_of_clip in zip(alone, clip_.frames, strict=True):
         small = np.asarray(Image.fromarray(frame).resize((tiny.SIDE, tiny.SIDE), Image.Resampling.BOX)).astype(int)
-        assert abs(small - visited.numpy().astype(int)).mean() < 8
+        assert abs(small - frame_of_clip.numpy().astype(int)).mean() < 8
 
 
 def test_a_video_of_hours_is_scanned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

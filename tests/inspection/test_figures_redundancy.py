@@ -76,10 +76,10 @@ def test_the_threshold_decides_as_the_world_knows(tmp_path: Path) -> None:
         file = tmp_path / f"{index}.mp4"
         file.write_bytes(encode_video(render(video)))
         _, earlier = measure_distances(read_pixels(file, FrameRule(size=redundancy.SIDE, interpolation="box")))
-        visited: set[tuple[str, object]] = set()
+        pictures: set[tuple[str, object]] = set()
         for frame, gap in enumerate(earlier):
-            right.append((gap < redundancy.THRESHOLD) == (shown(video, frame) in visited))
-            visited.add(shown(video, frame))
+            right.append((gap < redundancy.THRESHOLD) == (shown(video, frame) in pictures))
+            pictures.add(shown(video, frame))
     assert len(right) == 240
     assert np.mean(right) >= 0.98
 

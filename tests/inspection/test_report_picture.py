@@ -134,8 +134,10 @@ def test_any_selection_has_a_picture(frames: int, seed: int, width: int, data: s
             selection = replace(selection, **{name: odd})
     if data.draw(st.booleans()):
         selection = replace(selection, relevant=((0, frames - 1), ()))
-    visited = plain_frames(frames) if data.draw(st.booleans()) else ()
-    drawn = draw_storyboard(Inspection(selection, visited, data.draw(st.text()), data.draw(st.text()), "a", "b"), width)
+    thumbnails = plain_frames(frames) if data.draw(st.booleans()) else ()
+    drawn = draw_storyboard(
+        Inspection(selection, thumbnails, data.draw(st.text()), data.draw(st.text()), "a", "b"), width
+    )
     assert drawn.width == width
     assert drawn.mode == "RGB"
 

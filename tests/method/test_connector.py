@@ -91,11 +91,11 @@ def test_copies_of_frames_tie_alike_in_any_batch(kinds: list[int], more: int, re
 
 def test_choices_are_fp32_whatever_the_precision_of_products() -> None:
     """TF32, which a trainer's advice may have switched on, is off where distances and scores are computed."""
-    visited: dict[str, set[str]] = {}
+    precisions: dict[str, set[str]] = {}
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            visited.setdefault(str(func), set()).add(torch.get_float32_matmul_precision())
+            precisions.setdefault(str(func), set()).add(torch.get_float32_matmul_precision())
             return func(*args, **(kwargs or {}))
 
     torch.set_float32_matmul_precision("high")
@@ -106,8 +106,8 @@ def test_choices_are_fp32_whatever_the_precision_of_products() -> None:
     finally:
         torch.set_float32_matmul_precision("highest")
     for deciding in ("aten.baddbmm.default", "aten.native_layer_norm.default"):  # D, and the score net
-        assert visited[deciding] == {"highest"}
-    assert "high" in visited["aten.addmm.default"]  # the projectors may be faster
+        assert precisions[deciding] == {"highest"}
+    assert "high" in precisions["aten.addmm.default"]  # the projectors may be faster
 
 
 def test_a_question_without_a_token_gives_finite_tokens() -> None:

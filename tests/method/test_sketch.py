@@ -69,16 +69,16 @@ def brightness(frames: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("chunk", [1, 3, 7, 64])
 def test_chunks_change_nothing_and_the_encoder_never_sees_more(chunk: int) -> None:
     v = tiny.frames(7)
-    visited: list[int] = []
+    lengths: list[int] = []
 
     def encoder(part: torch.Tensor) -> torch.Tensor:
-        visited.append(len(part))
+        lengths.append(len(part))
         return brightness(part)
 
     whole = sketch_patches(brightness(v), tiny.SETTINGS)
     result = sketch_frames(v, encoder, tiny.SETTINGS, chunk)
-    assert max(visited) == min(chunk, 7)
-    assert sum(visited) == 7
+    assert max(lengths) == min(chunk, 7)
+    assert sum(lengths) == 7
     assert result.patches is None
     for part in ("pooled", "grains", "mask"):
         assert torch.equal(getattr(result, part), getattr(whole, part))

@@ -150,9 +150,9 @@ def test_sketches_made_before_and_frames_give_the_same() -> None:
     fresh = tiny.processor(answers=True)([Example(tiny.row(n), frames=clip) for n, clip in enumerate(clips)])
     cached = tiny.processor(answers=True)([Example(tiny.row(n), net.sketch(clip)) for n, clip in enumerate(clips)])
     with torch.no_grad():
-        (a, visited), (b, read) = net(fresh), net(cached)
+        (a, connected), (b, read) = net(fresh), net(cached)
     assert torch.equal(a, b)
-    assert torch.equal(visited.tokens, read.tokens)
+    assert torch.equal(connected.tokens, read.tokens)
 
 
 def tokens(counts: list[int]) -> VideoTokens:

@@ -41,8 +41,8 @@ def rows(frames: int = 3, width: int = tiny.WIDTH) -> Tensor:
 
 @torch.no_grad()
 def test_looking_is_the_q_formers_own_reading_of_each_frame(asked: tuple[Tensor, Tensor]) -> None:
-    net, (ids, mask), visited = tower(), asked, rows()
-    result = net.look(visited, ids, mask)
+    net, (ids, mask), patches = tower(), asked, rows()
+    result = net.look(patches, ids, mask)
     assert result.shape == (2, 3, 3, tiny.TEXT_WIDTH)
     for i in range(2):
         for t in range(3):
@@ -50,7 +50,7 @@ def test_looking_is_the_q_formers_own_reading_of_each_frame(asked: tuple[Tensor,
                 input_ids=ids[i : i + 1],
                 attention_mask=torch.cat([torch.ones(1, 3), mask[i : i + 1]], 1),
                 query_embeds=net.query_tokens.tokens,
-                encoder_hidden_states=visited[t : t + 1],
+                encoder_hidden_states=patches[t : t + 1],
                 encoder_attention_mask=torch.ones(1, 37),
             ).last_hidden_state[0, :3]
             torch.testing.assert_close(result[i, t], expected, atol=1e-5, rtol=1e-5)
@@ -58,11 +58,11 @@ def test_looking_is_the_q_formers_own_reading_of_each_frame(asked: tuple[Tensor,
 
 @torch.no_grad()
 def test_a_frame_is_looked_at_by_itself(asked: tuple[Tensor, Tensor]) -> None:
-    net, visited = tower(), rows()
-    result = net.look(visited, *asked)
+    net, patches = tower(), rows()
+    result = net.look(patches, *asked)
     for t in range(3):
-        torch.testing.assert_close(net.look(visited[t : t + 1], *asked)[:, 0], result[:, t], atol=1e-6, rtol=1e-5)
-    other = visited.clone()
+        torch.testing.assert_close(net.look(patches[t : t + 1], *asked)[:, 0], result[:, t], atol=1e-6, rtol=1e-5)
+    other = patches.clone()
     other[2] = 5.0
     torch.testing.assert_close(net.look(other, *asked)[:, :2], result[:, :2], atol=1e-6, rtol=1e-5)
     assert (net.look(other, *asked)[:, 2] - result[:, 2]).abs().max() > 0.01

@@ -1,7 +1,6 @@
 """The bench of training steps, at tiny sizes: its operations as torch counts them, and every number of its rows."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ import bitsandbytes
 import pytest
 import tiny
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import InstructBlipQFormerConfig, InstructBlipVisionConfig, LlamaConfig
+from tiny_steps import CPU, FRAMES, TINY, count_flops, random_step, shapes
 
 from dynfocus.plan import Training, count_prompt_tokens
 from dynfocus.plan.cards import GIB
@@ -22,34 +20,9 @@ from dynfocus.settings import ConnectorSettings
 from perf import training_step as measured
 from perf.__main__ import main
 from perf.peaks import peak_rate
-from perf.random_step import RandomStep, Shapes
+from perf.random_step import Shapes
 from perf.table import TRAINING, append, heading, line
 from perf.training_step import case, measure_training
-
-CPU = torch.device("cpu")
-FRAMES = 20
-TINY = Training(rows=2, text=10, answer=4, rank=4, accumulate=1)
-
-
-def shapes(hidden: int = 64, layers: int = 3) -> Shapes:
-    parts = tiny.configs()
-    text = {"hidden_size": hidden, "intermediate_size": 176, "num_hidden_layers": layers, "num_attention_heads": 4}
-    return Shapes(
-        InstructBlipVisionConfig(**parts["vision_config"]),
-        InstructBlipQFormerConfig(**parts["qformer_config"]),
-        LlamaConfig(**{**parts["text_config"], **text, "num_key_value_heads": 2}),
-    )
-
-
-def random_step(train: Any, **changed: Any) -> RandomStep:
-    how = replace(TINY, train=train, **{"checkpointing": False, "precision": "32", **changed})
-    return RandomStep(FRAMES, tiny.SETTINGS, how, shapes(), CPU, "eager")
-
-
-def counted(work: Callable[[], object]) -> dict[str, int]:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return {name: sum(kinds.values()) for name, kinds in counter.get_flop_counts().items()}
 
 
 @pytest.mark.parametrize("train", ["stage1", "stage2", "lora"])
@@ -58,8 +31,8 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(train: Any) -> Non
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
     result = count_step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers)
-    parts = counted(lambda: one.loss().backward())
-    connecting = counted(lambda: one.model.connect(one.batch).tokens.sum().backward())
+    parts = count_flops(lambda: one.loss().backward())
+    connecting = count_flops(lambda: one.model.connect(one.batch).tokens.sum().backward())
     assert parts["DynFocusModel.vision"] == result["vision"]
     assert parts["DynFocusModel.instruction"] == result["instruction"]
     language = sum(result[name] for name in ("layers", "adapters", "attention", "head"))
@@ -140,11 +113,11 @@ def test_the_page_says_what_is_known_beforehand(train: Any) -> None:
 
 def test_activations_are_kept_or_computed_again() -> None:
     def runs(checkpointing: bool) -> int:
-        one, visited = random_step("stage1", checkpointing=checkpointing), []
+        one, passes = random_step("stage1", checkpointing=checkpointing), []
         layer = one.model.language_model.get_decoder().layers[0]
-        layer.mlp.register_forward_pre_hook(lambda *_: visited.append(1))
+        layer.mlp.register_forward_pre_hook(lambda *_: passes.append(1))
         one.step()
-        return len(visited)
+        return len(passes)
 
     assert (runs(False), runs(True)) == (1, 2)
 

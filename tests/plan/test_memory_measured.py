@@ -1,6 +1,5 @@
 """The memory that `plan` estimates, held against steps of a Llama of random weights on the tiny towers."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,34 +7,16 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig, get_peft_model
-from torch.profiler import ProfilerActivity, profile
-from transformers import LlamaConfig
+from tiny_steps import LONG, list_towers, measure_allocated, random_model
 
-from dynfocus.models.model import DynFocusConfig, DynFocusModel
+from dynfocus.models.model import DynFocusModel
 from dynfocus.plan import Training
 from dynfocus.plan.memory import STEP, Memory, estimate_step
 from dynfocus.plan.towers import Towers
 from dynfocus.types import Batch
 from perf.peak_memory import extra_peak, free_at_once
 
-FRAMES, ANSWER = 100, 16
-
-
-def random_model(hidden: int, mlp: int, layers: int, vocab: int) -> DynFocusModel:
-    text = LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=hidden,
-        intermediate_size=mlp,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        max_position_embeddings=2048,
-    )
-    return DynFocusModel(DynFocusConfig(**{**tiny.model().config.to_dict(), "text_config": text.to_dict()})).train()
-
-
-def towers_of(model: DynFocusModel) -> Towers:
-    config = model.config
-    return Towers(config.vision_config, config.qformer_config, config.text_config)
+ANSWER = 16
 
 
 def freeze(model: DynFocusModel, training: Training) -> None:
@@ -56,13 +37,13 @@ def freeze(model: DynFocusModel, training: Training) -> None:
 
 
 def rows(count: int) -> Batch:
-    """Rows about videos of FRAMES frames, each with ANSWER tokens to learn at its end."""
-    batch = tiny.batch([FRAMES] * count)
+    """Rows about videos of LONG frames, each with ANSWER tokens to learn at its end."""
+    batch = tiny.batch([LONG] * count)
     answer = torch.ones(count, ANSWER, dtype=torch.long)
-    ids, visited, nothing = batch.input_ids, batch.attention_mask, torch.full_like(batch.input_ids, -100)
+    ids, mask, nothing = batch.input_ids, batch.attention_mask, torch.full_like(batch.input_ids, -100)
     added = {
         "input_ids": (ids, answer),
-        "attention_mask": (visited, answer.to(visited.dtype)),
+        "attention_mask": (mask, answer.to(mask.dtype)),
         "labels": (nothing, answer),
     }
     return replace(batch, **{name: torch.cat(parts, 1) for name, parts in added.items()})
@@ -72,19 +53,7 @@ def planned(model: DynFocusModel, training: Training, batch: Batch, towers: Towe
     visual = int((batch.input_ids == model.config.image_token_id).sum(-1)[0])
     text = batch.input_ids.shape[1] - visual - ANSWER
     how = replace(training, rows=len(batch.input_ids), text=text, answer=ANSWER)
-    return estimate_step(FRAMES, tiny.SETTINGS, how, towers, overhead=0)
-
-
-def allocated(work: Callable[[], object]) -> int:
-    """The bytes that tensors held at their worst beyond what was held before, told by the allocator."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as visited:
-        work()
-    content = worst = 0
-    for event in sorted(visited.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            content += event.nbytes()
-            worst = max(worst, content)
-    return worst
+    return estimate_step(LONG, tiny.SETTINGS, how, towers, overhead=0)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
@@ -93,7 +62,7 @@ def allocated(work: Callable[[], object]) -> int:
 def test_activations_of_a_step_are_within_a_quarter(train: Any, precision: Any, checkpointing: bool) -> None:
     training = Training(train, precision=precision, checkpointing=checkpointing, rank=8)
     model = random_model(hidden=128, mlp=352, layers=4, vocab=256)
-    towers = towers_of(model)
+    towers = list_towers(model)
     freeze(model, training)
     batch = rows(2)
 
@@ -106,7 +75,7 @@ def test_activations_of_a_step_are_within_a_quarter(train: Any, precision: Any, 
     needs = planned(model, training, batch, towers)
     standing = sum(size for size, moments in needs.rows.values() if moments == STEP)
     estimate = max(needs.at(moment) for moment in ("forward", "recompute", "backward")) - standing
-    assert estimate == pytest.approx(allocated(step), rel=0.25)
+    assert estimate == pytest.approx(measure_allocated(step), rel=0.25)
 
 
 @pytest.mark.slow
@@ -132,6 +101,6 @@ def test_a_training_step_of_a_hundred_million_parameters_is_within_a_quarter(che
     if grown is None:
         pytest.skip("neither this kernel nor this C library tells a peak")
     model = built[0][0]
-    needs = planned(model, training, batch, towers_of(model))
+    needs = planned(model, training, batch, list_towers(model))
     assert 95e6 < sum(weight.numel() for weight in model.language_model.parameters()) < 105e6
     assert needs.total == pytest.approx(grown, rel=0.25)

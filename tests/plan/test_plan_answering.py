@@ -8,9 +8,7 @@ import pytest
 import tiny
 import torch
 from saved_models import processor
-from test_bench_training import FRAMES, counted, random_step, shapes
-from test_memory_measured import FRAMES as LONG
-from test_memory_measured import allocated, random_model, towers_of
+from tiny_steps import FRAMES, LONG, count_flops, list_towers, measure_allocated, random_model, random_step, shapes
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
 
@@ -37,9 +35,9 @@ def test_the_operations_of_an_answer_are_those_that_torch_counts(train: Any) -> 
     one.model.instruction.encoder.set_attn_implementation("eager")
     asked = replace(one.training, text=one.training.text + one.training.answer, answer=0)
     result = count_answer_flops(FRAMES, tiny.SETTINGS, asked, shapes().towers, new)
-    parts = counted(lambda: one.model.eval().answer(one.batch, max_new_tokens=new, min_new_tokens=new))
-    connecting = counted(lambda: one.model.connect(one.batch))
-    first = counted(lambda: one.model.answer(one.batch, max_new_tokens=1))
+    parts = count_flops(lambda: one.model.eval().answer(one.batch, max_new_tokens=new, min_new_tokens=new))
+    connecting = count_flops(lambda: one.model.connect(one.batch))
+    first = count_flops(lambda: one.model.answer(one.batch, max_new_tokens=1))
     assert parts["VisionTower"] == result["vision"]
     assert parts["InstructionTower"] == result["instruction"]
     whole, prompt = (one_of["Global"] - connecting["Global"] for one_of in (parts, first))
@@ -103,7 +101,7 @@ def test_the_memory_of_an_answer_is_within_a_quarter(
     hidden: int, mlp: int, layers: int, vocab: int, rows: int, number: torch.dtype
 ) -> None:
     model, new = random_model(hidden, mlp, layers, vocab).eval(), 4
-    towers = towers_of(model)
+    towers = list_towers(model)
     model.language_model.to(number)
     batch = tiny.batch([LONG] * rows)
     text = batch.input_ids.shape[1] - budget(LONG, tiny.SETTINGS).visual_tokens
@@ -116,7 +114,7 @@ def test_the_memory_of_an_answer_is_within_a_quarter(
         model.answer(batch, max_new_tokens=new, min_new_tokens=new)
 
     work()
-    assert needs.total - weights == pytest.approx(allocated(work), rel=0.25)
+    assert needs.total - weights == pytest.approx(measure_allocated(work), rel=0.25)
 
 
 @pytest.mark.parametrize(("train", "precision"), [("stage2", "bf16-mixed"), ("stage2", "32"), ("lora", "bf16-mixed")])

@@ -14,8 +14,7 @@ import tiny
 import torch
 import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
-from test_bench_training import shapes
-from test_memory_measured import allocated
+from tiny_steps import measure_allocated, shapes
 from torch import Tensor, nn
 from training_ranks import NOISY, StepData, TrainingResult, Watch
 
@@ -291,7 +290,7 @@ def test_checkpointed_activations_give_the_same_gradients_in_less_memory(device:
             step.loss().backward()
 
         work()
-        weighed = allocated(work) if device.type == "cpu" else extra_peak(work, "cuda")
+        weighed = measure_allocated(work) if device.type == "cpu" else extra_peak(work, "cuda")
         assert weighed is not None
         worst.append(weighed)
         slopes.append([weight.grad.cpu() for weight in step.weights if weight.grad is not None])

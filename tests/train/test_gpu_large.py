@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from test_bench_training import TINY, shapes
+from tiny_steps import TINY, shapes
 from transformers.utils import is_flash_attn_2_available
 
 from dynfocus.plan import Training
@@ -33,8 +33,8 @@ def test_flash_attention_answers_as_sdpa_does(device: torch.device) -> None:
         pytest.skip("needs the package flash-attn")
     how = Training("stage1", rows=2, text=40, answer=8, accumulate=1)
     step, losses, slopes = RandomStep(20, tiny.SETTINGS, how, shapes(hidden=256), device), [], []
-    visited = step.batch.attention_mask
-    visited[0, :10] = 0  # padded on the left, as answers are generated
+    mask = step.batch.attention_mask
+    mask[0, :10] = 0  # padded on the left, as answers are generated
     for attention in ("sdpa", "flash_attention_2"):
         step.model.language_model.set_attn_implementation(attention)
         step.model.zero_grad()

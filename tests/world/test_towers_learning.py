@@ -45,9 +45,9 @@ def test_the_first_heads_begin_by_looking_back() -> None:
     model = LlamaForCausalLM._from_config(config, attn_implementation="eager")
     look_back(model)
     x = torch.randn(2, 90, 64) * 0.1
-    visited = model.model(inputs_embeds=x, output_attentions=True).attentions[0]
+    attention = model.model(inputs_embeds=x, output_attentions=True).attentions[0]
     for head, offset in enumerate((1, 2)):
-        by_distance = [visited[:, head].diagonal(-distance, 1, 2)[:, 40:].mean().item() for distance in range(30)]
+        by_distance = [attention[:, head].diagonal(-distance, 1, 2)[:, 40:].mean().item() for distance in range(30)]
         assert int(np.argmax(by_distance)) == offset
         assert by_distance[offset] > 5 * np.median(by_distance)
 
