@@ -13,6 +13,7 @@ from importlib.metadata import version
 from inspect import getdoc, signature
 from io import TextIOWrapper
 from itertools import islice
+from logging import getLogger
 from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, get_args, get_origin
@@ -46,6 +47,8 @@ def main(args: list[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text, nor a terminal know it
+    # On CPUs with fast 16-bit products it warns of a package that nothing here needs, whatever loads it.
+    getLogger("bitsandbytes").setLevel("ERROR")
     try:
         try:
             return catch(sys.argv[1:] if args is None else args)

@@ -269,7 +269,6 @@ def run(command: list[str], verbs: type[Experiment] = Experiment, again: bool = 
     accept_old_paths()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    getLogger("bitsandbytes").setLevel("ERROR")  # it warns of a package of fast kernels that nothing here needs
     messages = getLogger("lightning.pytorch.utilities.rank_zero")
     messages.addFilter(lambda record: not any(word in record.getMessage() for word in NOISE))
     for message in EXPECTED:
