@@ -45,17 +45,17 @@ def test_each_row_is_found_for_what_it_is(tmp_path: Path, log: Path) -> None:
     rows, faults = broken_set(tmp_path / "root")
     write_rows(tmp_path / "root", rows)
     one = patient(tmp_path / "root", log)
-    (visited,) = diagnose([one], 0, progress=False)
-    listed = {bad.index: bad for bad in read_jsonl(visited.quarantine, Skipped)}
+    (summary,) = diagnose([one], 0, progress=False)
+    listed = {bad.index: bad for bad in read_jsonl(summary.quarantine, Skipped)}
     assert {row: bad.fault for row, bad in listed.items()} == faults
     assert list(listed) == sorted(listed)
     assert all(bad.source == "films" for bad in listed.values())
     assert listed[10].id == "r10"
     assert listed[10].media == "middle.mp4"
     assert {bad.media for bad in listed.values() if bad.media} <= {*(r.get("video") or r.get("image") for r in rows)}
-    assert visited.faults == {name: list(faults.values()).count(name) for name in FAULTS}
-    assert (visited.rows, visited.bad) == (len(rows), len(faults))
-    assert visited.frames == (7, 40, 40)
+    assert summary.faults == {name: list(faults.values()).count(name) for name in FAULTS}
+    assert (summary.rows, summary.bad) == (len(rows), len(faults))
+    assert summary.frames == (7, 40, 40)
     checkup = one.load()
     assert checkup is not None
     assert checkup.frames[:5].tolist() == [7, 7, 1, 0, 40]
@@ -162,9 +162,9 @@ def test_what_came_since_is_found_when_asked_for(tmp_path: Path, log: Path) -> N
         write_video(tmp_path / "root" / name, count=6)
     diagnose([one], 0, progress=False)
     assert not log.exists()
-    (visited,) = diagnose([one], 0, retry=True, progress=False)
+    (summary,) = diagnose([one], 0, retry=True, progress=False)
     came = [row for row, what in faults.items() if rows[row].get("video") in ("missing.mp4", "empty.mp4")]
-    assert visited.bad == len(faults) - len(came) == len(faults) - 2
+    assert summary.bad == len(faults) - len(came) == len(faults) - 2
     assert not {"good.mp4", "long.mp4", "good.png"} & set(count_openings(log))
     checkup = one.load()
     assert checkup is not None

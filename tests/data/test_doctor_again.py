@@ -130,15 +130,15 @@ def test_the_second_stage_reads_no_medium_again(root: Path, log: Path, workers: 
     log.unlink()
     write_video(root / "late.mp4", count=2)
     second = patient(root, log)
-    (visited,) = diagnose([second], workers, progress=False)
+    (summary,) = diagnose([second], workers, progress=False)
     assert count_openings(log) == {"late.mp4": 1}
     checkup = loaded(second)
     assert checkup.frames.tolist()[:16] == loaded(first).frames.tolist()[:16]
     assert checkup.frames.tolist()[16:] == [2, 0]
     assert (checkup.text != loaded(first).text).any()
     assert {n: checkup.bad[n] for n in (5, 13)} == {n: loaded(first).bad[n] for n in (5, 13)}
-    assert visited.faults["unreadable"] == 2
-    assert [visited.bad, checkup.bad[3].fault] == [3, "no target"]
+    assert summary.faults["unreadable"] == 2
+    assert [summary.bad, checkup.bad[3].fault] == [3, "no target"]
     log.unlink()
     diagnose([replace(second, rule=replace(RULE, frames=3))], workers, progress=False)
     assert sum(count_openings(log).values()) == 9  # another rule is another look

@@ -47,11 +47,11 @@ def small_sketcher(place: Path, **changes: Any) -> Sketcher:
 def meanwhile(place: Path, number: int, do: Callable[[], object]) -> Sketcher:
     """A sketcher that does something else before it makes the sketch of that number."""
     made = small_sketcher(place)
-    visited, load = [0], made.load_entry
+    calls, load = [0], made.load_entry
 
     def load_entry(media: Media) -> bytes | None:
-        visited[0] += 1
-        if visited[0] == number:
+        calls[0] += 1
+        if calls[0] == number:
             do()
         return load(media)
 
