@@ -54,7 +54,8 @@ def read_clip(
 
     Args:
         media: a video in any container and codec that FFmpeg knows, or a segment of it: the frames at or after its
-            start and before its end, by the file's own time stamps, where the first frame is at 0 s.
+            start and before its end, by the file's own time stamps, where the first frame is at 0 s. Stamps that are
+            out of order, as AVI's are with B-frames, are sorted; a clock that starts again counts on.
         rule: which frames, and their size; ``fps`` samples from the segment's start on.
         reader: ``decord`` or ``pyav`` alone; by default decord where it reads rightly, can jump over most frames and
             has small ones to hold, else PyAV. decord alone refuses files of which it would give wrong frames, and

@@ -5,8 +5,9 @@ key frame), so reading packets costs little beside decoding frames. From them fo
 the file is whole, and whether a reader may jump to a key frame and decode from there.
 """
 
+import bisect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ SEEKABLE = frozenset({"h264", "mjpeg", "mpeg4", "vp9"})
 TIMED = SEEKABLE | {"hevc", "av1"}  # a packet holds one frame, and its time
 MAY_HIDE = frozenset({"mpeg4"})  # packets that show nothing new give no frame
 CONTAINERS = frozenset({"mp4", "matroska"})
+MAX_REORDER = 16  # frames; in no codec are more stored between a frame and the place where it is shown
 IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
 MAX_EARLY_END = 1.0  # seconds that all of a file's streams may end before the length in its header
 
@@ -97,10 +99,13 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         if errors and has_index:
             raise unreadable_error(path, errors[0])
         # Packets come in the order in which they are decoded; frames are shown in the order of their stamps.
-        ordered_stamps = sorted(stamp for stamp in stamps if stamp is not None)
+        in_order = [stamp for stamp in stamps if stamp is not None]
+        ordered_stamps = sorted(in_order)
         is_timed = has_index and nothing_discarded and codec.name in TIMED
-        # A frame without a stamp, or two with the same one: then packets do not give the times of all frames.
-        if not is_timed or not ordered_stamps or len(set(ordered_stamps)) < len(stamps):
+        # A frame without a stamp, two with the same one, or a clock that starts again: then packets do not give the
+        # times of all frames.
+        is_timed = is_timed and len(set(in_order)) == len(stamps) and len(split_clocks(in_order)) == 1
+        if not is_timed:
             return Packets(None, None, None, False, 0, False)
         ticks = np.array(ordered_stamps, np.int64)
         is_8_bit = codec.format is not None and all(part.bits == 8 for part in codec.format.components)
@@ -110,6 +115,36 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         key_indices = np.searchsorted(ticks, sorted(keys))
         bulk = 3 * codec.width * codec.height * int(np.diff(key_indices, append=len(ticks)).max(initial=0))
         return Packets(ticks, times, key_indices, seekable, bulk, codec.name not in MAY_HIDE)
+
+
+def split_clocks(stamps: Iterable[int]) -> list[list[int]]:
+    """Split the stamps of frames where the clock starts again; within each part they are sorted.
+
+    Frames may bear stamps that are slightly out of order: AVI stores none, and FFmpeg's count in the order of decoding.
+    A stamp that comes later than any codec could hold it back, or a second time, begins a new part.
+    """
+    parts: list[list[int]] = []
+    latest: list[int] = []  # of this part, ascending
+    for stamp in stamps:
+        if not latest or stamp in latest[:-1] or (len(latest) > MAX_REORDER and stamp < latest[0]):
+            parts.append([])
+            latest = []
+        parts[-1].append(stamp)
+        bisect.insort(latest, stamp)
+        latest = latest[-MAX_REORDER - 1 :]
+    return [sorted(part) for part in parts]
+
+
+def join_clocks(parts: list[list[int]]) -> NDArray[np.int64]:
+    """Join the parts of `split_clocks` to stamps that ascend: where a clock starts again, it counts on."""
+    joined, gap = np.array(parts[0], np.int64), 1
+    for number, part in enumerate(parts):
+        ticks = np.array(part, np.int64)
+        if number > 0:
+            joined = np.append(joined, ticks - ticks[0] + joined[-1] + gap)
+        gaps = np.diff(ticks)
+        gap = int(np.median(gaps[gaps > 0])) if gaps.any() else gap
+    return joined
 
 
 def starts_with_idr(packet: bytes, extradata: bytes) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
-from dynfocus.video.packets import Packets, video_stream
+from dynfocus.video.packets import Packets, join_clocks, split_clocks, video_stream
 from dynfocus.video.resizing import resize_frames
 
 NEAR = 4  # frames; decoding so many is faster than jumping over them
@@ -36,19 +36,20 @@ def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> 
             frames = resize_frames(_decode_runs(segment, run_list, jump), len(indices), rule)
             if frames is not None:
                 return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
-    stamps, seconds = [], []
+    stamps, unit = [], 0.0
     for frame in _decode_all(segment):
-        if frame.time is None or frame.pts is None:
+        if frame.pts is None or frame.time_base is None:
             raise unreadable_error(segment.path, "its frames have no time stamps")
         stamps.append(frame.pts)
-        seconds.append(frame.time)
+        unit = float(frame.time_base)
     if not stamps:
         raise unreadable_error(segment.path, "it holds no frame")
     if packets.stamps is not None and packets.shows_all:
         lost = (packets.stamps >= stamps[0]).sum() - len(stamps)
         if lost > 0:
             raise unreadable_error(segment.path, f"{lost} of its frames cannot be decoded")
-    times = np.array(seconds) - seconds[0]
+    ticks = join_clocks(split_clocks(stamps))
+    times = (ticks - ticks[0]) * unit
     indices = pick_segment_frames(times, rule, segment)
     frames = resize_frames(_decode_indices(segment, set(indices)), len(indices), rule)
     if frames is None:

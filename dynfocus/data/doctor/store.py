@@ -19,7 +19,7 @@ from dynfocus.records.skipped import QUARANTINE, Skipped, append_notes, read_not
 from dynfocus.settings import ConnectorSettings
 
 KEY, NUMBERS = "key.json", "rows.npy"
-FORMAT = 2  # checkups of a lower number are not read
+FORMAT = 3  # checkups of a lower number are not read
 # One record a row. Its size divides a memory page's: a row is on disk whole or not at all, even after a crash.
 RECORD = np.dtype(
     [("frames", "<i4"), ("text", "<i4"), ("slots", "<i4"), ("targets", "<i4"), ("medium", "<u8"), ("spare", "<u8")]

@@ -22,7 +22,7 @@ from dynfocus.types import FrameSketch
 from dynfocus.video import IMAGES, Clip
 from dynfocus.video.media import Media, read_or_blank
 
-FORMAT = 2  # of entries; entries of a lower number are not read
+FORMAT = 3  # of entries; entries of a lower number are not read
 LIMITS = {"max_pixels"}  # of a frame rule: they refuse files, and change no frame
 ITEM_ERRORS = (VideoError, FeatureError, DataError)  # what is wrong with one file or row, and stops no other
 
