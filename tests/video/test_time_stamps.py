@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from make_videos import EVERY, VP9, X264, numbers, written
+from make_videos import EVERY, VP9, X264, numbers, write_video
 
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
@@ -25,7 +25,7 @@ REORDERED = {
 def test_frames_of_an_avi_are_timed_in_the_order_they_are_shown_in(tmp_path, kind):
     """AVI stores no time stamps: what FFmpeg makes up for them counts the frames in the order of decoding."""
     codec, options = REORDERED[kind]
-    path = written(tmp_path / "a.avi", 40, codec, options)
+    path = write_video(tmp_path / "a.avi", 40, codec, options)
     every = read_clip(path, EVERY)
     assert numbers(every.frames) == list(range(40))
     torch.testing.assert_close(every.seconds, torch.arange(40) / 10)
@@ -48,9 +48,9 @@ JOINED = {
 
 @pytest.mark.parametrize("kind", JOINED)
 def test_a_clock_that_starts_again_counts_on(tmp_path, kind):
-    """Two files, one written after the other, as broadcasts and cameras join them."""
+    """Two files, one after the other, as broadcasts and cameras join them."""
     name, codec, options = JOINED[kind]
-    first, path = written(tmp_path / f"1{name}", 40, codec, options), tmp_path / name
+    first, path = write_video(tmp_path / f"1{name}", 40, codec, options), tmp_path / name
     path.write_bytes(2 * first.read_bytes())
     every = read_clip(path, EVERY)
     assert numbers(every.frames) == 2 * list(range(40))
@@ -64,7 +64,7 @@ def test_a_clock_that_starts_again_counts_on(tmp_path, kind):
 def test_a_clock_of_another_pace_that_starts_again_counts_on(tmp_path):
     """No time stamp is there twice, so that all of them sorted would mix the two parts."""
     millis = list(range(0, 2000, 100)), list(range(50, 4050, 200))
-    parts = [written(tmp_path / f"{n}.mkv", 20, "libx264", X264, millis[n]) for n in (0, 1)]
+    parts = [write_video(tmp_path / f"{n}.mkv", 20, "libx264", X264, millis[n]) for n in (0, 1)]
     path = tmp_path / "a.mkv"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     clip = read_clip(path, EVERY)
