@@ -78,9 +78,9 @@ def test_a_last_question_without_answer_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_text_row_keeps_what_a_person_wrote(tmp_path: Path) -> None:
-    output = [{"from": "human", "value": "<image> is a tag of what?"}, {"from": "gpt", "value": "HTML, almost."}]
+    output = [{"from": "human", "value": "What is <image> a tag of?"}, {"from": "gpt", "value": "HTML, almost."}]
     (row,) = read_conversations(written(tmp_path, [{"id": "t", "conversations": output}]))
-    assert row.turns[0].question == "<image> is a tag of what?"
+    assert row.turns[0].question == "What is <image> a tag of?"
 
 
 def test_only_the_first_turn_has_a_slot(tmp_path: Path) -> None:

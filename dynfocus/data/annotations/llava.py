@@ -10,10 +10,10 @@ from dynfocus.data.annotations.parse import (
     require_name,
     require_object,
     require_text,
+    strip_questions,
 )
 from dynfocus.records.rows import Question, Turn
 
-SLOTS = ("<image>", "<video>")
 NEEDS = "id, conversations of human and gpt in turn, at most one of image and video, and start and end both or neither"
 
 
@@ -21,8 +21,8 @@ def parse_conversation(value: Any, context: ParseContext) -> Entry:
     """Parse ``{"id": "7", "video": "7.mp4", "conversations": [{"from": "human", "value": "<image>\\nwhat"}, ...]}``.
 
     Also read: ``image``, ``class``, ``start`` and ``end`` in seconds, and the embedded world's ``questions``. An
-    answer of gpt before the first question is left out, and so is a last question without an answer. The visual slot is
-    taken off the first question, as a row shows at most one picture; anywhere else it is a person's own text.
+    answer of gpt before the first question is left out, and so is a last question without an answer. Visual slots leave
+    the questions as `strip_questions` says.
     """
     row = require_object(value)
     messages = [require_object(message) for message in require_list(row["conversations"], "conversations")]
@@ -34,9 +34,7 @@ def parse_conversation(value: Any, context: ParseContext) -> Entry:
     if not human or [message["from"] for message in messages] != ["human", "gpt"] * len(human):
         raise ValueError("turns of human and gpt that do not alternate")
     media, kind, span = parse_media(row)
-    questions = [require_text(message["value"], "a question").strip() for message in human]
-    if media is not None:
-        questions[0] = strip_slots(questions[0])
+    questions = strip_questions([require_text(message["value"], "a question") for message in human], kind)
     answers = [require_text(message["value"], "an answer") for message in gpt]
     group = row.get("class")
     return Entry(
@@ -51,16 +49,6 @@ def parse_conversation(value: Any, context: ParseContext) -> Entry:
         span,
         None if group is None else require_text(group, "class"),
     )
-
-
-def strip_slots(question: str) -> str:
-    """Return a first question without the slots at its start, or without those at its end if it starts with none."""
-    words = question
-    while slot := next(filter(words.startswith, SLOTS), None):
-        words = words.removeprefix(slot).lstrip()
-    while words and not question.startswith(SLOTS) and (slot := next(filter(words.endswith, SLOTS), None)):
-        words = words.removesuffix(slot).rstrip()
-    return words.strip()
 
 
 def _parse_question(fields: dict) -> Question:

@@ -14,6 +14,14 @@ TEXT, IMAGE, VIDEO = 0, 1, 2
 # What a row that does not fit raises while it is parsed.
 PARSE_ERRORS = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 MISSING_VALUES = {"", "nan", "none", "null", "<na>"}
+SLOTS = ("<image>", "<video>")
+SLOT_LINE = re.compile(r"^(<image>|<video>)\s*\n|\n\s*(<image>|<video>)$")
+# Words of a key that stands for a medium or for times, and endings of a value that is a file.
+MEDIA_WORDS = {"image", "img", "picture", "photo", "video", "clip", "movie", "media", "frame", "gif", "audio"}
+TIME_WORDS = {"start", "end", "begin", "stop", "timestamp", "span", "segment", "interval"}
+NAME_WORDS = {"id", "name", "count", "number"}  # beside one of these, a word of times stands for no time
+MEDIA_FILE = re.compile(r".+\.(mp4|mkv|webm|avi|mov|m4v|gif|jpe?g|png|webp|bmp|tiff?|avif|heic|wav|mp3)", re.I)
+EPOCH = 1e8  # a number above is a date in seconds, not a place in a video
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -140,11 +148,76 @@ def parse_media(row: dict) -> tuple[str | None, int, tuple[float, float] | None]
     if len(present) > 1:
         raise ValueError(f"more than one picture: {present}")
     span = parse_span(row)
+    refuse_unread_keys(row, shows=bool(present))
     if not present or present[0][0] == "image":
         if span is not None:
             raise ValueError("start and end without a video")
         return (require_text(present[0][1], "image"), IMAGE, None) if present else (None, TEXT, None)
     return re.sub(r"\.pkl$", ".mp4", require_text(present[0][1], "video")), VIDEO, span
+
+
+def refuse_unread_keys(row: dict, shows: bool) -> None:
+    """Raise ValueError that names keys nobody reads where they look like the medium of a row, or like times in it.
+
+    Such a row would be learned from without what it is about. Where a row ``shows`` something, further names of it are
+    left alone, but not a second picture beside the first.
+    """
+    words = {key: set(re.findall(r"[a-z]+?(?=s?(?![a-z]))", re.sub(r"([A-Z])", r"_\1", key).lower())) for key in row}
+    if shows:
+        media = [key for key in row if row[key] and re.fullmatch(r"(image|video)s?_?[0-9]+", key)]
+    else:
+        media = [key for key in row if _names_files(row[key], bool(words[key] & MEDIA_WORDS))]
+        media += [key for key in row if {"id"} < words[key] <= MEDIA_WORDS | {"id"} and _is_number(row[key])]
+    timed = {key for key in words if words[key] & TIME_WORDS and not words[key] & NAME_WORDS} - {"start", "end"}
+    times = [key for key in row if key in timed and _is_time(row[key])]
+    for keys, what in ((media, "a medium, image or video"), (times, "times, start and end in seconds")):
+        if keys:
+            raise ValueError(f"{', '.join(map(repr, keys))}, which nobody reads and which look like {what}")
+
+
+def _names_files(value: Any, any_name: bool) -> bool:
+    if isinstance(value, dict):
+        return any(_names_files(value.get(key), any_name) for key in ("path", "bytes", "url"))
+    if isinstance(value, list | tuple):
+        return bool(value) and _names_files(value[0], any_name)
+    return isinstance(value, str) and bool(value.strip() if any_name else MEDIA_FILE.fullmatch(value))
+
+
+def _is_time(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and _is_time(value[0])
+    if isinstance(value, str):
+        return bool(re.match(r"\s*[0-9]", value)) and not re.match(r"\s*[0-9]{4}-[0-9]", value)
+    return _is_number(value) and abs(value) < EPOCH
+
+
+def strip_questions(questions: Sequence[str], kind: int) -> list[str]:
+    """Take the visual slots off the questions of a row that shows one thing, of this kind; raises ValueError.
+
+    Off the first at its start, or else at its end; off the others where they stand on a line of their own. Anywhere
+    else they are a person's own text. A slot with nothing to show does not fit: any in a row of text alone, and more
+    than one in a row of one image. (Of a video some write one for each frame.)
+    """
+    questions = [question.strip() for question in questions]
+    if kind == TEXT:
+        if blind := [question for question in questions if strip_slots(question) != question]:
+            raise ValueError(f"a slot with nothing to show, in the question {blind[0]!r:.80}")
+        return questions
+    first = strip_slots(questions[0])
+    slots = sum(questions[0].count(slot) - first.count(slot) for slot in SLOTS)
+    if kind == IMAGE and slots > 1:
+        raise ValueError(f"{slots} slots for one image")
+    return [first, *(SLOT_LINE.sub("", question).strip() for question in questions[1:])]
+
+
+def strip_slots(question: str) -> str:
+    """Return a first question without the slots at its start, or without those at its end if it starts with none."""
+    words = question
+    while slot := next(filter(words.startswith, SLOTS), None):
+        words = words.removeprefix(slot).lstrip()
+    while words and not question.startswith(SLOTS) and (slot := next(filter(words.endswith, SLOTS), None)):
+        words = words.removesuffix(slot).rstrip()
+    return words.strip()
 
 
 def format_options(choices: Sequence[str]) -> str:

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from dynfocus.data.annotations.parse import Entry, ParseContext, parse_media, require_list, require_object, require_text
+from dynfocus.data.annotations.parse import (
+    Entry,
+    ParseContext,
+    parse_media,
+    require_list,
+    require_object,
+    require_text,
+    strip_questions,
+)
 from dynfocus.records.rows import Turn
 
 NEEDS = "QA, a list of q and a; at most one of image and video; and start and end both or neither"
@@ -19,12 +27,12 @@ def parse_videochat2(value: Any, context: ParseContext) -> Entry:
     if not entries:
         raise ValueError("QA that is empty")
     media, kind, span = parse_media(row)
+    asked = strip_questions([require_text(entry.get("q") or "", "q") for entry in entries], kind)
     turns = []
-    for number, entry in enumerate(entries):
+    for number, (entry, words) in enumerate(zip(entries, asked, strict=True)):
         is_first = number % rounds == 0 if rounds else number == 0
         instruction = (
             require_text(entry.get("i") or "", "i").strip() if is_first and context.source.instructions else ""
         )
-        question = f"{instruction} {require_text(entry.get('q') or '', 'q').strip()}".strip()
-        turns.append(Turn(question, require_text(entry["a"], "a")))
+        turns.append(Turn(f"{instruction} {words}".strip(), require_text(entry["a"], "a")))
     return Entry(media or "text", media, kind, tuple(turns), span=span)

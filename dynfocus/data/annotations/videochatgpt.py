@@ -4,11 +4,20 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dynfocus.data.annotations.find_media import VIDEOS
-from dynfocus.data.annotations.llava import strip_slots
-from dynfocus.data.annotations.parse import VIDEO, Entry, ParseContext, require_object, require_text, require_words
+from dynfocus.data.annotations.parse import (
+    VIDEO,
+    Entry,
+    ParseContext,
+    parse_span,
+    refuse_unread_keys,
+    require_object,
+    require_text,
+    require_words,
+    strip_questions,
+)
 from dynfocus.records.rows import Turn
 
-NEEDS = "q, a and video_id, all of them text"
+NEEDS = "q, a and video_id, all of them text; and start and end both or neither"
 
 
 def parse_videochatgpt(value: Any, context: ParseContext) -> Entry:
@@ -16,5 +25,7 @@ def parse_videochatgpt(value: Any, context: ParseContext) -> Entry:
     row = require_object(value)
     video = require_words(row["video_id"], "video_id")
     has_suffix = PurePosixPath(video).suffix.lower() in VIDEOS
-    turn = Turn(strip_slots(require_text(row["q"], "q").strip()), require_text(row["a"], "a"))
-    return Entry(video, video if has_suffix else f"{video}.mp4", VIDEO, (turn,))
+    refuse_unread_keys(row, shows=True)
+    (question,) = strip_questions([require_text(row["q"], "q")], VIDEO)
+    turns = (Turn(question, require_text(row["a"], "a")),)
+    return Entry(video, video if has_suffix else f"{video}.mp4", VIDEO, turns, span=parse_span(row))
