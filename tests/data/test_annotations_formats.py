@@ -17,15 +17,15 @@ from dynfocus.records.rows import Row, Turn
 
 DATA = Path(__file__).parents[1] / "data"
 WEBVID = """videoid,contentUrl,duration,page_dir,name
-1066682446,https://a/1.mp4,PT00H00M16S,000001_000050,"Merida, mexico - may 23, 2017: tourists"
-1066682447.0,https://a/2.mp4,PT00H00M16S,000001_000050,"A ""slow"" pan
+2000000046,https://a/1.mp4,PT00H00M16S,000001_000050,"Harbour town, july 3: people wait for a ferry"
+2000000047.0,https://a/2.mp4,PT00H00M16S,000001_000050,"A ""slow"" pan
 over two lines"
 ,https://a/3.mp4,PT00H00M16S,000001_000050,no id
-1066682449,https://a/4.mp4,PT00H00M16S,nan,no folder
+2000000049,https://a/4.mp4,PT00H00M16S,nan,no folder
 1.0666e+09,https://a/5.mp4,PT00H00M16S,000001_000050,an id that lost digits
-1066682451,https://a/6.mp4,PT00H00M16S,000001_000050,
-1066682452,https://a/7.mp4,PT00H00M16S
-0066682453,https://a/8.mp4,PT00H00M16S,000051_000100,leading zeros stay
+2000000051,https://a/6.mp4,PT00H00M16S,000001_000050,
+2000000052,https://a/7.mp4,PT00H00M16S
+0000000053,https://a/8.mp4,PT00H00M16S,000051_000100,leading zeros stay
 """
 
 
@@ -94,9 +94,9 @@ def test_webvid(tmp_path: Path) -> None:
     rows = report(rows_of(tmp_path, WEBVID, format="webvid"))
     good = {index: row for index, row in enumerate(rows) if isinstance(row, Row)}
     assert {index: (row.id, row.media, row.turns[0].answer) for index, row in good.items()} == {
-        0: ("1066682446", "000001_000050/1066682446.mp4", "Merida, mexico - may 23, 2017: tourists"),
-        1: ("1066682447", "000001_000050/1066682447.mp4", 'A "slow" pan\nover two lines'),
-        7: ("0066682453", "000051_000100/0066682453.mp4", "leading zeros stay"),
+        0: ("2000000046", "000001_000050/2000000046.mp4", "Harbour town, july 3: people wait for a ferry"),
+        1: ("2000000047", "000001_000050/2000000047.mp4", 'A "slow" pan\nover two lines'),
+        7: ("0000000053", "000051_000100/0000000053.mp4", "leading zeros stay"),
     }
     causes = ["videoid that is absent", "page_dir that is absent", "lost digits", "name that is empty", "3 cells"]
     assert [cause in str(row) for cause, row in zip(causes, rows[2:7], strict=True)] == [True] * 5
@@ -114,7 +114,7 @@ def test_requests_are_all_used_and_stay_with_their_video(tmp_path: Path) -> None
 
 def test_videochatgpt(tmp_path: Path) -> None:
     inputs = [
-        {"q": "What happens?\n<video>", "a": "A dance.", "video_id": "v_mTDRTiTnsjQ"},
+        {"q": "What happens?\n<video>", "a": "A dance.", "video_id": "v_bakeryAAA02"},
         {"q": "Who?", "a": "", "video_id": "v_b"},
         {"q": "Who?", "a": "She.", "video_id": " "},
         {"q": "Who?", "a": "She."},
@@ -126,7 +126,7 @@ def test_videochatgpt(tmp_path: Path) -> None:
     assert isinstance(good, Row)
     assert isinstance(named, Row)
     assert (good.id, good.media, good.turns) == (
-        "v_mTDRTiTnsjQ", "v_mTDRTiTnsjQ.mp4", (Turn("What happens?", "A dance."),),
+        "v_bakeryAAA02", "v_bakeryAAA02.mp4", (Turn("What happens?", "A dance."),),
     )  # fmt: skip
     assert isinstance(loud, Row)
     assert (named.media, loud.media) == ("v_b.mkv", "v_b.AVI")
@@ -196,7 +196,7 @@ def test_scienceqa_needs_its_splits(tmp_path: Path) -> None:
 
 
 CHAT = {
-    "video": "1106/4010069381.mp4",
+    "video": "1106/1000000001.mp4",
     "start": 1,
     "end": 2.5,
     "QA": [

@@ -35,20 +35,18 @@ def written(folder: Path, content: Any) -> Path:
 def test_rows_of_published_sets() -> None:
     rows = read_conversations(PUBLISHED)
     assert [row.id for row in rows] == [
-        "000000033471", "v_dcsQy55tjw4", "GCC_train_002582585", "GCC_train_002429825", "004539375",
+        "000000000071", "v_bakeryAAA01", "GCC_train_000000101", "GCC_train_000000102", "000000203",
     ]  # fmt: skip
     assert [row.index for row in rows] == [0, 1, 2, 3, 4]
     assert [row.media for row in rows] == [
-        "coco/train2017/000000033471.jpg", "activitynet/train/v_dcsQy55tjw4.mp4",
-        "GCC_train_002582585.jpg", "GCC_train_002429825.jpg", "00453/004539375.jpg",
+        "coco/train2017/000000000071.jpg", "activitynet/train/v_bakeryAAA01.mp4",
+        "GCC_train_000000101.jpg", "GCC_train_000000102.jpg", "00000/000000203.jpg",
     ]  # fmt: skip
     assert [len(row.turns) for row in rows] == [3, 1, 1, 1, 1]
-    assert rows[0].turns[0] == Turn(
-        "What are the colors of the bus in the image?", "The bus in the image is white and red."
-    )
-    assert rows[1].turns[0].question == "Who else is involved in outdoor activities in the video?"
-    assert rows[2].turns[0].question == "Provide a brief description of the given image."
-    assert rows[3].turns[0].question == "Write a terse but informative summary of the picture."
+    assert rows[0].turns[0] == Turn("Which fruit lies on the market stall?", "Plums and yellow pears lie on the stall.")
+    assert rows[1].turns[0].question == "Who helps to carry the trays out of the bakery?"
+    assert rows[2].turns[0].question == "Put this picture into one short sentence."
+    assert rows[3].turns[0].question == "Say briefly what this picture is of."
     assert not any("<image>" in turn.question for row in rows for turn in row.turns)
 
 
