@@ -68,7 +68,7 @@ def count_row_costs(view: TrainingView, checkup: Checkup | None, estimate: bool)
     rows, settings = view.annotations, view.collator.settings
     if checkup is not None:
         return count_tokens(checkup, settings)
-    frames = np.choose(rows.kinds, [0, 1, view.rule.frames or -1])
+    frames = np.choose(rows.kinds, [0, 1, view.rule.frames or -1, view.rule.frames or -1])
     slots = rows.turns.astype(np.int64) if view.collator.slots == "every" else 1
     estimated = rows.sizes.astype(np.int64) // BYTES_PER_TOKEN + slots * count_visual_tokens(frames, settings)
     return np.where(frames < 0, -1, estimated) if estimate else np.full(len(rows), -1)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.errors import DataError, VideoError
-from dynfocus.records.rows import Question, Row, VideoSegment
+from dynfocus.records.rows import FrameFiles, Question, Row, VideoSegment
 from dynfocus.settings import FrameRule
 
 THRESHOLD = 20.0  # grey levels of 255
@@ -104,7 +104,7 @@ def measure(annotations: Annotations, rows: int, fps: float | None = 1.0) -> Red
     return redundancy
 
 
-def read_pixels(media: Path | VideoSegment | None, rule: FrameRule) -> Numbers:
+def read_pixels(media: Path | VideoSegment | FrameFiles | None, rule: FrameRule) -> Numbers:
     """The frames of a video that a rule takes, each as one row of numbers in [0, 255]; raises VideoError."""
     from dynfocus.video import read_media
 

@@ -226,7 +226,7 @@ class Collator:
         after = self.answers and has_media and np.random.default_rng(key).random() < 0.5
         place: Place = "after" if after else "before"
         template = TEMPLATES[self.prompt] if self.system_prompt else replace(TEMPLATES[self.prompt], opening="")
-        return encode(self.tokenizer, turns, template, has_media, place, slots)
+        return encode(self.tokenizer, turns, template, has_media, place, slots, row.system)
 
 
 def longest_prompt(config: Any) -> int:

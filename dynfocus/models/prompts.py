@@ -63,6 +63,7 @@ def encode(
     visual: bool,
     place: Place = "before",
     slots: Turns = "first",
+    system: str | None = None,
 ) -> Encoded:
     """Tokenize a conversation once and mark the answers, each with its end token, as what is learned.
 
@@ -73,6 +74,8 @@ def encode(
         visual: whether the row shows an image or video at all.
         place: the visual slot stands before or after the question.
         slots: the first turn alone holds a visual slot, or every turn does.
+        system: what a conversation opens with in place of the template's sentence; a template that does not ask leaves
+            it out.
 
     Raises:
         PromptError: if an answer is empty, a middle one is open, a chat template does not fit, a token holds the end
@@ -82,6 +85,8 @@ def encode(
     """
     check_tokenizer(tokenizer, template)
     special = _special(tokenizer, template)
+    if system and (isinstance(template, ChatTemplate) or template.asks):
+        template = replace(template, opening=f"{_plain(special, system)} ")
     conversation = [
         Turn(_plain(special, turn.question), None if turn.answer is None else _plain(special, turn.answer))
         for turn in turns

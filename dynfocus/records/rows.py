@@ -53,11 +53,15 @@ class Row:
     Attributes:
         id: the row's own name; not unique over merged files.
         index: the row's number in its data set, which is.
-        media: path of the video or image; None for a text-only row.
+        media: path of the video or image, or of a folder of frames; of several files a name made of the first one's;
+            None for a text-only row.
         turns: the conversation.
         questions: what is known of each turn's question, where the data set knows it.
         span: start and end in seconds of the stretch of the video that it is about; None for all of it.
         source: name of the data set it comes from.
+        frames: paths of several files in order: the frames of a video, or several images.
+        times: of the frames of a video that are files: frames a second, or the seconds of each; None where not known.
+        system: what stands at the start of the prompt in place of the template's own sentence.
     """
 
     id: str
@@ -67,6 +71,26 @@ class Row:
     questions: tuple[Question, ...] = ()
     span: tuple[float, float] | None = None
     source: str = ""
+    frames: tuple[str, ...] = ()
+    times: float | tuple[float, ...] | None = None
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """A video whose frames are image files, or several images in order.
+
+    Attributes:
+        paths: of the frames.
+        seconds: of each, ascending; None where they are not known: then a frame rule's ``fps`` leaves none out, and
+            they count as one a second.
+        start, end: only frames at or after ``start`` and before ``end`` are shown.
+    """
+
+    paths: tuple[Path, ...]
+    seconds: tuple[float, ...] | None = None
+    start: float = 0.0
+    end: float = float("inf")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from dynfocus.errors import ConfigError, DynFocusError
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, find_media, pick_frames, unreadable_error
-from dynfocus.video.images import IMAGES, is_still, read_image
+from dynfocus.video.images import IMAGES, is_still, read_frame_files, read_image
 from dynfocus.video.packets import Packets, read_packets
 from dynfocus.video.with_decord import has_decord, jumps_far, read_with_decord
 from dynfocus.video.with_pyav import read_with_pyav
@@ -20,11 +20,11 @@ __all__ = ["IMAGES", "Clip", "Reader", "pick_frames", "read_clip", "read_image",
 Reader = Literal["decord", "pyav"]
 
 
-def read_media(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
+def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule) -> Clip:
     """Read an image or a video, whichever the file holds: its name does not decide, and a GIF that moves is a video.
 
     Args:
-        media: the file, or a segment of a video.
+        media: the file, or a segment of a video, or the files of its frames.
         rule: which frames, and their size.
 
     Raises:
@@ -32,6 +32,8 @@ def read_media(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
             too large, neither image nor video, or has no frame in the segment asked for. Which damage in a video is
             noticed, `read_clip` says.
     """
+    if isinstance(media, FrameFiles):
+        return read_frame_files(media, rule)
     segment = find_media(media)
     still = is_still(segment.path)
     if still or (still is None and segment.path.suffix.lower() in IMAGES):

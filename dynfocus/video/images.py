@@ -4,6 +4,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from dynfocus.errors import VideoError
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, check_pixels, find_media, pick_segment_frames, unreadable_error
 from dynfocus.video.resizing import resize_frame
@@ -68,6 +69,20 @@ def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
         raise
     except Exception as error:
         raise unreadable_error(segment.path, error) from error
+
+
+def read_frame_files(media: FrameFiles, rule: FrameRule) -> Clip:
+    """Read a video whose frames are image files, each as `read_image` does.
+
+    Raises:
+        VideoError: if a file is absent or cannot be read, or no frame is in the segment asked for.
+    """
+    seconds = np.arange(len(media.paths), dtype=float) if media.seconds is None else np.asarray(media.seconds)
+    rule_of_times = replace(rule, fps=None) if media.seconds is None else rule
+    segment = VideoSegment(media.paths[0].parent, media.start, media.end)
+    indices = pick_segment_frames(seconds, rule_of_times, segment)
+    frames = torch.cat([read_image(media.paths[index], rule).frames for index in indices])
+    return Clip(frames, torch.tensor(seconds[indices], dtype=torch.float32), "pillow")
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video import Clip, read_media
 
-Media = Path | VideoSegment | None  # None: nothing, as in text-only rows
+Media = Path | VideoSegment | FrameFiles | None  # None: nothing, as in text-only rows
 
 
 def read_or_blank(media: Media, rule: FrameRule) -> Clip:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from dynfocus import video
 from dynfocus.errors import DynFocusError
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import unreadable_error
 from dynfocus.video.images import is_still
@@ -39,9 +39,12 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
         VideoError: on looking one up, if the file has changed and cannot be read.
     """
 
-    def __init__(self, media: Path | VideoSegment, seconds: Sequence[float], rule: FrameRule, size: int = 160) -> None:
+    def __init__(
+        self, media: Path | VideoSegment | FrameFiles, seconds: Sequence[float], rule: FrameRule, size: int = 160
+    ) -> None:
         self.media, self.seconds, self.size = media, seconds, size
-        self.path = media.path if isinstance(media, VideoSegment) else Path(media)
+        shown = media.paths[0] if isinstance(media, FrameFiles) else media
+        self.path = shown.path if isinstance(shown, VideoSegment) else Path(shown)
         self.rule = replace(rule, size=size, interpolation="bicubic")
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.shape: tuple[int, int] | None = None
@@ -59,7 +62,7 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
         return self._fit(self.cache[place])
 
     def _read(self, place: int) -> dict[int, NDArray[np.uint8]]:
-        if len(self) > FEW and self.packets is None:
+        if len(self) > FEW and self.packets is None and not isinstance(self.media, FrameFiles):
             self.packets = self._read_packets()
         if self.packets is None or not self.packets.seekable:
             size = min(self.size, max(1, int(self.size * (FEW / len(self)) ** 0.5)))

@@ -61,13 +61,12 @@ def test_more_slots_than_pictures_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "times",
     [
-        {"video_start": 3, "video_end": 5},
         {"timestamp": [1.5, 4.0]},
         {"timestamps": "00:01-00:07"},
         {"start_frame": 30, "end_frame": 90},
         {"startTime": "2.5"},
         {"segment": [1, 2]},
-        {"clip_end": 7.5},
+        {"clip_start": 3, "clip_end": 7.5},
     ],
 )
 @pytest.mark.parametrize("form", ["conversations", "videochat2", "videochatgpt"])

@@ -66,7 +66,7 @@ def broken_set(root: Path) -> tuple[list[dict], dict[int, str]]:
         ({"image": "garbage.png"}, "unreadable"),
         ({"image": "garbage.png"}, "unreadable"),
         ({"video": "../outside.mp4"}, "leaves its folder"),
-        ({"video": str(root / "good.mp4")}, "leaves its folder"),
+        ({"video": str(root.parent / "outside.mp4")}, "leaves its folder"),
         ({"video": "link.mp4"}, "leaves its folder"),
     ]
     rows = [make_row(n, **media) for n, (media, _) in enumerate(named)]

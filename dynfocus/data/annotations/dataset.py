@@ -1,5 +1,6 @@
 """Read the rows of a data set one by one, from annotation files of any size."""
 
+import hashlib
 import operator
 import os
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from dynfocus.data.annotations.parse import ParseContext, make_row, name_row_err
 from dynfocus.data.annotations.scan import decode, unreadable_error
 from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError
-from dynfocus.records.rows import Row, VideoSegment
+from dynfocus.records.rows import FrameFiles, Row, VideoSegment
 
 MAX_OPEN_FILES = 64  # files kept open; further ones are opened for each row
 
@@ -90,7 +91,7 @@ class Annotations:
 
     @property
     def kinds(self) -> np.ndarray:
-        """The kind of what each row shows, uint8: 0 nothing, 1 an image, 2 a video; 0 where the row does not fit."""
+        """What each row shows, uint8: 0 nothing (or no row that fits), 1 an image, 2 a video, 3 several images."""
         return self.index.kinds
 
     @property
@@ -108,8 +109,8 @@ class Annotations:
         """A digest that changes when an annotation file does, or the way in which it is read."""
         return self.index.stamp
 
-    def find(self, row: Row) -> Path | VideoSegment | None:
-        """Find the file that the row shows, or the segment of it.
+    def find(self, row: Row) -> Path | VideoSegment | FrameFiles | None:
+        """Find the file that the row shows, or the segment of it, or the files of its frames.
 
         Raises:
             VideoError: if there is none.
@@ -117,7 +118,12 @@ class Annotations:
         """
         if row.media is None:
             return None
-        path = self.media.find(row.media, *self._kind_and_group(row))
+        place = self._kind_and_group(row)
+        if row.frames:
+            return make_frame_files(row, tuple(self.media.find(name, *place) for name in row.frames))
+        path = self.media.find(row.media, *place)
+        if path.is_dir():
+            return make_frame_files(row, self.media.list_frames(path))
         return path if row.span is None else VideoSegment(path, *row.span)
 
     def address(self, row: Row) -> str | None:
@@ -129,10 +135,18 @@ class Annotations:
         if row.media is None:
             return None
         name = self.media.address(row.media, *self._kind_and_group(row))
+        if row.times is not None:
+            name += f"@{hashlib.sha256(repr(row.times).encode()).hexdigest()[:8]}"
         return name if row.span is None else f"{name}#{row.span[0]}-{row.span[1]}"
 
     def _kind_and_group(self, row: Row) -> tuple[int, str | None]:
         return int(self.index.kinds[row.index]), self.groups[self.index.groups[row.index]]
+
+
+def make_frame_files(row: Row, paths: tuple[Path, ...]) -> FrameFiles:
+    """Make the video of a row whose frames are these files."""
+    seconds = tuple(n / row.times for n in range(len(paths))) if isinstance(row.times, float) else row.times
+    return FrameFiles(paths, seconds, *(row.span or ()))
 
 
 class OpenFiles:

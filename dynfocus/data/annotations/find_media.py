@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from dynfocus.data.annotations.media_fields import IMAGE_FILE
 from dynfocus.data.annotations.nextqa import FOLDERS
-from dynfocus.data.annotations.parse import IMAGE
-from dynfocus.data.annotations.sources import Source
+from dynfocus.data.annotations.parse import IMAGE, IMAGES, VIDEO
+from dynfocus.data.annotations.sources import Source, sort_by_number
 from dynfocus.errors import DataError, MissingFileError, PathEscapeError
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
 SUFFIXES = (*VIDEOS, ".MP4", ".AVI")
 OCR_VQA = (".png", ".gif", ".jpeg", ".PNG")
 VG = re.compile(r"(|.*/)VG_100K(_2)?(/[^/]+)")
-KIND_KEYS = {IMAGE: "<image>"}
+KIND_KEYS = {IMAGE: "<image>", IMAGES: "<image>"}
 CLEVRER_FOLDER = 1000  # videos in a folder of CLEVRER
 
 
@@ -34,7 +35,7 @@ class MediaFinder:
     links: bool = False
 
     def find(self, name: str, kind: int, group: str | None) -> Path:
-        """Find the file that a row names; ``kind`` and ``group`` are as in `Entry`.
+        """Find the file that a row names, or the folder of a video's frames; ``kind`` and ``group`` are as in `Entry`.
 
         Raises:
             MissingFileError: if there is none, under this name or another one that the set is known by.
@@ -49,6 +50,8 @@ class MediaFinder:
                 base / candidate
             ):  # Path.is_file raises where a name is too long, or the folder is not ours to read
                 return self._inside(base / candidate, base, name)
+        if kind == VIDEO and self.list_frames(base / rest):
+            return self._inside(base / rest, base, name)
         others = f", nor under {count - 1} other names" if count > 1 else ""
         needed, hint = f"the file that a row of {self.source.name} names as {name}", "Get it"
         if self.source.format == "nextqa" and "/" not in name:
@@ -60,6 +63,13 @@ class MediaFinder:
         raise MissingFileError(
             f"no file at {base / rest}{others}", needed, f"{hint}, or check the folder of the set's media."
         )
+
+    def list_frames(self, folder: Path) -> tuple[Path, ...]:
+        """List the images in a folder, in the order of the numbers in their names; raises PathEscapeError."""
+        if not os.path.isdir(folder):
+            return ()
+        names = sorted((name for name in os.listdir(folder) if IMAGE_FILE.fullmatch(name)), key=sort_by_number)
+        return tuple(self._inside(folder / name, folder, name) for name in names)
 
     def address(self, name: str, kind: int, group: str | None) -> str:
         """Return the name of a row's medium under the data root, whether the file exists or not.
@@ -77,7 +87,7 @@ class MediaFinder:
 
     def _place(self, name: str, kind: int, group: str | None) -> tuple[str, str]:
         """Return the folder that holds a medium, and its name in there."""
-        path = PurePosixPath(name)
+        path = self._relative(name)
         if not path.parts or ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive or "\0" in name:
             raise PathEscapeError(
                 f"a row of {self.source.name} that names {name!r}, which is no path in its folder",
@@ -100,6 +110,14 @@ class MediaFinder:
             f"media that begin with one of {', '.join(map(repr, folders))}",
             'Add its folder to the source\'s media, under "" for all that no other key fits.',
         )
+
+    def _relative(self, name: str) -> PurePosixPath:
+        """Return a name relative to the folder of media, where it is a whole path of a file in there."""
+        if isinstance(self.source.media, str) and PurePosixPath(name).is_absolute():
+            folder = os.path.abspath(self.root / self.source.folder / self.source.media)
+            if os.path.normpath(name).startswith(os.path.join(folder, "")):
+                return PurePosixPath(os.path.relpath(name, folder))
+        return PurePosixPath(name)
 
     def _inside(self, path: Path, folder: Path, name: str) -> Path:
         if self.links:

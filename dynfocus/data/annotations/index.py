@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from dynfocus.data.annotations.formats import FORMATS
 from dynfocus.data.annotations.parse import PARSE_ERRORS, ParseContext
-from dynfocus.data.annotations.scan import read_header, scan
+from dynfocus.data.annotations.scan import detect_layout, read_header, scan
 from dynfocus.errors import DataError
 from dynfocus.records.atomic import atomic_write, settled
 
-VERSION = 3  # of index files; those of another version are built again
+VERSION = 4  # of index files; those of another version are built again
 MAX_TURNS = 2**16 - 1  # turns of a row that the index can count; no published set has a hundredth of them
 # Names and types of the numbers that the index holds of each row.
 ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "turns": "H"}
@@ -37,7 +37,7 @@ class Index:
         files: in which of the files.
         firsts: the number of the element's turn that it begins with.
         turns: how many of them it has; 0 where the row does not fit, and `MOST` for more.
-        kinds: `entries.TEXT`, `IMAGE` or `VIDEO`.
+        kinds: `TEXT`, `IMAGE`, `VIDEO` or `IMAGES`.
         sizes: bytes of its text.
         groups: which of the source's media folders its ``class`` names, counted from 1; 0 for none.
     """
@@ -97,7 +97,7 @@ def _build_index(context: ParseContext, files: Sequence[Path], stamp: str) -> In
     with tqdm(total=total, desc=f"indexing {source.name}", unit="B", unit_scale=True, delay=1, leave=False) as bar:
         for number, file in enumerate(files):
             columns.append(_read_columns(file, form.columns))
-            for offset, length, value in scan(form.layout, file):
+            for offset, length, value in scan(detect_layout(form.layout, file), file):
                 bar.update(length)
                 # A row that does not fit raises when it is read; here it only takes its place.
                 rows = [(0, 0, 0, 0, 0)]
@@ -110,7 +110,8 @@ def _build_index(context: ParseContext, files: Sequence[Path], stamp: str) -> In
                     sizes = [len(turn.question.encode()) + len((turn.answer or "").encode()) for turn in entry.turns]
                     step = source.rounds or len(sizes)
                     cut = [(first, sizes[first : first + step]) for first in range(0, len(sizes), step)]
-                    rows = [(first, min(len(part), MAX_TURNS), entry.kind, sum(part), group) for first, part in cut]
+                    more = len((entry.system or "").encode())
+                    rows = [(n, min(len(part), MAX_TURNS), entry.kind, sum(part) + more, group) for n, part in cut]
                 except PARSE_ERRORS:
                     pass
                 for row in rows:

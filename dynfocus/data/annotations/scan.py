@@ -5,6 +5,7 @@ import io
 import json
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -33,6 +34,21 @@ def scan(layout: Layout, path: Path) -> Generator[Element, None, None]:
             yield from _scan_lines(path, file)
         else:
             yield from _scan_json(Window(path, file), layout)
+
+
+def detect_layout(layout: Layout, path: Path) -> Layout:
+    """Tell a list from lines of objects, whichever of the two a format says: both hold rows; raises DataError."""
+    if layout not in ("list", "lines"):
+        return layout
+    with _open(path) as file:
+        if file.read(1024).removeprefix(BOM).lstrip().startswith(b"["):
+            return "list"
+        file.seek(0)
+        _skip_bom(file)
+        line = next(filter(bytes.strip, iter(lambda: file.readline(LIMIT), b"")), b"")
+    with suppress(ValueError, RecursionError):
+        return "lines" if isinstance(json.loads(line), dict) else layout
+    return layout
 
 
 def decode(layout: Layout, data: bytes, columns: Sequence[str]) -> Any:
@@ -72,7 +88,7 @@ def _scan_json(window: Window, layout: Layout) -> Iterator[Element]:
     opening, closing, kind = ("[", "]", "list") if layout == "list" else ("{", "}", "object")
     if (first := window.peek()) != opening:
         problem = f"begins with {first!r} at byte {window.offset}" if first else "is empty"
-        hint = " One row a line is format jsonl." if layout == "list" and first == "{" else ""
+        hint = " Rows of JSON are a list, or each on a line of its own." if layout == "list" and first == "{" else ""
         raise DataError(f"{window.path}, which {problem}", f"a JSON {kind}", f"Check the file and its format.{hint}")
     window.skip()
     more = window.peek() != closing

@@ -55,7 +55,7 @@ class Source:
             return [folder / self.file]
         # glob takes no absolute pattern, and a name without wildcards is no pattern.
         matches = [] if Path(self.file).is_absolute() or not set("*?[") & set(self.file) else folder.glob(self.file)
-        if files := sorted((path for path in matches if path.is_file()), key=_by_number):
+        if files := sorted((path for path in matches if path.is_file()), key=sort_by_number):
             return files
         raise DataError(
             f"no annotation file at {folder / self.file}",
@@ -71,7 +71,8 @@ class Source:
             return [Path(root) / self.folder / self.file]
 
 
-def _by_number(path: Path) -> list[tuple[int, str]]:
+def sort_by_number(path: Path | str) -> list[tuple[int, str]]:
+    """Return a key to sort names by, the numbers in them by their size."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", str(path))]
 
 

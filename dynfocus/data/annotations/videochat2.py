@@ -2,15 +2,8 @@
 
 from typing import Any
 
-from dynfocus.data.annotations.parse import (
-    Entry,
-    ParseContext,
-    parse_media,
-    require_list,
-    require_object,
-    require_text,
-    strip_questions,
-)
+from dynfocus.data.annotations.media_fields import parse_media, strip_questions
+from dynfocus.data.annotations.parse import Entry, ParseContext, require_list, require_object, require_text
 from dynfocus.records.rows import Turn
 
 NEEDS = "QA, a list of q and a; at most one of image and video; and start and end both or neither"
@@ -26,8 +19,10 @@ def parse_videochat2(value: Any, context: ParseContext) -> Entry:
     entries = [require_object(entry) for entry in require_list(row["QA"], "QA")]
     if not entries:
         raise ValueError("QA that is empty")
-    media, kind, span = parse_media(row)
-    asked = strip_questions([require_text(entry.get("q") or "", "q") for entry in entries], kind)
+    medium = parse_media(row)
+    asked = strip_questions(
+        [require_text(entry.get("q") or "", "q") for entry in entries], medium.kind, len(medium.frames) or 1
+    )
     turns = []
     for number, (entry, words) in enumerate(zip(entries, asked, strict=True)):
         is_first = number % rounds == 0 if rounds else number == 0
@@ -35,4 +30,5 @@ def parse_videochat2(value: Any, context: ParseContext) -> Entry:
             require_text(entry.get("i") or "", "i").strip() if is_first and context.source.instructions else ""
         )
         turns.append(Turn(f"{instruction} {words}".strip(), require_text(entry["a"], "a")))
-    return Entry(media or "text", media, kind, tuple(turns), span=span)
+    name = medium.media or "text"
+    return Entry(name, medium.media, medium.kind, tuple(turns), (), medium.span, None, medium.frames, medium.times)

@@ -4,17 +4,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dynfocus.data.annotations.find_media import VIDEOS
-from dynfocus.data.annotations.parse import (
-    VIDEO,
-    Entry,
-    ParseContext,
-    parse_span,
-    refuse_unread_keys,
-    require_object,
-    require_text,
-    require_words,
-    strip_questions,
-)
+from dynfocus.data.annotations.media_fields import parse_span, refuse_unread_keys, strip_questions
+from dynfocus.data.annotations.parse import VIDEO, Entry, ParseContext, require_object, require_text, require_words
 from dynfocus.records.rows import Turn
 
 NEEDS = "q, a and video_id, all of them text; and start and end both or neither"

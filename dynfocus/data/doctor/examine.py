@@ -19,7 +19,7 @@ from dynfocus.data.doctor.store import Checkup, RowCost, count_tokens, count_vis
 from dynfocus.data.sketches.cache import SketchCache
 from dynfocus.errors import ContextLengthError, DynFocusError, PromptError
 from dynfocus.models.collate import Collator
-from dynfocus.records.rows import Row, VideoSegment
+from dynfocus.records.rows import FrameFiles, Row, VideoSegment
 from dynfocus.records.skipped import Skipped, noted
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
@@ -130,9 +130,17 @@ class TrainingView:
         address = self.annotations.address(row)
         return address if self.cache is not None and self.cache.shards_hold(address) else None
 
-    def _media_number(self, medium: Path | VideoSegment | str | None) -> int:
+    def _media_number(self, medium: Path | VideoSegment | FrameFiles | str | None) -> int:
         """Hash a medium to 64 bits, never 0; two of ten million share a number with a chance of 3 in a million."""
-        span = (medium.start, medium.end) if isinstance(medium, VideoSegment) else ()
+        span: tuple[Any, ...] = (medium.start, medium.end) if isinstance(medium, VideoSegment) else ()
+        if isinstance(medium, FrameFiles):
+            span = (
+                medium.seconds,
+                medium.start,
+                medium.end,
+                *(os.path.relpath(path, self._home) for path in medium.paths),
+            )
+            medium = medium.paths[0]
         path = medium.path if isinstance(medium, VideoSegment) else medium
         name = os.path.relpath(path, self._home) if isinstance(path, Path) else (path,)
         return int.from_bytes(hashlib.blake2b(repr((name, *span)).encode(), digest_size=8).digest(), "little") or 1

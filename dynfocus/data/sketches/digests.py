@@ -30,6 +30,12 @@ def hash_file(file: Path) -> str:
     return digest.hexdigest()
 
 
+def hash_files(files: Sequence[Path]) -> str:
+    """Compute one sha256 of several files' content in their order; of one file its own."""
+    digests = [hash_file(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """Return the tensor's bytes, in any precision."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

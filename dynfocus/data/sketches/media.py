@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from dynfocus.data.sketches.digests import Stamp, file_stamp
 from dynfocus.data.sketches.entries import DamagedEntryError, has_entry
 from dynfocus.errors import DynFocusError
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video import Clip
 from dynfocus.video.clip import find_media
@@ -44,6 +44,8 @@ def describe_media(media: Media) -> str:
     """Describe a medium in words, for messages."""
     if isinstance(media, VideoSegment):
         return f"{media.path} from {media.start:g} s to {media.end:g} s"
+    if isinstance(media, FrameFiles):
+        return f"{media.paths[0]} and {len(media.paths) - 1} more files"
     return "the blank frame" if media is None else str(media)
 
 

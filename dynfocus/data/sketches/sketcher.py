@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from dynfocus.data.sketches.digests import Digests, hash_file
+from dynfocus.data.sketches.digests import Digests, hash_files
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.media import describe_media, media_stamp
 from dynfocus.errors import DataError, DynFocusError, FeatureError, VideoError
 from dynfocus.method.sketch import sketch_frames
 from dynfocus.models.towers import VisionTower
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
 from dynfocus.types import FrameSketch
 from dynfocus.video import IMAGES, Clip
@@ -123,17 +124,26 @@ class Sketcher:
             self.sketch(None, read_or_blank(None, self.rule))
             return error
 
-    def _content(self, media: Any) -> list[Any]:
+    def _content(self, media: Path | VideoSegment | FrameFiles) -> list[Any]:
+        if isinstance(media, FrameFiles):
+            return ["frames", self._hash(media.paths), media.seconds, media.start, media.end]
         file = media.path if isinstance(media, VideoSegment) else media
-        media_stamp(file)
-        try:
-            digest = hash_file(file) if self.digests is None else self.digests.get([file], lambda: hash_file(file))
-        except OSError as error:
-            raise VideoError(
-                f"{file} cannot be read ({error})", "a file that can be opened", "Check its permissions and the disk."
-            ) from error
+        digest = self._hash((file,))
         kind = "image" if file.suffix.lower() in IMAGES else "video"
         return [kind, digest, media.start, media.end] if isinstance(media, VideoSegment) else [kind, digest]
+
+    def _hash(self, files: tuple[Path, ...]) -> str:
+        for file in files:
+            media_stamp(file)
+        try:
+            compute = partial(hash_files, files)
+            return compute() if self.digests is None else self.digests.get(files, compute)
+        except OSError as error:
+            raise VideoError(
+                f"{files[0]} cannot be read ({error})",
+                "a file that can be opened",
+                "Check its permissions and the disk.",
+            ) from error
 
 
 def cause(error: DynFocusError) -> str:
