@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from make_videos import written
+from make_videos import write_video
 from PIL import Image
 
 from dynfocus.data.annotations.dataset import Annotations
@@ -121,7 +121,7 @@ def test_a_row_names_its_segment_by_video_start(tmp_path: Path) -> None:
 
 def test_an_absolute_path_inside_the_folder_is_a_path(tmp_path: Path) -> None:
     (tmp_path / "media").mkdir()
-    path = written(tmp_path / "media" / "a.mp4", count=3)
+    path = write_video(tmp_path / "media" / "a.mp4", count=3)
     rows = read(tmp_path, [{"videos": [f"file://{path}"], "messages": ROLES}], media="media")
     assert rows.find(rows[0]) == path
     assert rows.address(rows[0]) == "media/a.mp4"
@@ -236,6 +236,6 @@ def test_a_missing_frame_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_segment_stays_a_segment(tmp_path: Path) -> None:
-    written(tmp_path / "a.mp4", count=3)
+    write_video(tmp_path / "a.mp4", count=3)
     rows, row = listed(tmp_path, {"video": "a.mp4", "start": 0, "end": 1, "fps": 30})
     assert rows.find(row) == VideoSegment(tmp_path / "a.mp4", 0.0, 1.0)

@@ -7,18 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_sketches import RULE, count_calls, same
 
+from dynfocus.data.sketches import digests
 from dynfocus.data.sketches import sketcher as sketching_itself
 from dynfocus.data.sketches.cache import FillReport, SketchCache
 from dynfocus.data.sketches.digests import Digests, hash_file
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.models.model import DynFocusModel
 from dynfocus.records import atomic
+from dynfocus.records.rows import FrameFiles
 from dynfocus.settings import FrameRule
 from dynfocus.video.media import read_or_blank
 
@@ -110,7 +114,7 @@ def test_a_file_is_known_by_what_it_holds(cache, media, monkeypatch) -> None:
 
 def test_a_file_is_hashed_once(cache, media, monkeypatch) -> None:
     hashed: list[Path] = []
-    monkeypatch.setattr(sketching_itself, "hash_file", lambda file: hashed.append(file) or hash_file(file))
+    monkeypatch.setattr(digests, "hash_file", lambda file: hashed.append(file) or hash_file(file))
     cache().path(media[0])
     cache().path(media[0])
     assert len(hashed) == 2  # it is so new that it might change again without a sign
@@ -225,3 +229,18 @@ def test_a_trained_model_hits_what_its_towers_made(cache, media, tmp_path, place
     DynFocusModel.from_towers(towers / "encoders", towers / "language", tiny.SETTINGS).save_pretrained(tmp_path / "m")
     trained = cache(source=EncoderFolder(tmp_path / "m"))
     assert trained.fill(media) == FillReport(len(media), 0, 0, one.folder)
+
+
+def test_frames_that_are_files_have_a_sketch_of_their_own(cache, tmp_path) -> None:
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for n, path in enumerate(paths):
+        Image.fromarray(np.full((9, 9, 3), 80 * n, np.uint8)).save(path)
+    video, kept = FrameFiles(tuple(paths), (0.0, 1.0, 2.0)), cache()
+    sketch = kept.read(video)
+    assert sketch.seconds.tolist() == [0.0, 1.0, 2.0]
+    assert kept.frames(video) == 3
+    keys = {kept.key(one) for one in (video, replace(video, seconds=None), replace(video, end=1.5), paths[0])}
+    keys.add(kept.key(FrameFiles(tuple(paths[::-1]), video.seconds)))
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(paths[1])
+    keys.add(kept.key(video))
+    assert len(keys) == 6
