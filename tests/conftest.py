@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(place: Path) -> Path:
+def trained_runs(place: Path) -> Path:
     """Both stages and the test, run once through the real command line: the folder of the runs."""
     from tiny_world import call
 
@@ -52,7 +52,7 @@ def trained(place: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def observed(place: Path) -> Path:
+def observed_run(place: Path) -> Path:
     """Stage 2 under probes and answers, validated after steps 6 and 12, then tested: its folder, not to be changed."""
     from observed_runs import run_with_observers
 
@@ -60,11 +60,11 @@ def observed(place: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def result(observed: Path) -> Any:
+def accumulator(observed_run: Path) -> Any:
     """All that TensorBoard would read of it."""
     from observed_runs import events
 
-    return events(observed)
+    return events(observed_run)
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("towers")
     config = tiny.towers(folder)[0] / "config.json"
-    report = json.loads(config.read_text())
-    report["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config.write_text(json.dumps(report))
+    settings = json.loads(config.read_text())
+    settings["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(settings))
     return folder
 
 

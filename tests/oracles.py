@@ -92,7 +92,7 @@ def mlp(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
     return torch.stack([sum(w * hidden) + b for w, b in zip(weights["2.weight"], weights["2.bias"], strict=True)])
 
 
-def kept(frames: int, events: int, keep: str) -> int:
+def count_kept(frames: int, events: int, keep: str) -> int:
     return math.ceil(Fraction(keep) * min(events, frames))
 
 
@@ -120,7 +120,7 @@ def eq7(scores: list[float], count: int, noise: Tensor, sigma: float, weights: T
     return sum((gain - mean) * z / sigma for gain, z in zip(gains, noise.double(), strict=True)) / len(gains)
 
 
-def smoothed(scores: Tensor, count: int, sigma: float, weights: Tensor, points: int = 72) -> Tensor:
+def smooth_top_k(scores: Tensor, count: int, sigma: float, weights: Tensor, points: int = 72) -> Tensor:
     """E <weights, top-K(s + sigma z)> for three scores: top-K on a grid of u = s + sigma z, under each u's density.
 
     Only the density depends on s, so this is smooth in s although top-K is not.

@@ -20,10 +20,10 @@ from dynfocus.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 FIT = ["fit", "--config", "lightning_configs/stage2.yaml", "--config", "lightning_configs/world.yaml"]
-Said = pytest.CaptureFixture[str]
+Capture = pytest.CaptureFixture[str]
 
 
-def help_of(verb: str, capsys: Said) -> str:
+def help_of(verb: str, capsys: Capture) -> str:
     """What `--help` of a verb prints."""
     with pytest.raises(SystemExit, match="0"):
         main([*verb.split(), *(["FILE"] if verb.endswith("--config") else []), "--help"])
@@ -32,7 +32,7 @@ def help_of(verb: str, capsys: Said) -> str:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_every_option_with_its_text_and_default(
-    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: Said
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setenv("COLUMNS", "500")
     entries = {entry.split()[0].rstrip(","): entry for entry in re.split(r"\n  (?=\S)", help_of(verb, capsys))}
@@ -56,7 +56,7 @@ def test_no_option_is_declared_twice() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_ends_with_an_example_that_parses(verb: str, capsys: Said) -> None:
+def test_help_ends_with_an_example_that_parses(verb: str, capsys: Capture) -> None:
     shown = help_of(verb, capsys).splitlines()[-1]
     assert (
         shown.startswith(f"example: dynfocus {verb.removesuffix(' --config')} ")
@@ -70,7 +70,7 @@ def test_help_ends_with_an_example_that_parses(verb: str, capsys: Said) -> None:
         assert (ROOT / words[1]).is_file()
 
 
-def test_the_whole_help_names_every_verb(capsys: Said) -> None:
+def test_the_whole_help_names_every_verb(capsys: Capture) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert re.findall(r"^  (\S+(?: \S+)?)  ", shown, flags=re.M) == [*LIGHTNING, *VERBS]
@@ -78,7 +78,7 @@ def test_the_whole_help_names_every_verb(capsys: Said) -> None:
     assert capsys.readouterr().out == shown
 
 
-def test_the_version_is_the_installed_one(capsys: Said) -> None:
+def test_the_version_is_the_installed_one(capsys: Capture) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"dynfocus {version('dynfocus')}\n"
 
@@ -116,7 +116,9 @@ sys.exit(", ".join({{"torch", "transformers", "lightning", "numpy"}} & set(sys.m
         ("", None),
     ],
 )
-def test_a_mistyped_word_is_one_sentence_with_the_nearest_name(command: str, meant: str | None, capsys: Said) -> None:
+def test_a_mistyped_word_is_one_sentence_with_the_nearest_name(
+    command: str, meant: str | None, capsys: Capture
+) -> None:
     assert main(command.split()) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -136,7 +138,7 @@ def test_a_mistyped_word_is_one_sentence_with_the_nearest_name(command: str, mea
     ],
 )
 def test_a_mistyped_setting_is_one_sentence_with_the_nearest_name(
-    key: str, meant: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+    key: str, meant: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(ROOT)
     setting: Any = 12
@@ -183,7 +185,7 @@ def test_words_are_taken_as_they_are(text: str) -> None:
     assert read_options("plan", ["--config", text, "--config", text])["config"] == [Path(text)] * 2
 
 
-def test_swap_is_the_old_name_of_compare(tmp_path: Path, capsys: Said) -> None:
+def test_swap_is_the_old_name_of_compare(tmp_path: Path, capsys: Capture) -> None:
     assert main(["ask", str(tmp_path), "star", "--swap"]) == 1
     output = capsys.readouterr().err.splitlines()
     assert "--compare" in output[0]

@@ -84,7 +84,7 @@ def test_unknown_switches_are_refused_whoever_sets_them(name: str, value: Any) -
 def test_kept_is_the_exact_ceiling(frames: int, events: int, thousandths: int) -> None:
     keep = thousandths / 1000
     s = ConnectorSettings(events=events, keep=keep)
-    assert kept(frames, s) == oracles.kept(frames, events, str(keep))
+    assert kept(frames, s) == oracles.count_kept(frames, events, str(keep))
     assert 1 <= kept(frames, s) <= prototypes(frames, s) == min(frames, events)
 
 

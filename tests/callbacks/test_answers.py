@@ -58,12 +58,12 @@ def test_a_table_shows_text_letter_by_letter(text: str) -> None:
     """As TensorBoard's own Markdown makes it."""
     one = Prediction("0", text, "learned", text, text, text, "detail", "color", 1.0, (3, 5), 1.0, 85)
     page = Cells(render_markdown(format_table([one, replace(one, correct=0.0, answer="", kept=())])))
-    output = " ".join(text.split())
+    line = " ".join(text.split())
     rows = [page.cells[start : start + 5] for start in range(0, len(page.cells), 5)]
     cells = [[cell.strip() for cell in row] for row in rows]
     assert cells == [
-        [output, f"right: {output}", output, "3, 5", output],
-        [output, "wrong: (nothing)", output, "none", output],
+        [line, f"right: {line}", line, "3, 5", line],
+        [line, "wrong: (nothing)", line, "none", line],
     ]
     assert page.names <= {"table", "thead", "tbody", "tr", "th", "td", "strong"}
 
@@ -73,43 +73,47 @@ def test_long_text_is_cut() -> None:
     assert len(Cells(render_markdown(format_table([one]))).cells[0].strip()) == 200
 
 
-def test_the_text_is_a_sample_of_the_predictions(observed: Path, result: Any) -> None:
-    assert tags(result, "tensors", "answers/") == [f"answers/{phase}/samples/text_summary" for phase in ("test", "val")]
-    assert [one.step for one in result.Tensors("answers/val/samples/text_summary")] == [6, 12]
-    [shown] = result.Tensors("answers/test/samples/text_summary")
+def test_the_text_is_a_sample_of_the_predictions(observed_run: Path, accumulator: Any) -> None:
+    assert tags(accumulator, "tensors", "answers/") == [
+        f"answers/{phase}/samples/text_summary" for phase in ("test", "val")
+    ]
+    assert [one.step for one in accumulator.Tensors("answers/val/samples/text_summary")] == [6, 12]
+    [shown] = accumulator.Tensors("answers/test/samples/text_summary")
     lines = shown.tensor_proto.string_val[0].decode().splitlines()[2:]
-    learned = [one for one in read_jsonl(observed / "predictions.jsonl", Prediction) if one.arm == "learned"]
-    wanted = format_table(learned).splitlines()[2:]
-    places = [wanted.index(line) for line in lines]
-    assert len(lines) == 8 < len(learned)
+    predictions = [one for one in read_jsonl(observed_run / "predictions.jsonl", Prediction) if one.arm == "learned"]
+    expected = format_table(predictions).splitlines()[2:]
+    places = [expected.index(line) for line in lines]
+    assert len(lines) == 8 < len(predictions)
     assert places == sorted(places)
-    assert len({one.video for one in (learned[place] for place in places)}) == 2
+    assert len({one.video for one in (predictions[place] for place in places)}) == 2
 
 
-def test_settings_stand_beside_the_last_scores(observed: Path, result: Any) -> None:
-    content = result.summary_metadata
-    report = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG].plugin_data.content)
-    assert report.hparams["connector/events"].number_value == 5
-    assert report.hparams["stage"].string_value == "stage2"
-    assert report.hparams["data/batch_size"].number_value == 4
-    declared = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG].plugin_data.content).metric_infos
+def test_settings_stand_beside_the_last_scores(observed_run: Path, accumulator: Any) -> None:
+    plugins = accumulator.summary_metadata
+    session = metadata.parse_session_start_info_plugin_data(
+        plugins[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    )
+    assert session.hparams["connector/events"].number_value == 5
+    assert session.hparams["stage"].string_value == "stage2"
+    assert session.hparams["data/batch_size"].number_value == 4
+    declared = metadata.parse_experiment_plugin_data(plugins[metadata.EXPERIMENT_TAG].plugin_data.content).metric_infos
     scores = {one.name.tag for one in declared}
-    assert set(tags(result, "scalars", "final/")) == scores
+    assert set(tags(accumulator, "scalars", "final/")) == scores
     assert len(scores) == 9
-    final = {name: [one.value for one in result.Scalars(name)] for name in scores}
-    metrics = json.loads((observed / "metrics.json").read_text())
+    final = {name: [one.value for one in accumulator.Scalars(name)] for name in scores}
+    metrics = json.loads((observed_run / "metrics.json").read_text())
     for name, value in (metrics | metrics["accuracy_by_kind"]).items():
         if f"final/test/{name}" in final:
             assert final.pop(f"final/test/{name}") == [pytest.approx(value)]
     for name in ("balanced", "detail", "temporal", "hit_rate"):
-        assert final.pop(f"final/val/{name}") == [result.Scalars(f"val/{name}")[-1].value]
+        assert final.pop(f"final/val/{name}") == [accumulator.Scalars(f"val/{name}")[-1].value]
     assert list(final) == ["final/train/loss"]
     assert len(final["final/train/loss"]) == 1
 
 
 def test_settings_are_told_by_their_paths() -> None:
-    report = flatten_settings({"a": {"b": 1, "c": None, "d": {"e": [1, 2]}}, "f": True, "g": 0.5})
-    assert report == {"a/b": 1, "a/d/e": "[1, 2]", "f": "True", "g": 0.5}
+    settings = flatten_settings({"a": {"b": 1, "c": None, "d": {"e": [1, 2]}}, "f": True, "g": 0.5})
+    assert settings == {"a/b": 1, "a/d/e": "[1, 2]", "f": "True", "g": 0.5}
 
 
 def test_none_are_refused() -> None:
@@ -117,14 +121,14 @@ def test_none_are_refused() -> None:
         Answers(0)
 
 
-class Examined(StepData):
+class DataToTest(StepData):
     def test_dataloader(self) -> DataLoader | list:
         return self.val_dataloader()
 
 
 def test_scores_are_those_of_all_processes(towers: Path, tmp_path: Path) -> None:
     """Three rows on two processes, whose answers are right as often as not."""
-    asked = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+    val_rows = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
 
     def work(rank: int) -> None:
         for message in EXPECTED:
@@ -140,12 +144,12 @@ def test_scores_are_those_of_all_processes(towers: Path, tmp_path: Path) -> None
             use_distributed_sampler=False,
             enable_progress_bar=False,
         )
-        trainer.test(module, Examined([], NOISY, 1, asked))
+        trainer.test(module, DataToTest([], NOISY, 1, val_rows))
 
     several(work)
-    metrics, result = json.loads((tmp_path / "metrics.json").read_text()), events(tmp_path)
+    metrics, accumulator = json.loads((tmp_path / "metrics.json").read_text()), events(tmp_path)
     assert metrics["n"] == 3
-    assert result.Scalars("final/test/hit_rate")[0].value == pytest.approx(metrics["hit_rate"])
+    assert accumulator.Scalars("final/test/hit_rate")[0].value == pytest.approx(metrics["hit_rate"])
     own = [one.hit for one in read_jsonl(tmp_path / "predictions.jsonl", Prediction)]
     assert len(set(own)) > 1
 

@@ -52,9 +52,9 @@ def report(
 
 
 def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
-    result = report(towers, asked=rows([9, 3, 7], 20, known=True))
-    assert [(phase, step) for phase, step, _ in result] == [("train", 1), ("train", 2), ("train", 3), ("val", 3)]
-    for phase, _, values in result:
+    reports = report(towers, val_rows=rows([9, 3, 7], 20, known=True))
+    assert [(phase, step) for phase, step, _ in reports] == [("train", 1), ("train", 2), ("train", 3), ("val", 3)]
+    for phase, _, values in reports:
         assert set(values) == ALWAYS | {"hit_rate"} | (NOISE if phase == "train" else set())
         for name, value in values.items():
             assert 0 <= value <= 1 or name == "gradient_snr"
@@ -62,21 +62,24 @@ def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ddp", "sharded"])
 def test_two_processes_say_what_one_says(towers: Path, name: str) -> None:
-    asked = rows([9, 3, 7], 20, known=True)  # one is repeated for the second process, and counts once
-    (_, *alone), *both = report(towers, asked=asked), *several(lambda rank: report(towers, name, asked=asked))
-    for _, *result in both:
-        for (*_, values), (*_, wanted) in zip(result, alone, strict=True):
-            assert values == pytest.approx(wanted, rel=2e-3, abs=1e-4)
+    val_rows = rows([9, 3, 7], 20, known=True)  # one is repeated for the second process, and counts once
+    (_, *alone), *both = (
+        report(towers, val_rows=val_rows),
+        *several(lambda rank: report(towers, name, val_rows=val_rows)),
+    )
+    for _, *reports in both:
+        for (*_, values), (*_, expected) in zip(reports, alone, strict=True):
+            assert values == pytest.approx(expected, rel=2e-3, abs=1e-4)
 
 
-class Knowing(StepData):
+class DataWithDearestBatch(StepData):
     """Data that know which batch costs most."""
 
     def most_expensive_batch(self) -> Batch | None:
         return tiny.processor(NOISY, answers=True)(rows([40, 20, 30], 50))
 
 
-class Meddling(Callback):
+class ModelCaller(Callback):
     """Calls the model when nobody asked, as probes do."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -92,17 +95,17 @@ class Meddling(Callback):
 
 
 def test_what_others_compute_counts_nowhere(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = report(towers, asked=rows([9, 3], 20, known=True))
-    monkeypatch.setattr(training_ranks, "StepData", Knowing)
-    assert report(towers, asked=rows([9, 3], 20, known=True), more=[MemoryCheck(), Meddling()]) == wanted
+    expected = report(towers, val_rows=rows([9, 3], 20, known=True))
+    monkeypatch.setattr(training_ranks, "StepData", DataWithDearestBatch)
+    assert report(towers, val_rows=rows([9, 3], 20, known=True), more=[MemoryCheck(), ModelCaller()]) == expected
 
 
-def test_other_arms_of_a_test_count_nowhere(place: Path, trained: Path) -> None:
-    assert call(place, "test", "stage2", trained / "stage2", *ALL[:2]) == 0
-    arms = json.loads((trained / "stage2" / "metrics.json").read_text())["arms"]
-    result = scalars(trained / "stage2")
+def test_other_arms_of_a_test_count_nowhere(place: Path, trained_runs: Path) -> None:
+    assert call(place, "test", "stage2", trained_runs / "stage2", *ALL[:2]) == 0
+    arms = json.loads((trained_runs / "stage2" / "metrics.json").read_text())["arms"]
+    numbers = scalars(trained_runs / "stage2")
     assert len({arms[arm]["hit_rate"] for arm in ("learned", "uniform", "random")}) > 1
-    assert result["dpe/test/hit_rate"][-1][1] == pytest.approx(arms["learned"]["hit_rate"], abs=1e-3)
+    assert numbers["dpe/test/hit_rate"][-1][1] == pytest.approx(arms["learned"]["hit_rate"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_images_and_text_are_no_choice(towers: Path) -> None:
     assert values == {}
 
 
-class Breaking(Callback):
+class ConstantScores(Callback):
     """Makes a score net that gives every event the same."""
 
     weight = 0.0
@@ -141,7 +144,7 @@ class Breaking(Callback):
                 weight.fill_(self.weight)
 
 
-class Diverging(Breaking):
+class NanScores(ConstantScores):
     """Makes one that gives no numbers; the language model's loss does not show it."""
 
     weight = math.nan
@@ -154,7 +157,7 @@ def same_place(module: Any, inputs: Any, scores: torch.Tensor) -> torch.Tensor:
     return scores + 100.0 * (torch.arange(scores.shape[1]) == 2)
 
 
-class Fixing(Callback):
+class FavouriteEvent(Callback):
     """Makes a score net that loves the third event, whatever it shows."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -162,12 +165,12 @@ class Fixing(Callback):
 
 
 @pytest.mark.parametrize(
-    ("breaks", "output"),
-    [(one, "all the last 6. videos are constant or NaN") for one in (Breaking, Diverging)]
-    + [(Fixing, "event 3 of the last 6. videos was always kept")],
+    ("breaks", "warning"),
+    [(one, "all the last 6. videos are constant or NaN") for one in (ConstantScores, NanScores)]
+    + [(FavouriteEvent, "event 3 of the last 6. videos was always kept")],
 )
-def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: type[Callback], output: str) -> None:
-    with pytest.warns(UserWarning, match=output) as caught:
+def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: type[Callback], warning: str) -> None:
+    with pytest.warns(UserWarning, match=warning) as caught:
         report(towers, steps=MANY * 2, more=[breaks()])
     [message] = [str(one.message) for one in caught if "collapsed" in str(one.message)]
     for name in ("gradient_snr", "model.lr", "connector.sigma", "keep = 1", "kept_tokens 0 or 2"):
@@ -177,17 +180,19 @@ def test_a_collapse_warns_once_and_says_what_to_look_at(towers: Path, breaks: ty
 def test_many_questions_about_few_videos_are_no_collapse(towers: Path) -> None:
     """Of two videos that keep 3 of 5 events one place is always kept, however often they are asked about."""
     two = rows([9, 9], 20, known=True)
-    asked = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.MIN_VIDEOS + 6)]
+    val_rows = [replace(two[n % 2], row=replace(two[n % 2].row, index=n)) for n in range(health.MIN_VIDEOS + 6)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        [(_, _, values)] = report(towers, asked=asked, more=[Logging(every=100)])  # nothing else is judged beside them
+        [(_, _, values)] = report(
+            towers, val_rows=val_rows, more=[Logging(every=100)]
+        )  # nothing else is judged beside them
     assert values["most_kept"] == 1
 
 
 def test_each_video_is_judged_once() -> None:
-    shown = [("a.mp4", 2), (None, 1), ("b.mp4", 1), ("a.mp4", 2)]
-    read = [tiny.example(n, 4, NOISY, media=media, turns=turns) for n, (media, turns) in enumerate(shown)]
-    batch, watching = tiny.processor(NOISY, slots="every")(read), SelectorHealth()
+    rows_of_videos = [("a.mp4", 2), (None, 1), ("b.mp4", 1), ("a.mp4", 2)]
+    examples = [tiny.example(n, 4, NOISY, media=media, turns=turns) for n, (media, turns) in enumerate(rows_of_videos)]
+    batch, watching = tiny.processor(NOISY, slots="every")(examples), SelectorHealth()
     assert batch.slot_row.tolist() == [0, 0, -1, 2, 3, 3]
     assert watching.first_showings(batch).tolist() == [True, False, False, True, False, False]
     assert not watching.first_showings(batch).any()
@@ -210,16 +215,16 @@ def test_a_place_always_kept_is_no_news_where_nearly_all_are(often: int, collaps
 def test_a_healthy_run_warns_of_nothing(towers: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = report(towers, steps=MANY)
-    assert len(result) == 18 * 4 // 4 >= health.MIN_VIDEOS / 4
+        reports = report(towers, steps=MANY)
+    assert len(reports) == 18 * 4 // 4 >= health.MIN_VIDEOS / 4
 
 
-def warned(towers: Path, rank: int) -> int:
+def count_warnings(towers: Path, rank: int) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        report(towers, "ddp", steps=MANY, more=[Breaking()])
+        report(towers, "ddp", steps=MANY, more=[ConstantScores()])
     return sum("collapsed" in str(one.message) for one in caught)
 
 
 def test_of_two_processes_the_first_warns(towers: Path) -> None:
-    assert several(partial(warned, towers)) == [1, 0]
+    assert several(partial(count_warnings, towers)) == [1, 0]

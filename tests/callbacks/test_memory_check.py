@@ -34,7 +34,7 @@ STEPS = [rows(counts, 4 * n) for n, counts in enumerate(([9, 3, 0, 7], [6, 0, 8,
 DEAREST = rows([40, 20, 0], 50)
 
 
-class Knowing(StepData):
+class DataWithDearestBatch(StepData):
     """Data that know which batch costs most."""
 
     def __init__(self, dearest: Batch | None, *options: Any) -> None:
@@ -46,7 +46,7 @@ class Knowing(StepData):
         return self.dearest
 
 
-class Watching(Callback):
+class StateRecorder(Callback):
     """What a rehearsal could leave behind, before and after it, and which batches are computed."""
 
     def __init__(self) -> None:
@@ -81,12 +81,14 @@ def state(trainer: Trainer, module: Any) -> list[Any]:
     ]
 
 
-def run(towers: Path, name: str, dearest: Sequence[Example] | None, **options: Any) -> tuple[TrainingResult, Watching]:
+def run(
+    towers: Path, name: str, dearest: Sequence[Example] | None, **options: Any
+) -> tuple[TrainingResult, StateRecorder]:
     """Train with a rehearsal, or without where no batch is given."""
-    watching = Watching()
+    watching = StateRecorder()
     with pytest.MonkeyPatch.context() as patch:
         batch = tiny.processor(NOISY, answers=True)(list(dearest)) if dearest else None
-        patch.setattr(training_ranks, "StepData", partial(Knowing, batch))
+        patch.setattr(training_ranks, "StepData", partial(DataWithDearestBatch, batch))
         callbacks = [watching, MemoryCheck(), watching] if dearest else []
         return learn(towers, name, STEPS, callbacks=callbacks, **options), watching
 
@@ -108,15 +110,15 @@ def test_the_run_after_it_is_bit_for_bit_the_run_without_it(towers: Path, name: 
     def plain(rank: int) -> TrainingResult:
         return run(towers, name, None, **options)[0]
 
-    def rehearsed(rank: int) -> TrainingResult:
-        return checked(*run(towers, name, DEAREST, **options), options)
+    def rehearse(rank: int) -> TrainingResult:
+        return check_states(*run(towers, name, DEAREST, **options), options)
 
-    ran, wanted = ([work(0)] if name == "one" else several(work) for work in (rehearsed, plain))
-    for one, other in zip(ran, wanted, strict=True):
+    ran, expected = ([work(0)] if name == "one" else several(work) for work in (rehearse, plain))
+    for one, other in zip(ran, expected, strict=True):
         bits(one, other)
 
 
-def checked(learned: TrainingResult, watching: Watching, options: dict[str, Any]) -> TrainingResult:
+def check_states(learned: TrainingResult, watching: StateRecorder, options: dict[str, Any]) -> TrainingResult:
     before, after = watching.states
     for one, other in zip(before, after, strict=True):
         alike(one, other)
@@ -130,7 +132,7 @@ def alike(one: Any, other: Any) -> None:
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other)
     elif isinstance(one, list) and one and isinstance(one[0], torch.Tensor):
-        assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     else:
         assert one == other
 
@@ -144,16 +146,16 @@ def test_the_room_held_is_that_of_the_states(towers: Path, name: Any) -> None:
     def size(tensors: Sequence[torch.Tensor]) -> list[int]:
         return sorted(one.numel() * one.element_size() for one in tensors if one.numel() > 1)
 
-    content = size(make_optimizer_states(optimizer))
+    sizes = size(make_optimizer_states(optimizer))
     assert not optimizer.state
     torch.stack([weight.square().sum() for weight in weights]).sum().backward()
     optimizer.step()
     made = [v for kept in optimizer.state.values() for key, v in kept.items() if "qmap" not in key]
-    assert content == size([value for value in made if isinstance(value, torch.Tensor)])
+    assert sizes == size([value for value in made if isinstance(value, torch.Tensor)])
     assert make_optimizer_states(optimizer) == []
 
 
-def repeated(batch: Batch, times: int) -> Batch:
+def repeat_rows(batch: Batch, times: int) -> Batch:
     """A batch of so many times as many rows."""
     names = ("input_ids", "attention_mask", "labels", "question_ids", "question_mask")
     many = {name: getattr(batch, name).repeat_interleave(times, 0) for name in names}
@@ -161,9 +163,9 @@ def repeated(batch: Batch, times: int) -> Batch:
     return replace(batch, **many, slot_video=torch.zeros(slots, dtype=torch.long), slot_row=torch.arange(slots))
 
 
-def crowded(towers: Path, rehearsing: bool) -> str:
+def learn_in_little_memory(towers: Path, rehearsing: bool) -> str:
     """What a run says for whose dearest batch there is no room, but well for all that it happens to meet."""
-    dearest = repeated(tiny.processor(NOISY, answers=True)(rows([200], 50)), 3000)
+    dearest = repeat_rows(tiny.processor(NOISY, answers=True)(rows([200], 50)), 3000)
     losses: list[int] = []
 
     class Count(Callback):
@@ -171,7 +173,7 @@ def crowded(towers: Path, rehearsing: bool) -> str:
             losses.append(1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_ranks, "StepData", partial(Knowing, dearest))
+        patch.setattr(training_ranks, "StepData", partial(DataWithDearestBatch, dearest))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, -1))
         try:
@@ -184,22 +186,25 @@ def crowded(towers: Path, rehearsing: bool) -> str:
 
 
 def test_want_of_memory_is_known_before_the_first_step(towers: Path) -> None:
-    [output], [nothing] = (several(lambda rank, asked=asked: crowded(towers, asked), 1) for asked in (True, False))
+    [message], [nothing] = (
+        several(lambda rank, rehearsing=rehearsing: learn_in_little_memory(towers, rehearsing), 1)
+        for rehearsing in (True, False)
+    )
     assert nothing == ""
-    assert "the most expensive batch of the epoch (3000 rows, the longest of" in output
-    assert "the longest video of 200 frames), for which there is not enough memory" in output
-    assert "allocate" in output
+    assert "the most expensive batch of the epoch (3000 rows, the longest of" in message
+    assert "the longest video of 200 frames), for which there is not enough memory" in message
+    assert "allocate" in message
     for setting in (
         *("data.init_args.batch_size", "data.init_args.group to true", "model.frame_rule.frames"),
         *("model.connector.events, keep or kept_tokens", "model.activation_checkpointing to true"),
         *("model.optimizer to adamw8bit", "lightning_configs/lora.yaml or lightning_configs/qlora.yaml."),
     ):
-        assert setting in output
-    assert "fsdp" not in output
+        assert setting in message
+    assert "fsdp" not in message
 
 
 @pytest.mark.parametrize(
-    ("strategy", "report", "group", "advised", "silent"),
+    ("strategy", "options", "group", "advised", "silent"),
     [
         (training_ranks.strategy("ddp"), {}, True, ["fsdp.yaml", "qlora.yaml"], ["init_args.group"]),
         (training_ranks.strategy("sharded"), {}, True, ["lora.yaml."], ["qlora", "fsdp", "adamw8bit"]),
@@ -215,18 +220,20 @@ def test_want_of_memory_is_known_before_the_first_step(towers: Path) -> None:
     ],
 )
 def test_only_what_would_help_is_advised(
-    strategy: Any, report: dict[str, Any], group: bool, advised: list[str], silent: list[str]
+    strategy: Any, options: dict[str, Any], group: bool, advised: list[str], silent: list[str]
 ) -> None:
-    output = advise(strategy or SingleDeviceStrategy("cpu"), report, group)
-    assert all(name in output for name in advised)
-    assert not any(name in output for name in silent)
+    message = advise(strategy or SingleDeviceStrategy("cpu"), options, group)
+    assert all(name in message for name in advised)
+    assert not any(name in message for name in silent)
 
 
 def test_other_errors_stay_what_they_are(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     batch = tiny.processor(NOISY, answers=True)(DEAREST)
-    monkeypatch.setattr(training_ranks, "StepData", partial(Knowing, replace(batch, slot_row=batch.slot_row * 0 - 1)))
+    monkeypatch.setattr(
+        training_ranks, "StepData", partial(DataWithDearestBatch, replace(batch, slot_row=batch.slot_row * 0 - 1))
+    )
     with pytest.raises(PromptError, match="with room for"):
         learn(towers, "one", STEPS, callbacks=[MemoryCheck()])
 

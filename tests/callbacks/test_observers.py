@@ -18,10 +18,10 @@ STEPS = ("--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1", "--trai
 NOT_LEARNED = ("callbacks",)  # of a checkpoint: the seconds a run has taken are never the same
 
 
-def content(run: Path) -> dict[str, Any]:
+def resumable_parts(run: Path) -> dict[str, Any]:
     """All of a run's last checkpoint that says how it goes on."""
-    result = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    return {name: part for name, part in result.items() if name not in NOT_LEARNED}
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return {name: part for name, part in checkpoint.items() if name not in NOT_LEARNED}
 
 
 def same(one: Any, other: Any, where: str = "") -> None:
@@ -61,12 +61,12 @@ def fits(place: Path, processes: int, run: Path, *more: str) -> int:
     ids=["accumulated", "half precision", "ddp", "sharded"],
 )
 def test_a_run_that_is_watched_is_the_run_that_is_not(
-    place: Path, trained: Path, tmp_path: Path, processes: int, more: tuple[str, ...]
+    place: Path, trained_runs: Path, tmp_path: Path, processes: int, more: tuple[str, ...]
 ) -> None:
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), *more)
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"), *more)
     assert fits(place, processes, tmp_path / "plain", *start) == 0
     assert fits(place, processes, tmp_path / "watched", *start, *ALL) == 0
-    same(content(tmp_path / "plain"), content(tmp_path / "watched"))
+    same(resumable_parts(tmp_path / "plain"), resumable_parts(tmp_path / "watched"))
     plain, watched = (scalars(tmp_path / run) for run in ("plain", "watched"))
     assert plain.keys() < watched.keys()
     assert len(plain["train/loss"]) == 6
@@ -76,19 +76,19 @@ def test_a_run_that_is_watched_is_the_run_that_is_not(
     assert min(look.step for look in read_looks(tmp_path / "watched" / "selections.jsonl")) < 6  # and learned after it
 
 
-def test_so_is_one_that_was_stopped_and_went_on(place: Path, trained: Path, tmp_path: Path) -> None:
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "9")
+def test_so_is_one_that_was_stopped_and_went_on(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "9")
     stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
     assert fits(place, 1, tmp_path / "plain", *start) == 0
     assert fits(place, 1, tmp_path / "watched", *start, *ALL, *stop) == 130
     assert fits(place, 1, tmp_path / "watched", *start, *ALL, *stop) == 0
-    same(content(tmp_path / "plain"), content(tmp_path / "watched"))
+    same(resumable_parts(tmp_path / "plain"), resumable_parts(tmp_path / "watched"))
     assert [step for step, _ in scalars(tmp_path / "watched")["pace/memory_gib"]][-1] == 8
 
 
 DPE = {"entropy", "score_spread", "most_kept", "hit_rate"}
 TOKENS = {"cones", "rods", "visual", "text", "total", "share_of_256_per_frame"}
-TOLD = {
+TAGS = {
     *(f"dpe/{phase}/{name}" for phase in ("train", "val", "test") for name in DPE),
     *(f"dpe/train/{name}" for name in ("soft_hard_gap", "never_kept", "gradient_snr")),
     *(f"tokens/{phase}/{name}" for phase in ("train", "val", "test") for name in TOKENS),
@@ -98,40 +98,40 @@ TOLD = {
 }
 
 
-def test_every_tag_is_read_back(place: Path, trained: Path, tmp_path: Path) -> None:
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
+def test_every_tag_is_read_back(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"))
     assert call(place, "fit", "stage2", tmp_path / "run", *start, "--trainer.log_every_n_steps", "4", *ALL) == 0
     assert call(place, "test", "stage2", tmp_path / "run", *ALL) == 0
-    result = scalars(tmp_path / "run")
-    assert {tag for tag in result if tag.split("/")[0] in ("dpe", "tokens", "pace")} - {"dpe/val/churn"} == TOLD
-    loss = [step for step, _ in result["train/loss"]]
+    numbers = scalars(tmp_path / "run")
+    assert {tag for tag in numbers if tag.split("/")[0] in ("dpe", "tokens", "pace")} - {"dpe/val/churn"} == TAGS
+    loss = [step for step, _ in numbers["train/loss"]]
     assert len(loss) > 1
-    for tag in TOLD:
+    for tag in TAGS:
         if tag.startswith("pace") or "/train/" in tag:
-            assert [step for step, _ in result[tag]] == loss
-    assert result["tokens/val/visual"] == result["val/visual_tokens"]
-    for (_, mine), (_, metric) in zip(result["dpe/val/hit_rate"], result["val/hit_rate"], strict=True):
+            assert [step for step, _ in numbers[tag]] == loss
+    assert numbers["tokens/val/visual"] == numbers["val/visual_tokens"]
+    for (_, mine), (_, metric) in zip(numbers["dpe/val/hit_rate"], numbers["val/hit_rate"], strict=True):
         assert mine == pytest.approx(metric, abs=1e-6)
     assert events(tmp_path / "run").Tags()["images"]
 
 
 def csv_logger(run: Path) -> tuple[str, ...]:
-    inputs = {"save_dir": run, "name": "logs", "version": "csv"}
+    arguments = {"save_dir": run, "name": "logs", "version": "csv"}
     logger = ("--trainer.logger", "lightning.pytorch.loggers.CSVLogger")
-    return (*logger, *(part for key, value in inputs.items() for part in (f"--trainer.logger.{key}", str(value))))
+    return (*logger, *(part for key, value in arguments.items() for part in (f"--trainer.logger.{key}", str(value))))
 
 
 @pytest.mark.parametrize("logger", [lambda run: ("--trainer.logger", "false"), csv_logger], ids=["none", "csv"])
 def test_without_tensorboard_numbers_alone_are_logged(
-    place: Path, trained: Path, tmp_path: Path, logger: Callable[[Path], tuple[str, ...]]
+    place: Path, trained_runs: Path, tmp_path: Path, logger: Callable[[Path], tuple[str, ...]]
 ) -> None:
     run = tmp_path / "run"
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), *logger(run))
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"), *logger(run))
     assert fits(place, 1, run, *start, *ALL) == 0
     assert not list(run.rglob("*tfevents*"))
     if "false" not in start:
-        result = read_csv_log(run / "logs" / "csv")
-        assert {tag for tag in TOLD if "/test" not in tag} <= set(result)
+        numbers = read_csv_log(run / "logs" / "csv")
+        assert {tag for tag in TAGS if "/test" not in tag} <= set(numbers)
 
 
 def test_the_recipes_name_all_observers() -> None:

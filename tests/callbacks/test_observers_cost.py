@@ -38,6 +38,6 @@ def test_the_host_waits_for_what_is_logged_and_for_nothing_else(towers: Path) ->
 
 
 def test_a_batch_takes_few_operations_more(towers: Path) -> None:
-    result = [cost(towers, steps, watched, 100).operations.total() for steps in (2, 6) for watched in (False, True)]
-    more = ((result[3] - result[1]) - (result[2] - result[0])) / 4
+    operations = [cost(towers, steps, watched, 100).operations.total() for steps in (2, 6) for watched in (False, True)]
+    more = ((operations[3] - operations[1]) - (operations[2] - operations[0])) / 4
     assert 0 < more <= OPERATIONS

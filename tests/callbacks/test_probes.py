@@ -22,24 +22,24 @@ from dynfocus.video import read_media
 
 
 @pytest.fixture(scope="module")
-def looks(observed: Path) -> list[Look]:
-    return read_looks(observed / "selections.jsonl")
+def looks(observed_run: Path) -> list[Look]:
+    return read_looks(observed_run / "selections.jsonl")
 
 
-def test_every_tag_is_there_with_its_steps(result: Any) -> None:
+def test_every_tag_is_there_with_its_steps(accumulator: Any) -> None:
     probes = [f"probes/{phase}/{n + 1}-{phase}_00000{n}" for phase in ("test", "val") for n in range(2)]
-    assert tags(result, "images", "") == probes
+    assert tags(accumulator, "images", "") == probes
     kinds = [f"dpe/{phase}/{name}" for phase in ("test", "val") for name in ("rho_delta", "scores")]
-    assert tags(result, "histograms", "") == kinds
-    assert tags(result, "scalars", "dpe/") == ["dpe/val/churn"]
+    assert tags(accumulator, "histograms", "") == kinds
+    assert tags(accumulator, "scalars", "dpe/") == ["dpe/val/churn"]
     for tag in (*probes, *kinds):
-        read = result.Images if tag.startswith("probes") else result.Histograms
-        assert [one.step for one in read(tag)] == ([6, 12] if "/val/" in tag else [0])
-    assert [one.step for one in result.Scalars("dpe/val/churn")] == [12]
+        events_of = accumulator.Images if tag.startswith("probes") else accumulator.Histograms
+        assert [one.step for one in events_of(tag)] == ([6, 12] if "/val/" in tag else [0])
+    assert [one.step for one in accumulator.Scalars("dpe/val/churn")] == [12]
 
 
-def test_pictures_are_of_a_readable_size_and_of_their_own_video(result: Any) -> None:
-    drawn = [pictures(result, tag) for tag in tags(result, "images", "probes/")]
+def test_pictures_are_of_a_readable_size_and_of_their_own_video(accumulator: Any) -> None:
+    drawn = [pictures(accumulator, tag) for tag in tags(accumulator, "images", "probes/")]
     for one in drawn:
         assert all(picture.shape[1:] == (1200, 3) and picture.shape[0] > 500 for picture in one)
     first, second = drawn[0][0], drawn[1][0]
@@ -48,23 +48,25 @@ def test_pictures_are_of_a_readable_size_and_of_their_own_video(result: Any) -> 
     assert (first[strip] != second[strip]).mean() > 0.1
 
 
-def test_histograms_and_churn_are_those_of_the_lines(result: Any, looks: list[Look]) -> None:
+def test_histograms_and_churn_are_those_of_the_lines(accumulator: Any, looks: list[Look]) -> None:
     for phase, step in (("val", 6), ("val", 12), ("test", 0)):
         now = [look.selection for look in looks if (look.phase, look.step) == (phase, step)]
         for name, values in (("scores", [s.scores for s in now]), ("rho_delta", [s.peaks for s in now])):
-            content = next(one for one in result.Histograms(f"dpe/{phase}/{name}") if one.step == step).histogram_value
-            assert content.num == len(np.concatenate(values))
-            assert content.sum == pytest.approx(np.concatenate(values).sum(), rel=1e-5)
+            histogram = next(
+                one for one in accumulator.Histograms(f"dpe/{phase}/{name}") if one.step == step
+            ).histogram_value
+            assert histogram.num == len(np.concatenate(values))
+            assert histogram.sum == pytest.approx(np.concatenate(values).sum(), rel=1e-5)
     kept = [
         {(look.row, frame) for look in looks if look.step == step for frame in look.selection.kept} for step in (6, 12)
     ]
-    assert result.Scalars("dpe/val/churn")[0].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
+    assert accumulator.Scalars("dpe/val/churn")[0].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
 
 
-def test_lines_hold_what_the_trained_model_selects(place: Path, observed: Path, looks: list[Look]) -> None:
+def test_lines_hold_what_the_trained_model_selects(place: Path, observed_run: Path, looks: list[Look]) -> None:
     """Computed anew from pixels, with the model that the run has left, by the equations."""
-    model = DynFocusModel.from_folder(observed / "model").eval()
-    processor = DynFocusProcessor.from_pretrained(observed / "model")
+    model = DynFocusModel.from_folder(observed_run / "model").eval()
+    processor = DynFocusProcessor.from_pretrained(observed_run / "model")
     tested = [look for look in looks if look.phase == "test"]
     assert len(tested) == 2
     for look in tested:
@@ -72,20 +74,20 @@ def test_lines_hold_what_the_trained_model_selects(place: Path, observed: Path, 
         row = Row("", 0, look.media, (Turn(look.question, None),))
         with torch.no_grad():
             ids, video = model.answer(processor.collate([Example(row, model.sketch(clip.frames))]), max_new_tokens=6)
-        focus, report = video.focus, look.selection
+        focus, selection = video.focus, look.selection
         assert focus is not None
         assert focus.events is not None
         assert focus.scores is not None
         assert look.answer == processor.decode(ids[0], skip_special_tokens=True).strip()
-        assert report.seconds == tuple(clip.seconds.tolist())
-        assert report.kept == tuple(focus.frames[0].tolist())
-        assert report.visual_tokens == int(video.mask.sum())
-        assert report.rods == 2 * len(report.seconds)
+        assert selection.seconds == tuple(clip.seconds.tolist())
+        assert selection.kept == tuple(focus.frames[0].tolist())
+        assert selection.visual_tokens == int(video.mask.sum())
+        assert selection.rods == 2 * len(selection.seconds)
         peaks = torch.exp(-focus.events.spread[0]) * focus.events.distance[0]
-        assert report.peaks == pytest.approx(peaks.tolist(), rel=1e-4, abs=1e-6)
-        assert report.scores == pytest.approx(focus.scores[0].tolist(), abs=1e-5)
-        assert report.representatives == tuple(focus.events.frames[0].tolist())
-        assert report.nearest == tuple(focus.events.labels[0].tolist())
+        assert selection.peaks == pytest.approx(peaks.tolist(), rel=1e-4, abs=1e-6)
+        assert selection.scores == pytest.approx(focus.scores[0].tolist(), abs=1e-5)
+        assert selection.representatives == tuple(focus.events.frames[0].tolist())
+        assert selection.nearest == tuple(focus.events.labels[0].tolist())
 
 
 def test_lines_know_the_truth_of_their_row(place: Path, looks: list[Look]) -> None:
@@ -112,9 +114,9 @@ def test_where_nothing_is_validated_training_videos_are_looked_at(place: Path) -
     assert len(looks) == 3 * 4
     assert len({look.media for look in looks}) == 4
     assert all(look.media.startswith("videos/") and look.truth for look in looks)
-    result = events(run)
-    assert len(tags(result, "images", "probes/train/")) == 2, "of the first ones alone"
-    assert [one.step for one in result.Scalars("dpe/train/churn")] == [ends // 2, ends]
+    accumulator = events(run)
+    assert len(tags(accumulator, "images", "probes/train/")) == 2, "of the first ones alone"
+    assert [one.step for one in accumulator.Scalars("dpe/train/churn")] == [ends // 2, ends]
 
 
 def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: Path) -> None:
@@ -130,10 +132,12 @@ def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: P
     assert {look.step for look in read_looks(kept)} == {4, 8}
 
 
-def test_what_is_looked_at_again_stands_once(place: Path, observed: Path, looks: list[Look], tmp_path: Path) -> None:
+def test_what_is_looked_at_again_stands_once(
+    place: Path, observed_run: Path, looks: list[Look], tmp_path: Path
+) -> None:
     """A second test takes the place of the first; what validation has written stays."""
     again = tmp_path / "again"
-    shutil.copytree(observed, again)
+    shutil.copytree(observed_run, again)
     run_with_observers(place, again, "--model.connector.selector", "uniform", verb="test")
     other = read_looks(again / "selections.jsonl")
     assert [(look.phase, look.step, look.row) for look in other] == [
@@ -157,14 +161,14 @@ def test_churn_is_the_share_of_kept_frames_that_are_new() -> None:
 
 def test_a_title_names_no_step_that_is_not_known() -> None:
     """`dynfocus validate` and `dynfocus test` read a trained model, and count no steps."""
-    for phase, step, output in (
+    for phase, step, place in (
         ("train", 0, "train, step 0"),
         ("val", 6, "val, step 6"),
         ("val", 0, "val"),
         ("test", 0, "test"),
     ):
         look = Look(phase, step, 0, 0, "r", "v.mp4", "q", "a", "t", Selection((0.0,), (0,), 0, 0))
-        assert make_title(look) == f"v.mp4 ({output})"
+        assert make_title(look) == f"v.mp4 ({place})"
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -194,13 +198,13 @@ CASES = {
 def test_whatever_keeps_the_frames(place: Path, tmp_path: Path, name: str) -> None:
     run = tmp_path / "run"
     assert call(place, "fit", "stage2", run, *BRIEF, PROBES, ANSWERS, *CASES[name]) == 0
-    looks, result = read_looks(run / "selections.jsonl"), events(run)
+    looks, accumulator = read_looks(run / "selections.jsonl"), events(run)
     assert [look.step for look in looks] == [2, 2]
-    assert len(tags(result, "images", "probes/val/")) == 2
-    events_found = name in ("each frame under the question", "every patch", "half precision")
-    assert bool(tags(result, "histograms", "dpe/")) == events_found
+    assert len(tags(accumulator, "images", "probes/val/")) == 2
+    has_events = name in ("each frame under the question", "every patch", "half precision")
+    assert bool(tags(accumulator, "histograms", "dpe/")) == has_events
     for look in looks:
-        assert bool(look.selection.peaks) == bool(look.selection.scores) == events_found
+        assert bool(look.selection.peaks) == bool(look.selection.scores) == has_events
         kept = {"average pooling": 0}.get(name, 3)
         assert len(look.selection.kept) == kept
     if name == "one's own":

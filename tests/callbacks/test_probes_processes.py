@@ -18,19 +18,19 @@ from callbacks.probes import Probes, read_looks
 from datamodules.probe_videos import ProbeVideos
 from dynfocus.models.collate import Example
 
-ASKED = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+VAL_ROWS = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
 
 
-class Shown(StepData):
+class ProbedData(StepData):
     """Data whose first rows are probes; only the first process may read them."""
 
     def probes(self, split: str, videos: int) -> ProbeVideos | None:
         assert self.trainer is not None
         assert self.trainer.is_global_zero
-        shown = (self.asked if split == "val" else self.steps[0])[:videos]
-        seconds = tuple(tuple(map(float, range(one.length))) for one in shown)
-        rows = tuple(one.row for one in shown)
-        return ProbeVideos(rows, seconds, tiny.processor(self.settings)(list(shown)), (None,) * len(shown))
+        examples = (self.val_rows if split == "val" else self.steps[0])[:videos]
+        seconds = tuple(tuple(map(float, range(one.length))) for one in examples)
+        rows = tuple(one.row for one in examples)
+        return ProbeVideos(rows, seconds, tiny.processor(self.settings)(list(examples)), (None,) * len(examples))
 
 
 class Early(Callback):
@@ -41,43 +41,43 @@ class Early(Callback):
 
 
 def run(
-    towers: Path, name: str, asked: Sequence[Example], watchers: Sequence[Callback], **options: Any
+    towers: Path, name: str, val_rows: Sequence[Example], watchers: Sequence[Callback], **options: Any
 ) -> TrainingResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_ranks, "StepData", Shown)
-        return learn(towers, name, STEPS, asked=asked, callbacks=[Early(), *watchers], **options)
+        patch.setattr(training_ranks, "StepData", ProbedData)
+        return learn(towers, name, STEPS, val_rows=val_rows, callbacks=[Early(), *watchers], **options)
 
 
 @pytest.mark.parametrize("name", ["one", "ddp", "sharded"])
-@pytest.mark.parametrize("asked", [ASKED, ()], ids=["validated", "trained alone"])
+@pytest.mark.parametrize("val_rows", [VAL_ROWS, ()], ids=["validated", "trained alone"])
 def test_the_run_is_bit_for_bit_the_run_without(
-    towers: Path, tmp_path: Path, name: str, asked: Sequence[Example]
+    towers: Path, tmp_path: Path, name: str, val_rows: Sequence[Example]
 ) -> None:
     def plain(rank: int) -> TrainingResult:
-        return run(towers, name, asked, [], folder=tmp_path / "plain")
+        return run(towers, name, val_rows, [], folder=tmp_path / "plain")
 
-    def watched(rank: int) -> TrainingResult:
-        return run(towers, name, asked, [Probes(2), Answers()], folder=tmp_path / "watched")
+    def with_observers(rank: int) -> TrainingResult:
+        return run(towers, name, val_rows, [Probes(2), Answers()], folder=tmp_path / "watched")
 
-    result, wanted = ([work(0)] if name == "one" else several(work) for work in (watched, plain))
-    for one, other in zip(result, wanted, strict=True):
+    results, expected = ([work(0)] if name == "one" else several(work) for work in (with_observers, plain))
+    for one, other in zip(results, expected, strict=True):
         bits(one, other)
     looks = read_looks(tmp_path / "watched" / "selections.jsonl")
-    phases = [("val", 2)] if asked else [("train", 0), ("train", 3)]
+    phases = [("val", 2)] if val_rows else [("train", 0), ("train", 3)]
     assert [(look.phase, look.step, look.row) for look in looks] == [(*at, row) for at in phases for row in (0, 1)]
 
 
 @pytest.mark.parametrize("name", ["ddp", "sharded"])
 def test_processes_see_what_one_sees(towers: Path, tmp_path: Path, name: str) -> None:
     folders = [tmp_path / one for one in ("one", name)]
-    work = partial(run, towers, asked=ASKED)
+    work = partial(run, towers, val_rows=VAL_ROWS)
     work("one", watchers=[Probes()], folder=folders[0])
     several(lambda rank: work(name, watchers=[Probes()], folder=folders[1]))
     one, two = (read_looks(folder / "selections.jsonl") for folder in folders)
     assert [look.selection.kept for look in two] == [look.selection.kept for look in one]
-    for result, wanted in zip(two, one, strict=True):
-        assert result.selection.scores == pytest.approx(wanted.selection.scores, abs=1e-3)
-        assert result.answer == wanted.answer
+    for look, expected in zip(two, one, strict=True):
+        assert look.selection.scores == pytest.approx(expected.selection.scores, abs=1e-3)
+        assert look.answer == expected.answer
 
 
 class Modes(Callback):

@@ -25,17 +25,17 @@ return found.map(one => [one.textContent.trim(), one.naturalWidth || 0]);
 
 
 @pytest.fixture(scope="module")
-def address(observed: Path) -> Iterator[str]:
+def address(observed_run: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(observed), "--host", "127.0.0.1"]
-    served = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(observed_run), "--host", "127.0.0.1"]
+    server = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield f"http://127.0.0.1:{port}/"
     finally:
-        served.terminate()
-        served.wait(30)
+        server.terminate()
+        server.wait(30)
 
 
 def until(ready: Callable[[], Any], seconds: float = 90) -> Any:
@@ -43,8 +43,8 @@ def until(ready: Callable[[], Any], seconds: float = 90) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if result := ready():
-                return result
+            if value := ready():
+                return value
         except urllib.error.URLError:
             pass  # it has not begun to listen
         time.sleep(0.3)
@@ -68,7 +68,7 @@ def test_pictures_answers_and_settings_are_to_be_seen(address: str, tmp_path: Pa
         assert {"question", "answer", "truth", "kept frames", "video"} <= cells
         assert any(text.startswith("videos/test_") for text in cells)
         last = "final/val/temporal"
-        report = {
+        texts = {
             text for text, _ in open_tab("hparams", "div, span", lambda every: any(text == last for text, _ in every))
         }
-        assert {"connector/events", "stage", "final/train/loss", "final/val/hit_rate", "final/test/balanced"} <= report
+        assert {"connector/events", "stage", "final/train/loss", "final/val/hit_rate", "final/test/balanced"} <= texts

@@ -36,7 +36,7 @@ class Clock:
         return self.now
 
 
-class Turning(Callback):
+class ClockTurner(Callback):
     """A step takes 1 second, and what is not training takes long."""
 
     def __init__(self, clock: Clock) -> None:
@@ -61,7 +61,7 @@ class Turning(Callback):
         self.turn(1000)
 
 
-class Saving(Callback):
+class Saver(Callback):
     """Writes a checkpoint after the second step, as a ModelCheckpoint does: when other callbacks are through."""
 
     def __init__(self, path: Path) -> None:
@@ -90,14 +90,14 @@ class Slow(StepData):
 
 
 def test_waiting_is_told_from_working(towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, notes = Clock(), make_recorder(Throughput)
+    clock, recorder = Clock(), make_recorder(Throughput)
     monkeypatch.setattr(throughput, "time", clock)
     monkeypatch.setattr(training_ranks, "StepData", partial(Slow, clock))
     steps = [*STEPS, *(rows([5, 6, 7], 40 + 3 * n) for n in range(2))]
-    watched = [notes, Turning(clock), Saving(tmp_path / "one.ckpt"), Logging(every=5)]
-    asked = [tiny.example(60, 5, NOISY, events=((0,),))]
-    learn(towers, "one", steps, asked=asked, callbacks=watched)
-    values = next(report for phase, _, report in notes.reports if phase == "train")
+    callbacks = [recorder, ClockTurner(clock), Saver(tmp_path / "one.ckpt"), Logging(every=5)]
+    val_rows = [tiny.example(60, 5, NOISY, events=((0,),))]
+    learn(towers, "one", steps, val_rows=val_rows, callbacks=callbacks)
+    values = next(numbers for phase, _, numbers in recorder.reports if phase == "train")
     # Of five batches the first is left out; the second was followed by a checkpoint, the third by a validation.
     assert values["pace/loader_wait_share"] == pytest.approx(6 / 10)
     assert values["pace/videos_per_second"] == pytest.approx((3 + 4 + 3 + 3) / 10)
@@ -108,7 +108,9 @@ def test_waiting_is_told_from_working(towers: Path, tmp_path: Path, monkeypatch:
     assert 0.05 < values["pace/memory_gib"] < 100
 
 
-def watched(towers: Path, folder: Path, name: str, options: dict[str, Any], rank: int = 0) -> TrainingResult:
+def learn_with_throughput(
+    towers: Path, folder: Path, name: str, options: dict[str, Any], rank: int = 0
+) -> TrainingResult:
     return learn(towers, name, STEPS, callbacks=[Throughput(), Logging(folder=folder)], **options)
 
 
@@ -117,14 +119,14 @@ def watched(towers: Path, folder: Path, name: str, options: dict[str, Any], rank
 def test_norms_are_those_of_the_mean_loss_before_clipping(
     towers: Path, tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
-    work = partial(watched, towers, tmp_path, name, options)
+    work = partial(learn_with_throughput, towers, tmp_path, name, options)
     learned = work() if name == "one" else several(work)[0]
-    result = read_csv_log(tmp_path)
-    assert {tag.rpartition("/")[2] for tag in result if "gradient_norm" in tag} == set(PARTS)
-    whole = torch.tensor([result[f"pace/gradient_norm/{part}"] for part in PARTS]).norm(dim=0)
+    log = read_csv_log(tmp_path)
+    assert {tag.rpartition("/")[2] for tag in log if "gradient_norm" in tag} == set(PARTS)
+    whole = torch.tensor([log[f"pace/gradient_norm/{part}"] for part in PARTS]).norm(dim=0)
     if "clip" in options:  # what is left of them is as long as the limit
         assert learned.norms == pytest.approx([0.01] * 3, rel=1e-3)
-        plain = watched(towers, tmp_path / "plain", "one", {})
+        plain = learn_with_throughput(towers, tmp_path / "plain", "one", {})
         assert whole[0].item() == pytest.approx(plain.norms[0], rel=1e-4)
     else:
         assert whole.tolist() == pytest.approx(learned.norms, rel=1e-4)
@@ -132,7 +134,7 @@ def test_norms_are_those_of_the_mean_loss_before_clipping(
 
 def test_rates_are_those_of_the_schedule(towers: Path, tmp_path: Path) -> None:
     learn(towers, "one", STEPS, lr=0.1, language_lr=0.2, callbacks=[Throughput(), Logging(folder=tmp_path)])
-    result = read_csv_log(tmp_path)
-    assert result["pace/lr/connector"] == pytest.approx([0.1, 0.075, 0.025])
-    assert result["pace/lr/language_model"] == pytest.approx([0.2, 0.15, 0.05])
-    assert "pace/gradient_norm/instruction" not in result
+    log = read_csv_log(tmp_path)
+    assert log["pace/lr/connector"] == pytest.approx([0.1, 0.075, 0.025])
+    assert log["pace/lr/language_model"] == pytest.approx([0.2, 0.15, 0.05])
+    assert "pace/gradient_norm/instruction" not in log

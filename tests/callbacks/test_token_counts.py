@@ -34,16 +34,16 @@ def costs(examples: Sequence[Example], settings: ConnectorSettings, answers: boo
     """From the processor's own measure of every row."""
     processor, sums = tiny.processor(settings, answers=answers), defaultdict(list)
     for one in examples:
-        result = processor.measure(one.row, one.length)
+        cost = processor.measure(one.row, one.length)
         for prefix in ("", f"{one.row.source}/"):
-            sums[f"{prefix}text"].append(result.text)
-            sums[f"{prefix}total"].append(result.total)
-            sums[f"{prefix}visual"] += [result.visual] * result.slots
-        if result.slots:
-            sums["full"] += [256 * one.length] * result.slots
+            sums[f"{prefix}text"].append(cost.text)
+            sums[f"{prefix}total"].append(cost.total)
+            sums[f"{prefix}visual"] += [cost.visual] * cost.slots
+        if cost.slots:
+            sums["full"] += [256 * one.length] * cost.slots
             kept = -(-3 * min(5, one.length) // 5)
-            sums["cones"] += [kept * settings.cones] * result.slots
-            sums["rods"] += [2 * one.length] * result.slots
+            sums["cones"] += [kept * settings.cones] * cost.slots
+            sums["rods"] += [2 * one.length] * cost.slots
     means = {name: sum(values) / len(values) for name, values in sums.items() if values and name != "full"}
     return means | {"share_of_256_per_frame": sum(sums["visual"]) / sum(sums["full"])}
 
@@ -51,19 +51,19 @@ def costs(examples: Sequence[Example], settings: ConnectorSettings, answers: boo
 @pytest.mark.parametrize(("name", "accumulate"), [("one", 1), ("one", 2), ("ddp", 1), ("sharded", 2)])
 def test_tokens_are_those_that_rows_cost(towers: Path, name: str, accumulate: int) -> None:
     steps = [rows(4 * n, kinds, NOISY) for n, kinds in enumerate(KINDS)]
-    asked = rows(20, [(5, 1, "films"), (8, 1, "web"), (1, 1, "web")], NOISY)
-    asked = [replace(one, row=replace(one.row, questions=tiny.row(0, events=((0,),)).questions)) for one in asked]
+    val_rows = rows(20, [(5, 1, "films"), (8, 1, "web"), (1, 1, "web")], NOISY)
+    val_rows = [replace(one, row=replace(one.row, questions=tiny.row(0, events=((0,),)).questions)) for one in val_rows]
 
-    def report(rank: int) -> Reports:
+    def run(rank: int) -> Reports:
         counts = make_recorder(TokenCounts)
-        learn(towers, name, steps, accumulate=accumulate, asked=asked, callbacks=[Logging(), counts])
+        learn(towers, name, steps, accumulate=accumulate, val_rows=val_rows, callbacks=[Logging(), counts])
         return counts.reports
 
-    for result in [report(0)] if name == "one" else several(report):
-        assert [(phase, step) for phase, step, _ in result] == [("train", 1), ("train", 2), ("val", 2)]
-        for (phase, _, values), read in zip(result, [*steps, asked], strict=True):
-            wanted = costs(read, NOISY, phase == "train")
-            assert values == pytest.approx({f"tokens/{phase}/{key}": value for key, value in wanted.items()})
+    for reports in [run(0)] if name == "one" else several(run):
+        assert [(phase, step) for phase, step, _ in reports] == [("train", 1), ("train", 2), ("val", 2)]
+        for (phase, _, values), examples in zip(reports, [*steps, val_rows], strict=True):
+            expected = costs(examples, NOISY, phase == "train")
+            assert values == pytest.approx({f"tokens/{phase}/{key}": value for key, value in expected.items()})
 
 
 def test_a_split_of_one_file_is_not_told_twice(towers: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_run_counts_nothing_of_the_one_before(towers: Path) -> None:
     for run in ([before], steps):  # the first one ends between two logs
         learn(towers, "one", run, callbacks=[Logging(every=2), counts])
     [(_, _, values)] = counts.reports
-    wanted = costs([*steps[0], *steps[1]], NOISY, answers=True)
-    assert values == pytest.approx({f"tokens/train/{key}": value for key, value in wanted.items()})
+    expected = costs([*steps[0], *steps[1]], NOISY, answers=True)
+    assert values == pytest.approx({f"tokens/train/{key}": value for key, value in expected.items()})
 
 
 def test_no_rods_no_cones(towers: Path) -> None:

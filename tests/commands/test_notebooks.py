@@ -74,8 +74,8 @@ def test_they_run(path: Path, folder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False])
-def test_two_questions_with_and_without_a_trained_model(there: bool, trained: Path, tmp_path: Path) -> None:
-    model = trained / "stage2" / "model" if there else tmp_path
+def test_two_questions_with_and_without_a_trained_model(there: bool, trained_runs: Path, tmp_path: Path) -> None:
+    model = trained_runs / "stage2" / "model" if there else tmp_path
     missing = tmp_path / "none"
     book = run(NOTEBOOKS[1], ROOT, f"Path({str(model if there else missing)!r})")
     message = str(

@@ -53,7 +53,7 @@ def overlays() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def home(place: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(place: Path, trained_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the reader has after `make stage2`, beside weights, overlays and clips of their own."""
     home = tmp_path_factory.mktemp("home")
     shutil.copytree(CONFIGS, home / "lightning_configs")
@@ -63,8 +63,8 @@ def home(place: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -
         shutil.copytree(place / "towers/encoders", home / folder)
     for folder in ("cache/world/towers/llm", "weights/vicuna-7b-v1.5"):
         shutil.copytree(place / "towers/language", home / folder)
-    shutil.copytree(trained, home / "runs/world")
-    shutil.copytree(trained / "stage2/model", home / "runs/7b/stage2/model")
+    shutil.copytree(trained_runs, home / "runs/world")
+    shutil.copytree(trained_runs / "stage2/model", home / "runs/7b/stage2/model")
     film = place / "data/videos/train_000000.mp4"
     media = "data/my_clips/media"
     for name in ("my_video.mp4", "my_videos/one.mp4", "my_videos/two.mp4", f"{media}/kitchen/1.mp4"):

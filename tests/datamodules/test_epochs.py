@@ -18,9 +18,9 @@ def mixes(draw: st.DrawFn) -> tuple[dict[str, int], dict[str, float], dict[str, 
     names = draw(st.lists(st.sampled_from("abcd"), min_size=1, unique=True))
     sizes = {name: draw(st.integers(3, 30)) for name in names}
     weights = {name: draw(st.sampled_from([0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 3.25])) for name in names}
-    out = {name: draw(st.lists(st.integers(0, sizes[name] - 1), max_size=6)) for name in names}
-    kept = {name: np.array(rows, np.int64) for name, rows in out.items() if len(set(rows)) < sizes[name] - 2}
-    return sizes, weights, kept
+    drawn = {name: draw(st.lists(st.integers(0, sizes[name] - 1), max_size=6)) for name in names}
+    left_out = {name: np.array(rows, np.int64) for name, rows in drawn.items() if len(set(rows)) < sizes[name] - 2}
+    return sizes, weights, left_out
 
 
 @settings(max_examples=60)
@@ -28,24 +28,26 @@ def mixes(draw: st.DrawFn) -> tuple[dict[str, int], dict[str, float], dict[str, 
 def test_every_set_is_read_by_its_weight_and_evenly(
     mixed: tuple[dict[str, int], dict[str, float], dict[str, np.ndarray]], seed: int, count: int
 ) -> None:
-    sizes, weights, out = mixed
-    if any(weights[name] and not round(weights[name] * (sizes[name] - len(set(out.get(name, ()))))) for name in sizes):
+    sizes, weights, left_out = mixed
+    if any(
+        weights[name] and not round(weights[name] * (sizes[name] - len(set(left_out.get(name, ()))))) for name in sizes
+    ):
         return
-    mix, read, start = EpochOrder(sizes, weights, seed, out), Counter[int](), 0
+    mix, counts, start = EpochOrder(sizes, weights, seed, left_out), Counter[int](), 0
     for epoch in range(count):
         rows = mix.rows(epoch).tolist()
         assert len(rows) == len(mix)
-        read.update(rows)
+        counts.update(rows)
         for name, size in sizes.items():
-            left = size - len(set(out.get(name, ())))
+            left = size - len(set(left_out.get(name, ())))
             assert sum(start <= row - mix.starts[name] < size for row in rows) == round(weights[name] * left)
     for name, size in sizes.items():
-        times = [read[mix.starts[name] + n] for n in range(size) if n not in out.get(name, ())]
+        times = [counts[mix.starts[name] + n] for n in range(size) if n not in left_out.get(name, ())]
         assert max(times) - min(times) <= 1
-        assert not any(read[mix.starts[name] + n] for n in out.get(name, ()))
+        assert not any(counts[mix.starts[name] + n] for n in left_out.get(name, ()))
         assert [mix.find(mix.starts[name] + n) for n in range(size)] == [(name, n) for n in range(size)]
-    assert set(read) <= set(mix.used_rows.tolist())
-    again = EpochOrder(sizes, weights, seed, out)
+    assert set(counts) <= set(mix.used_rows.tolist())
+    again = EpochOrder(sizes, weights, seed, left_out)
     assert again.rows(count - 1).tolist() == mix.rows(count - 1).tolist()
 
 

@@ -85,12 +85,12 @@ def test_what_is_computed_at_once_lies_side_by_side(accumulate: int, ranks: int)
     assert ranks == 1 or all(one != other for one, other in pairwise(firsts))
 
 
-def grouped(
+def make_sampler(
     size: int, batch: int, accumulate: int, rank: int, ranks: int, seed: int = 0, **options: Any
 ) -> ResumableBatchSampler:
     draw = np.random.default_rng(seed)
-    known = {"costs": draw.integers(1, 50, size).astype(np.int32), "kinds": draw.integers(0, 3, size).astype(np.uint8)}
-    options = {"completed_steps": lambda: 0} | known | options
+    arrays = {"costs": draw.integers(1, 50, size).astype(np.int32), "kinds": draw.integers(0, 3, size).astype(np.uint8)}
+    options = {"completed_steps": lambda: 0} | arrays | options
     return ResumableBatchSampler(
         EpochOrder({"a": size}, seed=seed), batch, accumulate=accumulate, share=(rank, ranks), **options
     )
@@ -103,10 +103,10 @@ def grouped(
 def test_a_step_holds_the_same_rows_grouped_or_not(half: int, extra: int, done: int, layout: tuple[int, int]) -> None:
     """However many processes share it, and from whichever step on the run goes on."""
     size, (accumulate, ranks) = 4 * half + extra, layout
-    plain = grouped(size, 4 * half, 1, 0, 1, costs=None, kinds=None)
+    plain = make_sampler(size, 4 * half, 1, 0, 1, costs=None, kinds=None)
     shares = []
     for rank in range(ranks):
-        order = grouped(size, 2 * half, accumulate, rank, ranks, completed_steps=lambda: done)
+        order = make_sampler(size, 2 * half, accumulate, rank, ranks, completed_steps=lambda: done)
         batches = list(order)
         assert len(batches) == len(order) == accumulate * order.steps
         shares.append(batches)
@@ -120,16 +120,16 @@ def test_a_step_holds_the_same_rows_grouped_or_not(half: int, extra: int, done: 
 def test_the_most_expensive_batch_is_that_of_the_epoch_of_any_process(kinds: bool) -> None:
     for done in (0, 3, 7):
         options = {"completed_steps": lambda done=done: done} | ({} if kinds else {"kinds": None})
-        orders = [grouped(50, 3, 2, rank, 2, **options) for rank in range(2)]
-        result = [order.most_expensive() for order in orders]
-        assert result[0] == result[1] is not None
+        orders = [make_sampler(50, 3, 2, rank, 2, **options) for rank in range(2)]
+        dearest = [order.most_expensive() for order in orders]
+        assert dearest[0] == dearest[1] is not None
         epoch = done // orders[0].steps
         first = epoch * orders[0].steps
-        content = [batch for order in orders for n in range(orders[0].steps) for batch in order.batches(first + n)]
+        batches = [batch for order in orders for n in range(orders[0].steps) for batch in order.batches(first + n)]
         costs = orders[0].costs
-        assert price(costs[result[0]].tolist()) == max(price(costs[batch].tolist()) for batch in content)
-        assert sorted(result[0]) in [sorted(batch) for batch in content]
-    assert grouped(50, 3, 2, 0, 2, costs=None, kinds=None).most_expensive() is None
+        assert price(costs[dearest[0]].tolist()) == max(price(costs[batch].tolist()) for batch in batches)
+        assert sorted(dearest[0]) in [sorted(batch) for batch in batches]
+    assert make_sampler(50, 3, 2, 0, 2, costs=None, kinds=None).most_expensive() is None
 
 
 def test_one_long_clip_does_not_set_the_peak() -> None:
@@ -137,7 +137,7 @@ def test_one_long_clip_does_not_set_the_peak() -> None:
     costs = draw.integers(50, 400, 1280).astype(np.int32)
     costs[draw.choice(1280, 40, replace=False)] = 4000
     options = {"costs": costs, "kinds": np.full(1280, 2, np.uint8)}
-    together = [grouped(1280, 8, 16, 0, 1, **(options | more)).most_expensive() for more in ({}, {"kinds": None})]
+    together = [make_sampler(1280, 8, 16, 0, 1, **(options | more)).most_expensive() for more in ({}, {"kinds": None})]
     after, before = (price(costs[batch].tolist()) for batch in together)
     assert before >= 8 * 4000
     assert after < before / 3
@@ -159,61 +159,61 @@ ROWS = [
 ]
 
 
-class Mixed(StepData):
+class SampledData(StepData):
     """Rows from the real batch sampler through the real loader, grouped or not."""
 
-    def __init__(self, group: bool, seen: list[list[int]], *options: Any) -> None:
+    def __init__(self, group: bool, batches: list[list[int]], *options: Any) -> None:
         super().__init__(*options)
-        self.group, self.seen = group, seen
+        self.group, self.batches = group, batches
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
-        rows, taught = list(self.steps[0]), tiny.processor(self.settings, answers=True)
-        known: dict[str, Any] = {}
+        rows, processor = list(self.steps[0]), tiny.processor(self.settings, answers=True)
+        options: dict[str, Any] = {}
         if self.group:
-            known["costs"] = np.array([int(taught([row]).attention_mask.sum()) for row in rows])
-            known["kinds"] = np.array([0 if row.row.media is None else 1 if row.length == 1 else 2 for row in rows])
+            options["costs"] = np.array([int(processor([row]).attention_mask.sum()) for row in rows])
+            options["kinds"] = np.array([0 if row.row.media is None else 1 if row.length == 1 else 2 for row in rows])
         share = self.trainer.global_rank, self.trainer.world_size
         size = 8 // (self.accumulate * share[1])
         mix = EpochOrder({"rows": len(rows)})
-        order = ResumableBatchSampler(mix, size, lambda: self.trainer.global_step, self.accumulate, share, **known)
+        order = ResumableBatchSampler(mix, size, lambda: self.trainer.global_step, self.accumulate, share, **options)
 
-        def together(examples: list[Example]) -> Any:
-            self.seen.append([example.row.index for example in examples])
-            return taught(examples)
+        def collate(examples: list[Example]) -> Any:
+            self.batches.append([example.row.index for example in examples])
+            return processor(examples)
 
-        return ResumableLoader(rows, batch_sampler=order, collate_fn=together)
+        return ResumableLoader(rows, batch_sampler=order, collate_fn=collate)
 
 
-def learned(towers: Path, name: str, group: bool, **options: Any) -> tuple[TrainingResult, list[list[int]]]:
+def learn_in_batches(towers: Path, name: str, group: bool, **options: Any) -> tuple[TrainingResult, list[list[int]]]:
     """What is learned from three steps of eight rows, and this process's batches."""
-    seen: list[list[int]] = []
+    batches: list[list[int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_ranks, "StepData", partial(Mixed, group, seen))
-        return learn(towers, name, [ROWS], **options), seen
+        patch.setattr(training_ranks, "StepData", partial(SampledData, group, batches))
+        return learn(towers, name, [ROWS], **options), batches
 
 
 @pytest.mark.parametrize(
     ("name", "accumulate"), [("one", 1), ("one", 4), ("ddp", 1), ("ddp", 2), ("sharded", 2)], ids=str
 )
 def test_grouped_batches_teach_the_same(towers: Path, name: str, accumulate: int) -> None:
-    wanted, plain = learned(towers, "one", False)
-    work = partial(learned, towers, name, True, accumulate=accumulate)
+    expected, plain = learn_in_batches(towers, "one", False)
+    work = partial(learn_in_batches, towers, name, True, accumulate=accumulate)
     parts = [work()] if name == "one" else several(lambda rank: work())
-    same(parts[0][0], wanted)
-    sizes = [len(batch) for _, seen in parts for batch in seen]
+    same(parts[0][0], expected)
+    sizes = [len(batch) for _, batches in parts for batch in batches]
     assert sum(sizes) == sum(map(len, plain)) == 24
     assert len(sizes) == 3 * accumulate * len(parts)
     assert (len(set(sizes)) > 1) == (len(sizes) > 3)
     if len(sizes) >= 9:
-        kinds = [{COUNTS[row] and min(2, COUNTS[row]) for row in batch} for _, seen in parts for batch in seen]
+        kinds = [{COUNTS[row] and min(2, COUNTS[row]) for row in batch} for _, batches in parts for batch in batches]
         assert all(len(kind) == 1 for kind in kinds)
 
 
 def test_other_rows_would_teach_something_else(towers: Path) -> None:
-    wanted, _ = learned(towers, "one", False)
+    expected, _ = learn_in_batches(towers, "one", False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("test_grouping.ROWS", [*ROWS[1:], replace(ROWS[0])])
-        other, _ = learned(towers, "one", True)
+        other, _ = learn_in_batches(towers, "one", True)
     with pytest.raises(AssertionError):
-        same(other, wanted)
+        same(other, expected)

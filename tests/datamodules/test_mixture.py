@@ -26,24 +26,24 @@ def root(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_published_sets(tmp_path_factory.mktemp("published"), place / "data")
 
 
-def handed(trained: Path) -> tuple[str, str]:
-    return "--model.init_from", str(trained / "stage1" / "projectors.safetensors")
+def init_options(trained_runs: Path) -> tuple[str, str]:
+    return "--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors")
 
 
 @pytest.mark.parametrize(
     ("kind", "stage"), [("CC3M", "stage1"), ("WebVid", "stage1"), ("LLaVA665K", "stage2"), ("VideoChat2", "stage2")]
 )
-def test_each_trains_alone(place: Path, trained: Path, root: Path, tmp_path: Path, kind: str, stage: str) -> None:
-    more = handed(trained) if stage == "stage2" else ()
+def test_each_trains_alone(place: Path, trained_runs: Path, root: Path, tmp_path: Path, kind: str, stage: str) -> None:
+    more = init_options(trained_runs) if stage == "stage2" else ()
     assert call(place, "fit", stage, tmp_path / "run", *BRIEF, *more, *data(tmp_path, root, f"mixture.{kind}")) == 0
     assert json.loads((tmp_path / "run" / "fit.json").read_text())["steps"] == 2
     assert not (tmp_path / "run" / "quarantine.jsonl").exists()
 
 
-def test_stage_2_mixes_text_images_and_videos(place: Path, trained: Path, root: Path, tmp_path: Path) -> None:
+def test_stage_2_mixes_text_images_and_videos(place: Path, trained_runs: Path, root: Path, tmp_path: Path) -> None:
     """One epoch of all of them, a set twice and a set by half; every row is there as often as its weight says."""
     mixed = data(tmp_path, root, sets=STAGE2, weights={"nextqa": 2.0, "llava665k": 0.5}, batch_size=1)
-    assert call(place, "fit", "stage2", tmp_path / "run", *handed(trained), *mixed) == 0
+    assert call(place, "fit", "stage2", tmp_path / "run", *init_options(trained_runs), *mixed) == 0
     rows = {"llava665k": 7 * ROWS, "scienceqa": 2 * ROWS, "videochatgpt": ROWS, "webvid_qa": 2 * ROWS}
     rows |= dict.fromkeys(("nextqa", "clevrer_qa", "clevrer_mc"), 2 * ROWS)
     epoch = sum(rows.values()) + rows["nextqa"] - rows["llava665k"] // 2
@@ -74,13 +74,13 @@ def test_post_tuning_reads_its_own_sets_alone(place: Path, root: Path, capsys: p
         patch.setenv("DYNFOCUS_DATA", str(root))
         with pytest.raises(SystemExit):
             main(["fit", *flags, *folders, "--trainer.default_root_dir", "runs", "--print_config"])
-    inputs = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
-    assert inputs["sets"] == ["videochatgpt"]
-    assert inputs["root"] == str(root)
+    options = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]
+    assert options["sets"] == ["videochatgpt"]
+    assert options["root"] == str(root)
 
 
 @pytest.mark.parametrize(
-    ("options", "output"),
+    ("options", "message"),
     [
         ({"sets": ("cc4m",)}, "the data set 'cc4m'. Needed: one of cc3m"),
         ({"sets": ()}, "the data sets none"),
@@ -90,27 +90,27 @@ def test_post_tuning_reads_its_own_sets_alone(place: Path, root: Path, capsys: p
         ({"sets": ("cc3m",), "files": {"train": "mine.json"}}, "mine.json beside data sets to mix"),
     ],
 )
-def test_wrong_mixtures_are_refused(place: Path, options: dict[str, Any], output: str) -> None:
-    with pytest.raises(ConfigError, match=output):
+def test_wrong_mixtures_are_refused(place: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Mixture(place, encoders=place, language_model=place, **options)
 
 
 def test_a_set_may_lie_elsewhere(place: Path, root: Path, tmp_path: Path) -> None:
     """All of it, or its videos alone."""
     folders = {"encoders": place / "towers/encoders", "language_model": place / "towers/language"}
-    inputs = {**folders, "index": tmp_path / "index", "sets": ("videochatgpt",)}
+    options = {**folders, "index": tmp_path / "index", "sets": ("videochatgpt",)}
     (tmp_path / "VideoChatGPT").mkdir()
     whole, annotations = root / "VideoChatGPT", tmp_path / "VideoChatGPT" / "VideoInstruct100K.json"
-    for made in (
-        Mixture(tmp_path, **inputs, folders={"videochatgpt": str(whole)}),
-        Mixture(tmp_path, **inputs, media={"videochatgpt": str(whole / "videos")}),
+    for mixture in (
+        Mixture(tmp_path, **options, folders={"videochatgpt": str(whole)}),
+        Mixture(tmp_path, **options, media={"videochatgpt": str(whole / "videos")}),
     ):
-        rows = made.dataset("train")
+        rows = mixture.dataset("train")
         assert {len(rows[n].frames) for n in range(len(rows))} == {20}
         annotations.write_bytes((whole / annotations.name).read_bytes())
     annotations.unlink()
     with pytest.raises(DataError, match="no annotation file at"):
-        Mixture(tmp_path, **inputs).dataset("train")
+        Mixture(tmp_path, **options).dataset("train")
 
 
 def test_broken_rows_are_noted_once_and_stop_nothing(place: Path, root: Path, tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ def root(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "broken"
 
 
-def learned(run: Path) -> dict[str, torch.Tensor]:
+def read_projectors(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "projectors.safetensors")
 
 
-def notes(run: Path) -> list[str]:
+def read_quarantine(run: Path) -> list[str]:
     return sorted((run / "quarantine.jsonl").read_text().splitlines())
 
 
@@ -40,9 +40,9 @@ def test_two_processes_learn_and_note_what_one_does(place: Path, root: Path, tmp
     mixed = (*data(tmp_path / "data", root, **MIXED), *quarantine(0.5))
     assert call(place, "fit", "stage1", tmp_path / "one", *mixed, *ONE) == 0
     together(lambda rank: check(call(place, "fit", "stage1", tmp_path / "two", *mixed, *TWO)))
-    assert len(notes(tmp_path / "one")) == 2
-    assert notes(tmp_path / "one") == notes(tmp_path / "two")
-    alike(learned(tmp_path / "two"), learned(tmp_path / "one"))
+    assert len(read_quarantine(tmp_path / "one")) == 2
+    assert read_quarantine(tmp_path / "one") == read_quarantine(tmp_path / "two")
+    alike(read_projectors(tmp_path / "two"), read_projectors(tmp_path / "one"))
 
 
 def check(code: int) -> None:
@@ -53,10 +53,10 @@ def test_two_processes_stop_together(place: Path, root: Path, tmp_path: Path) ->
     """Only one of them has met a broken row, and both say so."""
     mixed = (*data(tmp_path / "data", root, **MIXED), *quarantine(0.0))
 
-    def refused(rank: int) -> None:
+    def fail(rank: int) -> None:
         assert call(place, "fit", "stage1", tmp_path / "run", *mixed, *TWO) == 1
 
-    together(refused)
+    together(fail)
 
 
 def test_groups_learn_the_same(place: Path, root: Path, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_groups_learn_the_same(place: Path, root: Path, tmp_path: Path) -> None:
     two = (*group, "--trainer.devices", "2", "--trainer.strategy", "ddp")
     together(lambda rank: check(call(place, "fit", "stage1", tmp_path / "two", *mixed, *two)))
     for run in ("grouped", "two"):
-        alike(learned(tmp_path / run), learned(tmp_path / "plain"))
+        alike(read_projectors(tmp_path / run), read_projectors(tmp_path / "plain"))
         assert not (tmp_path / run / "quarantine.jsonl").exists()
 
 
@@ -80,16 +80,16 @@ def test_a_killed_run_ends_with_the_same_bits_and_notes(place: Path, root: Path,
     assert call(place, "fit", "stage1", tmp_path / "whole", *mixed) == 0
     marks = tmp_path / "marks"
     marks.mkdir()
-    deadly = ("--trainer.callbacks+=test_kill.Killed", f"--trainer.callbacks.marks={marks}")
+    deadly = ("--trainer.callbacks+=test_kill.KillAt", f"--trainer.callbacks.marks={marks}")
     deadly += ("--trainer.callbacks.steps=[3, 9, 14]",)
     for _ in range(3):
         with pytest.raises(AssertionError):
             together(lambda rank: check(call(place, "fit", "stage1", tmp_path / "run", *mixed, *deadly)), 1)
     assert len(list(marks.iterdir())) == 3
     assert call(place, "fit", "stage1", tmp_path / "run", *mixed, *deadly) == 0
-    one, other = learned(tmp_path / "whole"), learned(tmp_path / "run")
+    one, other = read_projectors(tmp_path / "whole"), read_projectors(tmp_path / "run")
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert notes(tmp_path / "run") == notes(tmp_path / "whole")
+    assert read_quarantine(tmp_path / "run") == read_quarantine(tmp_path / "whole")
 
 
 def test_a_run_does_not_go_on_with_other_rows(
@@ -97,9 +97,9 @@ def test_a_run_does_not_go_on_with_other_rows(
 ) -> None:
     mixed = (*data(tmp_path / "data", root, sets=["webvid"], sketch_cache=None), *ONE)
     assert call(place, "fit", "stage1", tmp_path / "run", *mixed, "--trainer.max_steps", "1") == 0
-    content = tmp_path / "held.ckpt"
-    (tmp_path / "run" / "checkpoints" / "last.ckpt").rename(content)
+    checkpoint = tmp_path / "moved.ckpt"
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").rename(checkpoint)
     other = data(tmp_path / "data", root, **MIXED)
-    assert call(place, "fit", "stage1", tmp_path / "run", *other, *ONE, "--ckpt_path", str(content)) == 1
+    assert call(place, "fit", "stage1", tmp_path / "run", *other, *ONE, "--ckpt_path", str(checkpoint)) == 1
     assert "began with other training rows" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "fit.json").read_text())["steps"] == 1

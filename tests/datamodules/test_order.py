@@ -109,7 +109,7 @@ def test_the_papers_batches_on_1_4_8_and_16_gpus(global_batch: int, batch_size: 
 
 
 @pytest.mark.parametrize(
-    ("given", "output"),
+    ("sizes", "advice"),
     [
         ((128, 48, 1), "Set data.init_args.batch_size to one of 1, 2, 4, 8, 16, 32, 64, 128."),
         ((128, 32, 16), "batch_size to one of 1, 2, 4, 8."),
@@ -120,12 +120,12 @@ def test_the_papers_batches_on_1_4_8_and_16_gpus(global_batch: int, batch_size: 
     ],
 )
 def test_a_batch_that_does_not_come_out_even_is_refused_with_what_would(
-    given: tuple[int, int, int], output: str
+    sizes: tuple[int, int, int], advice: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        count_accumulated(*given)
-    assert output in str(refused.value)
-    assert f"global_batch = {given[0]} with batch_size = {given[1]} and {given[2]} at a time" in str(refused.value)
+        count_accumulated(*sizes)
+    assert advice in str(refused.value)
+    assert f"global_batch = {sizes[0]} with batch_size = {sizes[1]} and {sizes[2]} at a time" in str(refused.value)
 
 
 @settings(max_examples=40)
@@ -164,8 +164,8 @@ class Rows(torch.utils.data.Dataset):
 def test_every_row_is_asked_once_and_by_equally_many(size: int, processes: int) -> None:
     shares = [RankDataset(Rows(size), (rank, processes)) for rank in range(processes)]
     assert {len(share) for share in shares} == {math.ceil(size / processes)}
-    asked = [[share[n] for n in range(len(share))] for share in shares]
-    in_order = [example for turn in zip(*asked, strict=True) for example in turn]
+    examples_of_ranks = [[share[n] for n in range(len(share))] for share in shares]
+    in_order = [example for turn in zip(*examples_of_ranks, strict=True) for example in turn]
     assert [example.row.index for example in in_order if not example.is_padding] == list(range(size))
     assert sum(example.is_padding for example in in_order) == -size % processes
 
@@ -204,13 +204,13 @@ def test_sketches_are_made_in_the_precision_that_the_frozen_encoder_computes_in(
     assert data.cache.source.dtype == kind
 
 
-class Counting(LightningModule):
+class StepRecorder(LightningModule):
     """Learns nothing, but notes the rows of every batch and step."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen: list[tuple[int, list[int]]] = []
+        self.steps: list[tuple[int, list[int]]] = []
         self.estimated = 0
 
     def configure_optimizers(self) -> Any:
@@ -221,11 +221,11 @@ class Counting(LightningModule):
         pass
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        self.seen.append((self.global_step, [record.index for record in batch.records]))
+        self.steps.append((self.global_step, [record.index for record in batch.records]))
         return self.weight.sum()
 
 
-class Unstarted(Experiment):
+class IdleExperiment(Experiment):
     """All that ``fit`` builds, which then does not run."""
 
     def fit(self, **options: Any) -> None:
@@ -254,36 +254,36 @@ def trainer_of(folder: Path, **options: Any) -> Trainer:
 
 def test_the_trainer_accumulates_to_the_global_batch_and_knows_its_steps(place: Path, tmp_path: Path) -> None:
     size = len(data_of(place).dataset("train"))
-    module, data = Counting(), data_of(place, batch_size=4, global_batch=12)
+    module, data = StepRecorder(), data_of(place, batch_size=4, global_batch=12)
     trainer = trainer_of(tmp_path, max_epochs=2)
     trainer.fit(module, datamodule=data)
     assert trainer.accumulate_grad_batches == 3
     assert trainer.num_training_batches == 3 * (size // 12)
     assert module.estimated == trainer.global_step == 2 * (size // 12)
-    one = Counting()
+    one = StepRecorder()
     trainer_of(tmp_path, max_epochs=2).fit(one, datamodule=data_of(place, batch_size=12))
-    gathered: dict[int, set[int]] = {}
-    for step, rows in module.seen:
-        gathered.setdefault(step, set()).update(rows)
-    assert gathered == {step: set(rows) for step, rows in one.seen}
+    rows_of_steps: dict[int, set[int]] = {}
+    for step, rows in module.steps:
+        rows_of_steps.setdefault(step, set()).update(rows)
+    assert rows_of_steps == {step: set(rows) for step, rows in one.steps}
 
 
 def test_two_answers_to_how_much_is_accumulated_are_refused(place: Path, tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, max_epochs=1, accumulate_grad_batches=2)
     with pytest.raises(ConfigError, match=r"Leave trainer\.accumulate_grad_batches out"):
-        trainer.fit(Counting(), datamodule=data_of(place, batch_size=4, global_batch=12))
+        trainer.fit(StepRecorder(), datamodule=data_of(place, batch_size=4, global_batch=12))
     trainer = trainer_of(tmp_path, max_epochs=1, accumulate_grad_batches=3)
-    trainer.fit(Counting(), datamodule=data_of(place, batch_size=4, global_batch=12))
+    trainer.fit(StepRecorder(), datamodule=data_of(place, batch_size=4, global_batch=12))
     assert trainer.accumulate_grad_batches == 3
 
 
 def test_data_smaller_than_a_step_are_refused(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least the rows of one optimizer step"):
-        trainer_of(tmp_path, max_epochs=1).fit(Counting(), datamodule=data_of(place, batch_size=5000))
+        trainer_of(tmp_path, max_epochs=1).fit(StepRecorder(), datamodule=data_of(place, batch_size=5000))
 
 
 def test_lightning_never_shares_rows_out_a_second_time(place: Path, tmp_path: Path) -> None:
     built = run(
-        arguments(place, "fit", "stage1", tmp_path / "run", "--trainer.use_distributed_sampler", "true"), Unstarted
+        arguments(place, "fit", "stage1", tmp_path / "run", "--trainer.use_distributed_sampler", "true"), IdleExperiment
     )
     assert built.trainer._accelerator_connector.use_distributed_sampler is False

@@ -16,7 +16,7 @@ QUESTION = Question("what color is the star", "star red", "red", "detail", "colo
 
 
 @pytest.mark.parametrize(
-    ("answer", "right"),
+    ("answer", "correct"),
     [
         ("star red", 1.0),
         ("red", 1.0),
@@ -30,8 +30,8 @@ QUESTION = Question("what color is the star", "star red", "red", "detail", "colo
         ("star reddish", 0.0),
     ],
 )
-def test_an_answer_is_right_if_it_ends_with_the_word(answer: str, right: float) -> None:
-    assert score_answer(answer, QUESTION) == right
+def test_an_answer_is_right_if_it_ends_with_the_word(answer: str, correct: float) -> None:
+    assert score_answer(answer, QUESTION) == correct
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_no_event_no_hit() -> None:
 
 
 def prediction(
-    video: int, right: float, kind: str = "detail", hit: float | None = None, tokens: int = 85
+    video: int, correct: float, kind: str = "detail", hit: float | None = None, tokens: int = 85
 ) -> Prediction:
     return Prediction(
-        str(video), f"{video}.mp4", "learned", "q", "a", "t", kind, f"{kind} type", right, (), hit, tokens
+        str(video), f"{video}.mp4", "learned", "q", "a", "t", kind, f"{kind} type", correct, (), hit, tokens
     )
 
 
 def test_a_summary_by_hand() -> None:
-    result = summarize(
+    summary = summarize(
         [
             prediction(0, 1.0, "detail", 1.0, 80),
             prediction(0, 0.0, "detail", 0.5, 80),
@@ -64,30 +64,30 @@ def test_a_summary_by_hand() -> None:
             prediction(2, 0.0, "correspondence", None, 100),
         ]
     )
-    assert result["accuracy_by_kind"] == {"correspondence": 0.0, "detail": 0.25, "temporal": 1.0}
-    assert result["balanced"] == (0.25 + 1.0) / 2
-    assert result["accuracy"] == 2 / 6
-    assert result["hit_rate"] == 0.5
-    assert result["visual_tokens"] == 85
-    assert result["n"] == 6
-    assert result["intervals"].keys() == result["accuracy_by_kind"].keys() | result["accuracy_by_type"].keys()
+    assert summary["accuracy_by_kind"] == {"correspondence": 0.0, "detail": 0.25, "temporal": 1.0}
+    assert summary["balanced"] == (0.25 + 1.0) / 2
+    assert summary["accuracy"] == 2 / 6
+    assert summary["hit_rate"] == 0.5
+    assert summary["visual_tokens"] == 85
+    assert summary["n"] == 6
+    assert summary["intervals"].keys() == summary["accuracy_by_kind"].keys() | summary["accuracy_by_type"].keys()
 
 
 def test_a_summary_of_nothing_is_not_a_number() -> None:
-    result = summarize([])
-    assert math.isnan(result["balanced"])
-    assert math.isnan(result["accuracy"])
-    assert result["hit_rate"] is None
-    assert result["n"] == 0
+    summary = summarize([])
+    assert math.isnan(summary["balanced"])
+    assert math.isnan(summary["accuracy"])
+    assert summary["hit_rate"] is None
+    assert summary["n"] == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30))
 def test_an_interval_lies_in_zero_to_one_and_is_the_same_twice(rows: list[tuple[int, float]]) -> None:
-    asked = [prediction(video, right) for video, right in rows]
-    low, high = bootstrap_interval(asked, draws=100)
+    predictions = [prediction(video, correct) for video, correct in rows]
+    low, high = bootstrap_interval(predictions, draws=100)
     assert 0 <= low <= high <= 1
-    assert (low, high) == bootstrap_interval(asked[::-1], draws=100)
-    if len({right for _, right in rows}) == 1:
+    assert (low, high) == bootstrap_interval(predictions[::-1], draws=100)
+    if len({correct for _, correct in rows}) == 1:
         assert low == high == rows[0][1]
     if len({video for video, _ in rows}) == 1:  # one video: nothing to draw from
         assert low == high
@@ -97,18 +97,20 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     """400 sets of 60 videos with one question each: 95 % of the intervals, plus or minus four standard errors."""
     rng, inside = np.random.default_rng(0), 0
     for _ in range(400):
-        rights = (rng.random(60) < 0.7).astype(float)
-        low, high = bootstrap_interval([prediction(n, right) for n, right in enumerate(rights.tolist())], draws=200)
+        outcomes = (rng.random(60) < 0.7).astype(float)
+        low, high = bootstrap_interval(
+            [prediction(n, correct) for n, correct in enumerate(outcomes.tolist())], draws=200
+        )
         inside += low <= 0.7 <= high
     assert abs(inside / 400 - 0.94) < 4 * (0.05 * 0.95 / 400) ** 0.5
 
 
 def test_questions_of_one_video_are_drawn_together() -> None:
     """Ten equal answers to each of 20 videos tell no more than one does."""
-    rights = [float(n % 3 == 0) for n in range(20)]
-    one = [prediction(n, right) for n, right in enumerate(rights)]
-    ten = [prediction(n, right) for n, right in enumerate(rights) for _ in range(10)]
-    apart = [prediction(100 * k + n, right) for n, right in enumerate(rights) for k in range(10)]
+    outcomes = [float(n % 3 == 0) for n in range(20)]
+    one = [prediction(n, correct) for n, correct in enumerate(outcomes)]
+    ten = [prediction(n, correct) for n, correct in enumerate(outcomes) for _ in range(10)]
+    apart = [prediction(100 * k + n, correct) for n, correct in enumerate(outcomes) for k in range(10)]
     width = {name: np.ptp(bootstrap_interval(rows)) for name, rows in (("one", one), ("ten", ten), ("apart", apart))}
     assert width["ten"] == pytest.approx(width["one"])
     assert width["apart"] < 0.5 * width["one"]

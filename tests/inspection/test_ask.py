@@ -25,7 +25,7 @@ from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
 
 ROOT = Path(__file__).parents[2]
-Said = pytest.CaptureFixture[str]
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +34,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_a_trained_model_answers_about_any_clip(name: str, trained: Path, capsys: Said) -> None:
+def test_a_trained_model_answers_about_any_clip(name: str, trained_runs: Path, capsys: Capture) -> None:
     """The miniature world's own, trained by the real command line, at one frame a second."""
-    folder = trained / "stage2" / "model"
+    folder = trained_runs / "stage2" / "model"
     assert ask(folder, clip(name), FIRST) == 0
     output = capsys.readouterr()
-    result = Answerer(folder).ask(clip(name), FIRST)
+    answer = Answerer(folder).ask(clip(name), FIRST)
     seconds = read_media(clip(name), FrameRule(size=tiny.SIDE)).seconds.tolist()
     cost = budget(len(seconds), tiny.SETTINGS)
     assert len(seconds) == {"bigbuckbunny": 6, "bikes": 10, "carphone_pristine": 4}[name]
-    assert output.out.splitlines()[0].startswith(f"answer:        {result.answer}")
-    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in result.selection.kept)
+    assert output.out.splitlines()[0].startswith(f"answer:        {answer.answer}")
+    kept = ", ".join(f"{seconds[frame]:.2f}".rstrip("0").rstrip(".") + " s" for frame in answer.selection.kept)
     assert f"kept frames:   {cost.kept} of {len(seconds)}, at {kept}\n" in output.out
     assert (
         f"visual tokens: {cost.visual_tokens} ({cost.cones} cones, {cost.rods} rods; {256 * len(seconds)} at the "
@@ -54,38 +54,38 @@ def test_a_trained_model_answers_about_any_clip(name: str, trained: Path, capsys
     assert output.err == ""
 
 
-def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_path: Path, capsys: Said) -> None:
+def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_path: Path, capsys: Capture) -> None:
     video = tmp_path / 'a"><script>\u2028 é.mp4'
     video.symlink_to(clip("bikes"))
-    asked = ['</script> "quoted" \\ \u202e é 😀', FIRST]
-    assert ask(model, video, *asked, "--json", "--max-new-tokens", "5") == 0
+    questions = ['</script> "quoted" \\ \u202e é 😀', FIRST]
+    assert ask(model, video, *questions, "--json", "--max-new-tokens", "5") == 0
     output = capsys.readouterr()
-    report = parse_json(output.out)
+    document = parse_json(output.out)
     answerer = Answerer(model)
-    exact = [answerer.ask(video, question, 5) for question in asked]
-    assert report["video"] == str(video)
-    assert report["model"] == str(model)
-    assert [reply["question"] for reply in report["answers"]] == asked
-    assert report["frames"] == len(report["seconds"]) == 20
-    assert report["tokens"] == {
+    expected = [answerer.ask(video, question, 5) for question in questions]
+    assert document["video"] == str(video)
+    assert document["model"] == str(model)
+    assert [reply["question"] for reply in document["answers"]] == questions
+    assert document["frames"] == len(document["seconds"]) == 20
+    assert document["tokens"] == {
         "DynFocus": budget(20, tiny.SETTINGS).visual_tokens,
         "every patch": 5120,
         "LLaMA-VID": 40,
     }
-    for reply, answer in zip(report["answers"], exact, strict=True):
+    for reply, answer in zip(document["answers"], expected, strict=True):
         assert reply.keys() == {"question", "answer", "cut", "selection", "prompt_tokens", "timing"}
         assert (reply["answer"], reply["cut"]) == (answer.answer, answer.cut)
         assert reply["timing"]["reading"] >= 0
         assert reply["timing"]["answering"] > 0
         numbers = json.loads(json.dumps(asdict(answer.selection)))
-        assert report["seconds"] == numbers.pop("seconds")
+        assert document["seconds"] == numbers.pop("seconds")
         assert reply["selection"] == numbers | {"visual_tokens": answer.selection.visual_tokens}
-    assert report["settings"]["samples"] == tiny.SETTINGS.samples
-    assert report["settings"]["frame_rule.fps"] == RULE.fps
-    assert (report["settings"]["device"], report["settings"]["max_new_tokens"]) == ("cpu", 5)
-    assert report["versions"] == list_versions()
-    assert report["versions"]["torch"] == torch.__version__
-    assert report["compare"] is report["swap"] is None
+    assert document["settings"]["samples"] == tiny.SETTINGS.samples
+    assert document["settings"]["frame_rule.fps"] == RULE.fps
+    assert (document["settings"]["device"], document["settings"]["max_new_tokens"]) == ("cpu", 5)
+    assert document["versions"] == list_versions()
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["compare"] is document["swap"] is None
     assert output.err == ""
 
 
@@ -97,27 +97,27 @@ OTHERWISE = [
 
 
 @pytest.mark.parametrize(("baseline", "why"), OTHERWISE)
-def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp_path: Path, capsys: Said) -> None:
+def test_models_that_choose_otherwise_are_told_too(baseline: dict, why: str, tmp_path: Path, capsys: Capture) -> None:
     settings = replace(tiny.SETTINGS, **baseline)
     folder = write_model(settings, tmp_path / "model", replace(RULE, frames=4))
     assert ask(folder, clip("bikes"), FIRST, SECOND, "--json", "--compare") == 0
-    report = parse_json(capsys.readouterr().out)
-    assert report["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
-    assert report["compare"] == report["swap"], "its name of before"
-    assert report["compare"]["changes"] is False
-    assert why in report["compare"]["why"]
+    document = parse_json(capsys.readouterr().out)
+    assert document["tokens"]["DynFocus"] == budget(4, settings).visual_tokens
+    assert document["compare"] == document["swap"], "its name of before"
+    assert document["compare"]["changes"] is False
+    assert why in document["compare"]["why"]
     assert ask(folder, clip("bikes"), FIRST) == 0
     output = capsys.readouterr().out
     assert ("kept frames:   all 4 alike" in output) == ("averaged patches" in output) == ("encoder" in baseline)
 
 
-def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Said) -> None:
+def test_an_image_is_asked_as_a_video_is(model: Path, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "one.png"
     Image.fromarray(tiny.frames(1)[0].numpy()).save(path)
     assert ask(model, path, FIRST, "--json") == 0
-    report = parse_json(capsys.readouterr().out)
-    assert (report["frames"], report["seconds"]) == (1, [0.0])
-    assert report["answers"][0]["selection"]["kept"] == [0]
+    document = parse_json(capsys.readouterr().out)
+    assert (document["frames"], document["seconds"]) == (1, [0.0])
+    assert document["answers"][0]["selection"]["kept"] == [0]
 
 
 def test_an_answer_without_a_word_is_told() -> None:
@@ -127,7 +127,7 @@ def test_an_answer_without_a_word_is_told() -> None:
         assert ("answer" in list_facts(Path("v.mp4"), Path("m"), [answer], {}).details[0]) == (not words)
 
 
-def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
+def test_several_questions_share_one_reading(model: Path, capsys: Capture) -> None:
     with count_calls() as calls:
         assert ask(model, clip("bikes"), FIRST, SECOND, FIRST) == 0
     assert calls["reader"] == 1
@@ -139,27 +139,29 @@ def test_several_questions_share_one_reading(model: Path, capsys: Said) -> None:
 
 
 @pytest.mark.parametrize("reads", [False, True])
-def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys: Said) -> None:
+def test_compare_says_what_the_question_changes(reads: bool, tmp_path: Path, capsys: Capture) -> None:
     """With the paper's score net nothing; with one that reads the question, here some frames."""
     folder = write_model(replace(tiny.SETTINGS, score_reads_question=reads), tmp_path / "model")
-    asked = ["star", "how many circles are there , two ?"]
-    assert ask(folder, clip("bikes"), *asked, "--compare", "--json") == 0
-    report = parse_json(capsys.readouterr().out)
-    kept = [set(reply["selection"]["kept"]) for reply in report["answers"]]
-    assert report["compare"]["changes"] == (kept[0] != kept[1]) == reads
-    assert set(report["compare"]["every"]) == kept[0] & kept[1]
-    assert [set(some) for some in report["compare"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
-    assert ask(folder, clip("bikes"), *asked, "--swap") == 0
+    questions = ["star", "how many circles are there , two ?"]
+    assert ask(folder, clip("bikes"), *questions, "--compare", "--json") == 0
+    document = parse_json(capsys.readouterr().out)
+    kept = [set(reply["selection"]["kept"]) for reply in document["answers"]]
+    assert document["compare"]["changes"] == (kept[0] != kept[1]) == reads
+    assert set(document["compare"]["every"]) == kept[0] & kept[1]
+    assert [set(some) for some in document["compare"]["some"]] == [kept[0] - kept[1], kept[1] - kept[0]]
+    assert ask(folder, clip("bikes"), *questions, "--swap") == 0
     output = capsys.readouterr().out
     if reads:
         assert "the kept frames change with the question. The score net of this model reads the question" in output
-        some = report["compare"]["some"][0][0]
-        assert f"  also for 'star': {report['seconds'][some]:g} s" in output
+        some = document["compare"]["some"][0][0]
+        assert f"  also for 'star': {document['seconds'][some]:g} s" in output
     else:
         assert "no kept frame changes with the question. With the paper's score net none can" in output
 
 
-def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(tmp_path: Path, capsys: Said) -> None:
+def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(
+    tmp_path: Path, capsys: Capture
+) -> None:
     """Of a trained model nothing but the frames can be changed; sketches of fewer are not those of all."""
     folder = write_model(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None))
     args = [FIRST, "--json", "--cache", str(tmp_path / "cache")]
@@ -167,20 +169,20 @@ def test_a_video_that_is_too_long_is_told_how_many_frames_fit_and_then_answered(
     output = capsys.readouterr().err
     assert output.startswith("dynfocus: the question and its video of ")
     assert "connector" not in output
-    result = re.search(r"makes it fit: frames (\d+)\.", output)
-    assert result is not None
-    fits = int(result[1])
+    advice = re.search(r"makes it fit: frames (\d+)\.", output)
+    assert advice is not None
+    fits = int(advice[1])
     assert ask(folder, clip("bikes"), *args, "--frames", str(fits + 1)) == 1
     assert f"frames {fits}, " in capsys.readouterr().err
     for count in (fits, 3):
         assert ask(folder, clip("bikes"), *args, "--frames", str(count)) == 0
-        report = parse_json(capsys.readouterr().out)
+        document = parse_json(capsys.readouterr().out)
         seconds = read_media(clip("bikes"), replace(RULE, fps=None, frames=count)).seconds.tolist()
-        assert (report["frames"], report["seconds"]) == (count, seconds)
-        assert report["settings"]["frame_rule.frames"] == count
+        assert (document["frames"], document["seconds"]) == (count, seconds)
+        assert document["settings"]["frame_rule.frames"] == count
 
 
-def mistaken(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+def list_mistakes(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
     """What a user may get wrong, and what is said to it."""
     text, page, folder = tmp_path / "text.mp4", tmp_path / "out.html", tmp_path / "folder.html"
     drawing = tmp_path / "drawing.svg"
@@ -217,14 +219,14 @@ CASES = (
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_mistake_is_one_sentence_and_leaves_nothing(case: str, model: Path, tmp_path: Path, capsys: Said) -> None:
-    cases = mistaken(tmp_path)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(case: str, model: Path, tmp_path: Path, capsys: Capture) -> None:
+    cases = list_mistakes(tmp_path)
     assert tuple(cases) == CASES
     args, about = cases[case]
     before = sorted(tmp_path.rglob("*"))
-    known = args if "--model" in args else [*args, "--model", str(model)]
+    complete = args if "--model" in args else [*args, "--model", str(model)]
     with count_calls() as calls:
-        assert cli.main(["ask", *known, "--json"]) == 1
+        assert cli.main(["ask", *complete, "--json"]) == 1
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("dynfocus: ")
@@ -235,7 +237,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(case: str, model: Path, tm
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_named(model: Path, capsys: Said) -> None:
+def test_a_gpu_that_is_not_there_is_named(model: Path, capsys: Capture) -> None:
     assert cli.main(["ask", str(clip("bikes")), FIRST, "--model", str(model), "--device", "cuda"]) == 1
     assert "device cuda, of which torch sees none" in capsys.readouterr().err
     assert cli.main(["ask", str(clip("bikes")), FIRST, "--model", str(model), "--device", "auto"]) == 0
@@ -245,9 +247,9 @@ def test_a_gpu_that_is_not_there_is_named(model: Path, capsys: Said) -> None:
 def test_a_gpu_answers_as_a_cpu_does(model: Path, tmp_path: Path) -> None:
     answerers = [Answerer(model), Answerer(model, device="auto"), Answerer(model, tmp_path / "cache", device="cuda")]
     assert [one.model.device.type for one in answerers] == ["cpu", "cuda", "cuda"]
-    result = [one.ask(clip("bikes"), FIRST) for one in answerers]
-    assert result[1] == result[2]
-    assert (result[0].answer, result[0].selection.kept) == (result[1].answer, result[1].selection.kept)
+    answers = [one.ask(clip("bikes"), FIRST) for one in answerers]
+    assert answers[1] == answers[2]
+    assert (answers[0].answer, answers[0].selection.kept) == (answers[1].answer, answers[1].selection.kept)
 
 
 def test_a_process_of_its_own_prints_json_alone(model: Path, tmp_path: Path) -> None:

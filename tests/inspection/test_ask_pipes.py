@@ -15,7 +15,7 @@ from dynfocus.inspection.answerer import Answerer
 ROOT = Path(__file__).parents[2]
 
 
-def unread(*args: str, buffered: bool = True) -> tuple[int, str]:
+def run_without_reader(*args: str, buffered: bool = True) -> tuple[int, str]:
     """Exit code and complaints of a command whose stdout is a pipe that nobody reads."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     environment |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
@@ -29,26 +29,26 @@ def unread(*args: str, buffered: bool = True) -> tuple[int, str]:
 
 @pytest.mark.parametrize("args", [["plan", "--frames", "16"], ["table", "--help"]], ids=" ".join)
 def test_a_reader_that_has_gone_is_no_error(args: list[str]) -> None:
-    assert unread(*args) == (141, "")
+    assert run_without_reader(*args) == (141, "")
 
 
 def test_what_is_not_buffered_finds_out_at_once() -> None:
-    assert unread("plan", "--frames", "16", buffered=False) == (141, "")
+    assert run_without_reader("plan", "--frames", "16", buffered=False) == (141, "")
 
 
 def test_questions_after_the_first_are_not_asked_for_nobody(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first answer finds out that nobody reads it."""
-    asked: list[str] = []
-    answered = Answerer.ask
-    monkeypatch.setattr(Answerer, "ask", lambda *args: (asked.append(args[2]), answered(*args))[1])
+    questions: list[str] = []
+    answer = Answerer.ask
+    monkeypatch.setattr(Answerer, "ask", lambda *args: (questions.append(args[2]), answer(*args))[1])
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         assert ask(folder, clip("carphone_pristine"), FIRST, SECOND, "--report", str(tmp_path / "out.html")) == 141
-    assert asked == [FIRST]
+    assert questions == [FIRST]
     assert not list(tmp_path.iterdir())
 
 
@@ -57,12 +57,12 @@ def test_what_a_terminal_cannot_show_is_named(
     letters: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The questions' letters, and bytes of a name that are no text anywhere."""
-    report = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.html"))
+    page = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.html"))
     terminal = io.TextIOWrapper(io.BytesIO(), letters)
     monkeypatch.setattr(sys, "stdout", terminal)
-    assert ask(folder, clip("carphone_pristine"), "日本", "é", "--report", str(report)) == 0
+    assert ask(folder, clip("carphone_pristine"), "日本", "é", "--report", str(page)) == 0
     output = terminal.buffer.getvalue().decode(letters)  # type: ignore[attr-defined]
-    assert report.is_file()
+    assert page.is_file()
     assert r"\udcff.html" in output
     assert ("日本" if letters == "utf-8" else r"\u65e5\u672c") in output
 
@@ -85,7 +85,7 @@ def test_head_takes_one_line() -> None:
 def test_a_broken_pipe_between_processes_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(frames: int = 16) -> None:
+    def break_pipe(frames: int = 16) -> None:
         reader, writer = os.pipe()
         os.close(reader)
         try:
@@ -93,7 +93,7 @@ def test_a_broken_pipe_between_processes_is_not_hidden(
         finally:
             os.close(writer)
 
-    monkeypatch.setitem(cli.VERBS, "plan", broken)
+    monkeypatch.setitem(cli.VERBS, "plan", break_pipe)
     with pytest.raises(BrokenPipeError):
         cli.main(["plan", "--frames", "16"])
     assert capfd.readouterr().out == ""

@@ -31,8 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.mark.parametrize("reads", [False, True])
@@ -45,34 +45,34 @@ def test_a_hostile_name_and_question_are_text_in_a_browser(reads: bool, browser:
     out = tmp_path / "out.html"
     questions = ["star", HOSTILE]
     assert ask(folder, video, *questions, "--report", str(out), "--compare") == 0
-    exact = [Answerer(folder).ask(video, question) for question in questions]
-    kept = [set(answer.selection.kept) for answer in exact]
+    answers = [Answerer(folder).ask(video, question) for question in questions]
+    kept = [set(answer.selection.kept) for answer in answers]
     assert (kept[0] != kept[1]) == reads
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["model", video.parent.name, "out.html"])
     requests(browser)
     visit(browser, out)
     assert browser.title == f"DynFocus: {video}"
-    report = read(browser)
+    page = read_page(browser)
     assert requests(browser) == [out.resolve().as_uri()]
     assert complaints(browser) == []
-    assert report["scripts"] == 1
-    assert report["images"] == 0
-    assert report["heads"][: len(questions)] == [
+    assert page["scripts"] == 1
+    assert page["images"] == 0
+    assert page["heads"][: len(questions)] == [
         "Question 1 star",
         "Question 2 " + HOSTILE.replace("\u202e", r"\u202e"),
     ]
-    assert [set(map(int, frames)) for frames in report["kept"]] == (kept if reads else kept[:1])
-    assert f"Both questions share {len(kept[0] & kept[1])} of {len(kept[0] | kept[1])} kept frames" in report["text"]
-    assert ("With the paper's score net none can" in report["text"]) != reads
-    for answer in exact:
-        assert f"Answer: {answer.answer}" in report["text"]
-        assert f"prompt tokens: {answer.prompt_tokens}" in report["text"]
-    assert "raise --max-new-tokens" in report["text"]
-    assert str(video) in report["text"]
-    assert str(folder) in report["text"]
+    assert [set(map(int, frames)) for frames in page["kept"]] == (kept if reads else kept[:1])
+    assert f"Both questions share {len(kept[0] & kept[1])} of {len(kept[0] | kept[1])} kept frames" in page["text"]
+    assert ("With the paper's score net none can" in page["text"]) != reads
+    for answer in answers:
+        assert f"Answer: {answer.answer}" in page["text"]
+        assert f"prompt tokens: {answer.prompt_tokens}" in page["text"]
+    assert "raise --max-new-tokens" in page["text"]
+    assert str(video) in page["text"]
+    assert str(folder) in page["text"]
 
 
-def read(browser: Any) -> dict[str, Any]:
+def read_page(browser: Any) -> dict[str, Any]:
     """What a page shows, and what of it is not text."""
     return browser.execute_script("""
         const all = (where, what) => [...where.querySelectorAll(what)];
@@ -120,7 +120,7 @@ def test_an_image_and_average_pooling_have_pages_too(model: Path, browser: Any, 
         assert ask(folder, media, FIRST, "--report", str(out)) == 0
         visit(browser, out)
         assert complaints(browser) == []
-        assert read(browser)["heads"][0] == f"Question 1 {FIRST}"
+        assert read_page(browser)["heads"][0] == f"Question 1 {FIRST}"
 
 
 @pytest.mark.parametrize("name", ["bigbuckbunny", "bikes", "carphone_pristine"])
@@ -155,25 +155,25 @@ def test_a_video_of_hours_is_scanned_once(tmp_path: Path, monkeypatch: pytest.Mo
             container.mux(stream.encode())
     scans: list[Path] = []
 
-    def scanned(path: Path, rule: FrameRule) -> Packets:
+    def record_scan(path: Path, rule: FrameRule) -> Packets:
         scans.append(path)
         return read_packets(path, rule)
 
-    monkeypatch.setattr("dynfocus.video.thumbnails.read_packets", scanned)
-    monkeypatch.setattr("dynfocus.video.read_packets", scanned)
+    monkeypatch.setattr("dynfocus.video.thumbnails.read_packets", record_scan)
+    monkeypatch.setattr("dynfocus.video.read_packets", record_scan)
     monkeypatch.setattr("dynfocus.video.thumbnails.FEW", 15)
     rule = FrameRule(size=8)
-    for path, reads, content in ((jumping, 20, (160, 160)), (other, 1, (80, 80))):
-        exact = read_media(path, rule)
-        frames = Thumbnails(path, exact.seconds.tolist(), rule)
+    for path, reads, size in ((jumping, 20, (160, 160)), (other, 1, (80, 80))):
+        media = read_media(path, rule)
+        frames = Thumbnails(path, media.seconds.tolist(), rule)
         scans.clear()
         with count_calls() as calls:
-            result = [frames[n] for n in range(0, 60, 3)]
+            thumbnails = [frames[n] for n in range(0, 60, 3)]
         assert calls["reader"] == reads
         assert len(scans) <= 2
-        assert {frame.shape[:2] for frame in frames.cache.values()} == {content}
-        colors = exact.frames[::3].float().mean((1, 2, 3)).tolist()
-        assert [frame.mean() for frame in result] == pytest.approx(colors, abs=1.5)
+        assert {frame.shape[:2] for frame in frames.cache.values()} == {size}
+        colors = media.frames[::3].float().mean((1, 2, 3)).tolist()
+        assert [frame.mean() for frame in thumbnails] == pytest.approx(colors, abs=1.5)
 
 
 def test_times_of_many_frames_a_second_find_their_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,10 +190,10 @@ def test_times_of_many_frames_a_second_find_their_frames(tmp_path: Path, monkeyp
     rule = FrameRule(size=8, fps=None)
     clip_ = read_media(path, rule)
     monkeypatch.setattr("dynfocus.video.thumbnails.FEW", 0)
-    result = Thumbnails(path, clip_.seconds.tolist(), rule)
-    exact = read_media(path, replace(rule, size=160)).frames.numpy()
-    assert len({frame.mean() for frame in exact}) == len(result) == 40
-    assert all(np.array_equal(*pair) for pair in zip(result, exact, strict=True))
+    thumbnails = Thumbnails(path, clip_.seconds.tolist(), rule)
+    frames = read_media(path, replace(rule, size=160)).frames.numpy()
+    assert len({frame.mean() for frame in frames}) == len(thumbnails) == 40
+    assert all(np.array_equal(*pair) for pair in zip(thumbnails, frames, strict=True))
 
 
 def test_a_file_that_changed_meanwhile_is_named(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def question(kind: str, *events: tuple[int, ...]) -> dict[str, Any]:
     return {"text": "what", "answer": "that", "word": "that", "kind": kind, "type": "", "key": "", "events": events}
 
 
-def shown(video: WorldVideo, frame: int) -> tuple[str, object]:
+def what_it_shows(video: WorldVideo, frame: int) -> tuple[str, object]:
     """What a frame shows: two that show the same repeat each other."""
     scene = video.scene_at(frame)
     if frame in video.glitches:
@@ -70,7 +70,7 @@ def test_distances_are_those_of_the_definition(count: int, width: int, alike: in
 
 
 def test_the_threshold_decides_as_the_world_knows(tmp_path: Path) -> None:
-    right = []
+    agreements = []
     for index in range(12):
         video = sample_video(1003, index)  # none of those that the threshold was chosen on
         file = tmp_path / f"{index}.mp4"
@@ -78,10 +78,10 @@ def test_the_threshold_decides_as_the_world_knows(tmp_path: Path) -> None:
         _, earlier = measure_distances(read_pixels(file, FrameRule(size=redundancy.SIDE, interpolation="box")))
         pictures: set[tuple[str, object]] = set()
         for frame, gap in enumerate(earlier):
-            right.append((gap < redundancy.THRESHOLD) == (shown(video, frame) in pictures))
-            pictures.add(shown(video, frame))
-    assert len(right) == 240
-    assert np.mean(right) >= 0.98
+            agreements.append((gap < redundancy.THRESHOLD) == (what_it_shows(video, frame) in pictures))
+            pictures.add(what_it_shows(video, frame))
+    assert len(agreements) == 240
+    assert np.mean(agreements) >= 0.98
 
 
 def test_shares_of_the_world(place: Path, tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_shares_of_the_world(place: Path, tmp_path: Path) -> None:
     assert "grey levels of 255" in notes
     assert "8 of 16 questions name their frames" in notes
     rows = {row["measure"]: row for row in csv.DictReader(line for line in text if not line.startswith("# "))}
-    asked = [row["questions"][0] for row in json.loads((place / "data/test.json").read_text())]
-    needed = [len({f for event in question["events"] for f in event}) for question in asked if question["events"]]
+    questions = [row["questions"][0] for row in json.loads((place / "data/test.json").read_text())]
+    needed = [len({f for event in question["events"] for f in event}) for question in questions if question["events"]]
     named = float(rows["irrelevant, questions that name frames"]["share"])
     assert named == pytest.approx(1 - np.mean(needed) / 20)
     assert float(rows["irrelevant, all questions"]["share"]) == pytest.approx(named / 2)
@@ -152,9 +152,9 @@ def test_what_cannot_be_counted_is_refused(
     for wrong in (["--set", "none"], ["--rows", "0"], ["--threshold", "0"], ["--threshold", "inf"], ["--fps", "0"]):
         whole = ["--data", str(place / "data"), "--index", str(tmp_path / "index"), "--out", str(tmp_path / "out")]
         assert main(["figure", "1a", *whole, *wrong]) == (2 if "inf" in wrong else 1)
-        given, needed, _ = capsys.readouterr().err.partition("Needed:")
+        cause, needed, _ = capsys.readouterr().err.partition("Needed:")
         assert needed
-        assert wrong[0].removeprefix("--") in given
+        assert wrong[0].removeprefix("--") in cause
     assert not (tmp_path / "out").exists()
 
 

@@ -11,8 +11,8 @@ from dynfocus.inspection.figure_5 import list_frames
 from dynfocus.records.selections import Selection
 
 
-def test_a_trained_models_storyboard(trained: Path, video: Path, tmp_path: Path) -> None:
-    args = ["figure", "5", str(video), "what color is the star", "--model", str(trained / "stage2/model")]
+def test_a_trained_models_storyboard(trained_runs: Path, video: Path, tmp_path: Path) -> None:
+    args = ["figure", "5", str(video), "what color is the star", "--model", str(trained_runs / "stage2/model")]
     for folder in ("one", "two"):
         assert main([*args, "--out", str(tmp_path / folder)]) == 0
     for name in ("figure5.png", "figure5.csv"):
@@ -36,9 +36,9 @@ def test_no_trained_model_is_said_in_three_parts(video: Path, tmp_path: Path, ca
 
 
 def test_what_could_not_be_answered_or_drawn_is_refused_first(
-    trained: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    trained_runs: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    args = ["figure", "5", str(video), "--model", str(trained / "stage2/model"), "--out"]
+    args = ["figure", "5", str(video), "--model", str(trained_runs / "stage2/model"), "--out"]
     assert main([*args, str(tmp_path / "out"), ""]) == 1
     assert "question 1, ''. Needed:" in capsys.readouterr().err
     (tmp_path / "file").touch()

@@ -26,7 +26,9 @@ def table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(lines))
 
 
-def spent(benchmark: Benchmark, settings: ConnectorSettings = PAPER, limit: int | None = 200) -> dict[str, float]:
+def count_tokens(
+    benchmark: Benchmark, settings: ConnectorSettings = PAPER, limit: int | None = 200
+) -> dict[str, float]:
     return {cost.method.name: cost.tokens for cost in average_costs([benchmark], settings, limit)}
 
 
@@ -47,13 +49,13 @@ def test_others_spend_by_the_formulas_of_their_code(frames: int, tokens: tuple[i
 def test_dynfocus_spends_what_the_paper_says() -> None:
     ours = {method.name: method.tokens for method in list_methods(PAPER)}
     assert [ours["DynFocus"](frames) for frames in (1, 16, 32, 200)] == [40, 526, 824, 1160]
-    assert [ours[f"DynFocus, {inputs} frames"](5) for inputs in (16, 32)] == [526, 824]
+    assert [ours[f"DynFocus, {frames} frames"](5) for frames in (16, 32)] == [526, 824]
     assert list_methods(replace(PAPER, events=70, keep=0.4))[0].tokens(200) == 1464
 
 
 def test_tokens_are_averaged_over_videos_not_taken_of_the_mean_video() -> None:
     two = Benchmark("mine", (2.0, 200.0), "")
-    assert spent(two)["DynFocus"] == (80 + 1160) / 2 != spent(replace(two, seconds=(101.0,)))["DynFocus"]
+    assert count_tokens(two)["DynFocus"] == (80 + 1160) / 2 != count_tokens(replace(two, seconds=(101.0,)))["DynFocus"]
 
 
 def test_frames_are_at_the_whole_seconds_within_a_video() -> None:
@@ -63,15 +65,15 @@ def test_frames_are_at_the_whole_seconds_within_a_video() -> None:
 def test_long_videos_are_cut_for_dynfocus_alone() -> None:
     lvbench = Benchmark("LVBench", (1000.0, 4000.0), "", above=1000)
     assert lvbench.frames(200) == [1000, 200]
-    assert spent(lvbench)["DynFocus"] == (2760 + 1160) / 2
-    assert spent(lvbench, limit=None)["DynFocus"] == (2760 + 8760) / 2
-    assert spent(lvbench)["LLaMA-VID"] == 5000
+    assert count_tokens(lvbench)["DynFocus"] == (2760 + 1160) / 2
+    assert count_tokens(lvbench, limit=None)["DynFocus"] == (2760 + 8760) / 2
+    assert count_tokens(lvbench)["LLaMA-VID"] == 5000
     assert any("reads 200 frames" in note for note in list_notes([lvbench], PAPER))
     assert not any("reads" in note for note in list_notes([lvbench], PAPER, None))
 
 
 def test_the_papers_claim_about_activitynet_follows_from_no_setting() -> None:
-    tokens = spent(ANET)
+    tokens = count_tokens(ANET)
     shares = [
         tokens[ours] / tokens[theirs] - 1
         for ours in tokens

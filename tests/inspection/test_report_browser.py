@@ -19,11 +19,11 @@ from dynfocus.inspection.page import render_page
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
+    with chromium() as driver:
+        yield driver
 
 
-def opened(browser: Any, text: str, folder: Path) -> list[str]:
+def open_page(browser: Any, text: str, folder: Path) -> list[str]:
     """Open a page from disk; returns what it asked for beyond itself, and what the console says."""
     file = folder / "page.html"
     file.write_text(text, encoding="utf-8")
@@ -35,28 +35,28 @@ def opened(browser: Any, text: str, folder: Path) -> list[str]:
     return [*beyond, *browser.execute_script(entries), *complaints(browser)]
 
 
-def pixels_of(browser: Any, result: Any) -> np.ndarray:
+def pixels_of(browser: Any, element: Any) -> np.ndarray:
     """The pixels of an element."""
-    return np.asarray(Image.open(BytesIO(result.screenshot_as_png)).convert("RGB"))
+    return np.asarray(Image.open(BytesIO(element.screenshot_as_png)).convert("RGB"))
 
 
 def one(browser: Any, selector: str) -> Any:
     return browser.find_element("css selector", selector)
 
 
-def over(browser: Any, result: Any, x: float, y: float) -> None:
+def over(browser: Any, element: Any, x: float, y: float) -> None:
     """Move the mouse to a place within an element, as shares of its width and height."""
     from selenium.webdriver import ActionChains
 
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", result)
-    size = result.rect
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    size = element.rect
     aside = (round((x - 0.5) * size["width"]), round((y - 0.5) * size["height"]))
-    ActionChains(browser).move_to_element_with_offset(result, *aside).perform()
+    ActionChains(browser).move_to_element_with_offset(element, *aside).perform()
 
 
 def test_hostile_words_run_nothing_and_ask_for_nothing(browser: Any, tmp_path: Path) -> None:
     for words in HOSTILE:
-        assert opened(browser, hostile(words), tmp_path) == []
+        assert open_page(browser, hostile(words), tmp_path) == []
         assert browser.execute_script("return document.querySelectorAll('section').length") == 4
         assert not browser.execute_script("return document.querySelector('img, iframe, a, [onload], [onerror]')")
         with pytest.raises(Exception, match="no such alert"):
@@ -65,7 +65,7 @@ def test_hostile_words_run_nothing_and_ask_for_nothing(browser: Any, tmp_path: P
 
 
 def hostile_title(browser: Any, folder: Path) -> str:
-    opened(browser, hostile(HOSTILE[2]), folder)
+    open_page(browser, hostile(HOSTILE[2]), folder)
     return str(browser.title)
 
 
@@ -73,15 +73,15 @@ def test_what_a_page_is_not_allowed_it_cannot_do(browser: Any, tmp_path: Path) -
     breach = render_page([inspection(20)], FACTS).replace(
         "</main>", '<script>window.ran = 1</script><img src="http://127.0.0.1:9/x.png" onerror="window.ran = 2"></main>'
     )
-    output = opened(browser, breach, tmp_path)
-    assert sum("Content Security Policy" in line for line in output) >= 2
+    messages = open_page(browser, breach, tmp_path)
+    assert sum("Content Security Policy" in line for line in messages) >= 2
     assert browser.execute_script("return window.ran === undefined")
 
 
 def test_the_mouse_finds_the_numbers_of_each_frame(browser: Any, tmp_path: Path) -> None:
-    report = inspection(20)
-    selection = replace(report.selection, relevant=((3,),))
-    assert opened(browser, render_page([replace(report, selection=selection)], FACTS), tmp_path) == []
+    story = inspection(20)
+    selection = replace(story.selection, relevant=((3,),))
+    assert open_page(browser, render_page([replace(story, selection=selection)], FACTS), tmp_path) == []
     chart, tip = one(browser, ".chart"), one(browser, "#tip")
     assert not tip.is_displayed()
     for frame in (0, 3, 11, 19):
@@ -104,7 +104,7 @@ def test_the_mouse_finds_the_numbers_of_each_frame(browser: Any, tmp_path: Path)
 
 
 def test_the_keyboard_finds_them_too(browser: Any, tmp_path: Path) -> None:
-    opened(browser, render_page([inspection(20)], FACTS), tmp_path)
+    open_page(browser, render_page([inspection(20)], FACTS), tmp_path)
     chart, tip = one(browser, ".chart"), one(browser, "#tip")
     for key, frame in (("End", 19), ("ArrowLeft", 18), ("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1)):
         chart.send_keys(getattr(keys(), {"ArrowLeft": "LEFT", "ArrowRight": "RIGHT"}.get(key, key.upper())))
@@ -129,7 +129,7 @@ def test_frames_are_shown_in_their_shape(browser: Any, tmp_path: Path) -> None:
     from sample_selections import plain_frames
 
     wide = replace(inspection(20), frames=plain_frames(20, 90, 160))
-    opened(browser, render_page([wide], FACTS), tmp_path)
+    open_page(browser, render_page([wide], FACTS), tmp_path)
     frame = wide.selection.kept[0]
     picture = one(browser, f'figure[data-frame="{frame}"] svg')
     assert picture.rect["width"] / picture.rect["height"] == pytest.approx(160 / 90, rel=0.02)
@@ -140,7 +140,7 @@ def test_frames_are_shown_in_their_shape(browser: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_path: Path) -> None:
     with emulate_window(browser, width=380, height=700, dark=dark):
-        assert opened(browser, render_page([inspection(20), inspection(20, seed=1)], FACTS), tmp_path) == []
+        assert open_page(browser, render_page([inspection(20), inspection(20, seed=1)], FACTS), tmp_path) == []
         assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [380, 380]
         ground = pixels_of(browser, one(browser, "h1"))[0, 0].mean()
         assert ground < 60 if dark else ground > 240
@@ -151,9 +151,9 @@ def test_narrow_and_dark_windows_show_it_whole(dark: bool, browser: Any, tmp_pat
 
 
 def test_a_finger_finds_the_numbers_and_may_be_lifted(browser: Any, tmp_path: Path) -> None:
-    report = inspection(20)
-    assert opened(browser, render_page([report], FACTS), tmp_path) == []
-    tip, frame = one(browser, "#tip"), report.selection.kept[1]
+    story = inspection(20)
+    assert open_page(browser, render_page([story], FACTS), tmp_path) == []
+    tip, frame = one(browser, "#tip"), story.selection.kept[1]
     tap(browser, one(browser, ".chart"))
     assert "frame 8, at" in tip.text
     assert browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "none"
@@ -163,21 +163,21 @@ def test_a_finger_finds_the_numbers_and_may_be_lifted(browser: Any, tmp_path: Pa
     assert not tip.is_displayed()
 
 
-def tap(browser: Any, result: Any) -> None:
+def tap(browser: Any, element: Any) -> None:
     """Touch the middle of an element, and lift the finger."""
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", result)
-    box = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", result)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    box = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", element)
     point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
     for kind, points in (("touchStart", [point]), ("touchEnd", [])):
         browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
 
 def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> None:
-    report = inspection(20)
-    (tmp_path / "page.html").write_text(render_page([report], FACTS))
+    story = inspection(20)
+    (tmp_path / "page.html").write_text(render_page([story], FACTS))
     with emulate_window(browser, script=False):
         visit(browser, tmp_path / "page.html")
-        frame = report.selection.kept[0]
+        frame = story.selection.kept[0]
         assert (pixels_of(browser, one(browser, f'figure[data-frame="{frame}"] svg')) == color(frame)).all(
             -1
         ).mean() > 0.9
@@ -189,7 +189,7 @@ def test_without_scripts_the_story_is_there(browser: Any, tmp_path: Path) -> Non
 
 
 def test_a_video_of_hours_opens(browser: Any, tmp_path: Path) -> None:
-    report = replace(inspection(1), selection=choose(10_000), frames=())
-    assert opened(browser, render_page([report], FACTS), tmp_path) == []
+    story = replace(inspection(1), selection=choose(10_000), frames=())
+    assert open_page(browser, render_page([story], FACTS), tmp_path) == []
     over(browser, one(browser, ".chart"), (116 + 0.25 * 864) / 1000, 0.3)
     assert int(one(browser, "#tip").text.split()[1].rstrip(",")) == pytest.approx(2500, abs=10)

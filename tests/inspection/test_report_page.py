@@ -46,7 +46,7 @@ def safe(words: object) -> str:
     return TEMPLATES.from_string("{{ words }}").render(words=words)
 
 
-class Read(HTMLParser):
+class ParsedPage(HTMLParser):
     """What a parser of HTML finds on a page."""
 
     def __init__(self, text: str) -> None:
@@ -74,26 +74,26 @@ class Read(HTMLParser):
 
 def hostile(words: str) -> str:
     """A page on which a user's text stands wherever it can."""
-    report = replace(inspection(20), title=words, question=words, answer=words, truth=words)
+    story = replace(inspection(20), title=words, question=words, answer=words, truth=words)
     facts = PageFacts(words, words, {words: words, "s": (words,)}, {words: words}, {words: 1.0}, [{words: words}] * 2)
-    return render_page([report, report], facts)
+    return render_page([story, story], facts)
 
 
 @pytest.mark.parametrize("words", HOSTILE)
 def test_hostile_words_stay_words(words: str) -> None:
-    result, usual = Read(hostile(words)), Read(hostile("harmless"))
-    assert result.skeleton == usual.skeleton
-    assert result.inside == usual.inside
-    assert not [name for _, names in result.tags for name in names if name.startswith("on") or name == "style"]
-    shown = [text.strip() for text in result.texts]
-    assert shown.count(Read(safe(words)).texts[0].strip() if words else "") >= 5
+    page, usual = ParsedPage(hostile(words)), ParsedPage(hostile("harmless"))
+    assert page.skeleton == usual.skeleton
+    assert page.inside == usual.inside
+    assert not [name for _, names in page.tags for name in names if name.startswith("on") or name == "style"]
+    texts = [text.strip() for text in page.texts]
+    assert texts.count(ParsedPage(safe(words)).texts[0].strip() if words else "") >= 5
 
 
 @settings(max_examples=30)
 @given(st.text())
 def test_any_words_stay_words(words: str) -> None:
-    assert Read(f"<p>{safe(words)}</p>").skeleton == [("p", ())]
-    assert Read(f'<p title="{safe(words)}"></p>').skeleton == [("p", ("title",))]
+    assert ParsedPage(f"<p>{safe(words)}</p>").skeleton == [("p", ())]
+    assert ParsedPage(f'<p title="{safe(words)}"></p>').skeleton == [("p", ("title",))]
     safe(words).encode()
 
 
@@ -110,7 +110,7 @@ def test_a_page_allows_its_own_script_and_style_alone_and_names_no_address() -> 
         (block,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.S)
         assert f"{kind}-src 'sha256-{b64encode(sha256(block.encode()).digest()).decode()}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:;")
-    attributes = [pair for _, names in Read(text).tags for pair in names.items()]
+    attributes = [pair for _, names in ParsedPage(text).tags for pair in names.items()]
     links = [link or "" for name, link in attributes if name in ("href", "xlink:href", "src")]
     assert len(links) > 20
     assert all(link.startswith(("#", "data:")) for link in links)
@@ -118,22 +118,22 @@ def test_a_page_allows_its_own_script_and_style_alone_and_names_no_address() -> 
 
 
 def test_each_frame_is_embedded_once_and_is_that_frame() -> None:
-    report = inspection(20)
-    text = render_page([report, replace(report, question="another")], FACTS)
+    story = inspection(20)
+    text = render_page([story, replace(story, question="another")], FACTS)
     pictures = re.findall(r'<symbol id="f(\d+)".*?href="data:image/png;base64,([^"]+)"', text)
     assert [int(number) for number, _ in pictures] == list(range(20))
     for number, data in pictures:
         pixels = np.asarray(Image.open(BytesIO(b64decode(data))))
         assert (pixels == color(int(number))).all()
     figures = re.findall(r'<figure data-frame="(\d+)"[^>]*><svg[^>]*aria-label="([^"]*)"><use href="#f(\d+)"', text)
-    assert figures == [(str(f), f"frame {f} at {f} s", str(f)) for f in report.selection.kept]
-    assert len(re.findall('class="?best', text)) == len(report.selection.best(6))
+    assert figures == [(str(f), f"frame {f} at {f} s", str(f)) for f in story.selection.kept]
+    assert len(re.findall('class="?best', text)) == len(story.selection.best(6))
 
 
 def test_what_is_the_same_for_all_questions_is_drawn_once() -> None:
-    report = [replace(inspection(20), question=name, answer=f"answer {name}") for name in ("one", "two")]
+    alike = [replace(inspection(20), question=name, answer=f"answer {name}") for name in ("one", "two")]
     facts = replace(FACTS, details=[{"prompt tokens": 9001}, {"prompt tokens": 9002}])
-    for stories, drawn in ((report, 1), ([report[0], replace(report[1], selection=choose(20, seed=1))], 2)):
+    for stories, drawn in ((alike, 1), ([alike[0], replace(alike[1], selection=choose(20, seed=1))], 2)):
         text = render_page(stories, facts)
         assert text.count("data-first=") == text.count('class="chart"') == text.count("<details>") == drawn
         assert ("For every question: " in text) == (drawn == 1)
@@ -174,14 +174,11 @@ def test_a_smaller_encoder_is_told_beside_the_papers() -> None:
 
 
 def test_a_page_about_hours_holds_few_frames_and_stays_small() -> None:
-    watched, selection = (
-        CountedFrames(10_000),
-        choose(10_000, settings=replace(SETTINGS, events=25, keep=0.8)),
-    )
-    text = render_page([Inspection(selection, watched)], FACTS)
-    assert set(selection.kept) <= watched.read
+    frames, selection = CountedFrames(10_000), choose(10_000, settings=replace(SETTINGS, events=25, keep=0.8))
+    text = render_page([Inspection(selection, frames)], FACTS)
+    assert set(selection.kept) <= frames.read
     assert text.count("<symbol") == OTHERS
-    assert len(watched.read) <= OTHERS + 20  # the checks of annotations look at some too
+    assert len(frames.read) <= OTHERS + 20  # the checks of annotations look at some too
     assert len(text) < 3_000_000  # of noise, which no format makes small
 
 
@@ -194,8 +191,8 @@ def test_events_that_alternate_for_hours_make_no_larger_page() -> None:
 
 
 def test_the_more_frames_are_kept_the_smaller_each_is() -> None:
-    watched, selection = CountedFrames(600), choose(600, settings=replace(SETTINGS, events=600, keep=1.0))
-    text = render_page([Inspection(selection, watched)], FACTS)
+    frames, selection = CountedFrames(600), choose(600, settings=replace(SETTINGS, events=600, keep=1.0))
+    text = render_page([Inspection(selection, frames)], FACTS)
     assert text.count("<symbol") == 600
     sizes = {int(width) * int(height) for width, height in re.findall(r'<image width="(\d+)" height="(\d+)"', text)}
     assert max(sizes) * 600 <= MANY * 160 * 160
@@ -203,14 +200,16 @@ def test_the_more_frames_are_kept_the_smaller_each_is() -> None:
 
 
 def test_the_script_is_given_the_same_numbers() -> None:
-    report = choose(20, relevant=((3, 4), (4, 9)))
-    report = replace(report, peaks=(float("nan"), *report.peaks[1:]))
-    (block,) = re.findall(r'<script type="application/json">(.*?)</script>', render_page([Inspection(report)], FACTS))
+    selection = choose(20, relevant=((3, 4), (4, 9)))
+    selection = replace(selection, peaks=(float("nan"), *selection.peaks[1:]))
+    (block,) = re.findall(
+        r'<script type="application/json">(.*?)</script>', render_page([Inspection(selection)], FACTS)
+    )
     data = json.loads(block)
     assert data["peaks"][0] is None
-    assert data["peaks"][1:] == pytest.approx(report.peaks[1:], rel=1e-3)
-    assert data["scores"] == pytest.approx(report.scores, rel=1e-3)
-    assert (tuple(data["kept"]), tuple(data["nearest"])) == (report.kept, report.nearest)
+    assert data["peaks"][1:] == pytest.approx(selection.peaks[1:], rel=1e-3)
+    assert data["scores"] == pytest.approx(selection.scores, rel=1e-3)
+    assert (tuple(data["kept"]), tuple(data["nearest"])) == (selection.kept, selection.nearest)
     assert data["relevant"] == [3, 4, 9]
     assert len(data["edges"]) == 21
 
@@ -248,12 +247,12 @@ REASONS: dict[str, tuple[dict[str, object], bool]] = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_the_page_says_why_kept_frames_change_or_do_not(reason: str) -> None:
     changed, differ = REASONS[reason]
-    report = [inspection(20), inspection(20, seed=1 if differ else 0)]
+    stories = [inspection(20), inspection(20, seed=1 if differ else 0)]
     facts = replace(FACTS, settings={**FACTS.settings, **changed})
-    assert reason in explain(report, facts).lower()
-    text = render_page(report, facts)
-    assert safe(explain(report, facts)) in text
-    first, second = (set(one.selection.kept) for one in report)
+    assert reason in explain(stories, facts).lower()
+    text = render_page(stories, facts)
+    assert safe(explain(stories, facts)) in text
+    first, second = (set(one.selection.kept) for one in stories)
     assert f"Both questions share {len(first & second)} of {len(first | second)} kept frames" in text
     assert ("none differ" in text) == (not differ)
     assert (f"Kept for question 2, not for all: {len(second - first)}" in text) == differ
@@ -273,8 +272,8 @@ def test_where_all_is_kept_or_nothing_is_there_is_nothing_to_change() -> None:
 def test_poor_selections_have_pages_too(frames: int, bare: bool) -> None:
     seconds = tuple(map(float, range(frames)))
     for selection in (Selection(seconds, (), 16, 0), Selection(seconds, (0,), 38, 2), choose(frames)):
-        result = Read(render_page([Inspection(selection, () if bare else plain_frames(frames))], PageFacts("")))
-        assert [tag for tag, _ in result.tags].count("section") == 3
+        page = ParsedPage(render_page([Inspection(selection, () if bare else plain_frames(frames))], PageFacts("")))
+        assert [tag for tag, _ in page.tags].count("section") == 3
 
 
 def test_the_template_the_style_and_the_script_are_installed() -> None:

@@ -12,12 +12,14 @@ GOOD = {"learned": (1.0, 1.0), "uniform": (0.5, 1.0), "random": (0.5, 1.0), "bli
 def metrics(shares: dict[str, tuple[float, float]], hit: float = 1.0) -> dict:
     """Metrics of a run whose arms answer these shares of their detail and temporal questions rightly."""
 
-    def answered(arm: str, kind: str, type: str, share: float, hit: float | None) -> list[Prediction]:
-        rights = [float(n < 10 * share) for n in range(10)]
-        return [Prediction("1", "v", arm, "q", "a", "a", kind, type, right, (), hit, 85) for right in rights]
+    def predictions_of(arm: str, kind: str, type: str, share: float, hit: float | None) -> list[Prediction]:
+        outcomes = [float(n < 10 * share) for n in range(10)]
+        return [Prediction("1", "v", arm, "q", "a", "a", kind, type, correct, (), hit, 85) for correct in outcomes]
 
     arms = {
-        arm: summarize([*answered(arm, "detail", "color", d, hit), *answered(arm, "temporal", "last", t, None)])
+        arm: summarize(
+            [*predictions_of(arm, "detail", "color", d, hit), *predictions_of(arm, "temporal", "last", t, None)]
+        )
         for arm, (d, t) in shares.items()
     }
     return arms["learned"] | {"arms": arms}
@@ -28,7 +30,7 @@ def test_a_good_run_reaches_every_bar() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "hit", "output"),
+    ("change", "hit", "cause"),
     [
         ({"learned": (0.8, 1.0)}, 1.0, "accuracy on detail"),
         ({"learned": (1.0, 0.6)}, 1.0, "accuracy on temporal"),
@@ -39,8 +41,8 @@ def test_a_good_run_reaches_every_bar() -> None:
         ({"blind": (0.5, 0.5)}, 1.0, "blind"),
     ],
 )
-def test_a_run_that_falls_short_is_told_where(change: dict, hit: float, output: str) -> None:
-    assert any(output in bar for bar in find_failed_gates(metrics(GOOD | change, hit)))
+def test_a_run_that_falls_short_is_told_where(change: dict, hit: float, cause: str) -> None:
+    assert any(cause in bar for bar in find_failed_gates(metrics(GOOD | change, hit)))
 
 
 def test_a_run_without_its_arms_reaches_none() -> None:

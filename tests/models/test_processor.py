@@ -67,8 +67,8 @@ def test_ten_lines_of_transformers(folder: Path, video: Path, tmp_path: Path) ->
     assert done.stdout.strip() == exact
 
 
-def test_the_folder_that_training_leaves(trained: Path, video: Path) -> None:
-    folder = trained / "stage2" / "model"
+def test_the_folder_that_training_leaves(trained_runs: Path, video: Path) -> None:
+    folder = trained_runs / "stage2" / "model"
     read, net = AutoProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder)
     assert read.frame_rule == FrameRule(size=tiny.SIDE, interpolation="box")
     assert (read.collate.prompt, read.collate.system_prompt, read.collate.slots) == ("vicuna_v1", False, "first")

@@ -130,14 +130,14 @@ def test_memory_that_cannot_be_measured_is_not_a_number(tmp_path: Path, monkeypa
 def test_projectors_cost_what_torch_counts(frames: int, training: bool) -> None:
     made = Bench(ConnectorSettings(), SMALL)
     cost = budget(frames, made.settings)
-    result = fewest_flops(frames, made.settings, SMALL, training)
+    fewest = fewest_flops(frames, made.settings, SMALL, training)
     soft = training and cost.kept < cost.prototypes
     values = torch.randn(cost.cones, SMALL.width).requires_grad_(soft)
     with FlopCounterMode(display=False) as counter:
         tokens = made.net.cones.fine(values)  # type: ignore[union-attr, operator]
         if training:
             tokens.sum().backward()
-    assert counter.get_total_flops() == result.cones
+    assert counter.get_total_flops() == fewest.cones
     grounded = torch.randn(frames, SMALL.width, requires_grad=True)
     mean = torch.randn(frames, SMALL.width)
     with FlopCounterMode(display=False) as counter:
@@ -145,7 +145,7 @@ def test_projectors_cost_what_torch_counts(frames: int, training: bool) -> None:
             tokens = made.net.rods.coarse(part)  # type: ignore[union-attr, operator]
             if training:
                 tokens.sum().backward()
-    assert counter.get_total_flops() == result.rods
+    assert counter.get_total_flops() == fewest.rods
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -164,8 +164,8 @@ def test_no_way_of_ours_needs_fewer(frames: int, training: bool) -> None:
 
 def test_the_count_at_the_papers_sizes_by_hand() -> None:
     d, e, D, R = 1408, 768, 4096, 32
-    result = fewest_flops(200, ConnectorSettings(), Sizes())
-    assert result == Flops(
+    flops = fewest_flops(200, ConnectorSettings(), Sizes())
+    assert flops == Flops(
         distances=200 * 2 * (256 * 256 + 16 * 16) * d + 2 * 200 * 200 * 16 * d,
         merges=200 * (256 + 2 * (256 + 16)) * d + 2 * 200 * 16 * d,
         scores=25 * (3 * 16 * d + 2 * 2 * d * (d // 2) + 2 * (d // 2)),
@@ -174,7 +174,7 @@ def test_the_count_at_the_papers_sizes_by_hand() -> None:
         grounding=2 * R * e * d + 2 * R * d * d + 2 * 200 * 22 * R * d + 3 * 200 * 22 * d,
         rods=400 * 2 * (d * D + D * D),
     )
-    assert fewest_flops(1, ConnectorSettings(), Sizes()).grounding < result.grounding  # 22 grains, below R = 32 rows
+    assert fewest_flops(1, ConnectorSettings(), Sizes()).grounding < flops.grounding  # 22 grains, below R = 32 rows
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,14 @@ def test_bare_products_reach_the_roofline() -> None:
 
 
 def test_a_quick_bench_writes_what_it_prints(tmp_path: Path) -> None:
-    output: list[str] = []
+    messages: list[str] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         for _ in range(2):
-            bench_connector(tmp_path / "new/bench.jsonl", [1, 3, 999], True, ConnectorSettings(), SMALL, output.append)
+            bench_connector(
+                tmp_path / "new/bench.jsonl", [1, 3, 999], True, ConnectorSettings(), SMALL, messages.append
+            )
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -245,7 +247,7 @@ def test_a_quick_bench_writes_what_it_prints(tmp_path: Path) -> None:
         assert row["threads"] == 1
         assert {"commit", "cpu", "gpu", "torch", "date", "extra_bytes", "syncs"} <= row.keys()
         assert (row["operations_backward"] or 0) > 0 or row["pass"] == "forward"
-    assert len(output) == 2 * (2 + len(half))
+    assert len(messages) == 2 * (2 + len(half))
     assert line(half[0], CONNECTOR).split()[:3] == ["connector,", "forward", "1"]
 
 

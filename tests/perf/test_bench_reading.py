@@ -22,6 +22,6 @@ def test_both_ways_give_the_same_frames_and_ours_needs_less_memory(tmp_path):
         assert row["rows_per_second"] == pytest.approx(1 / row["seconds_median"])
         assert row["case"] in line(row, READING)
         assert ("times_faster" in row) == (row["pass"] == "as we do")
-    weighed = {row["pass"]: row["extra_bytes"] for row in rows if row["case"] == CASES[0].name}
-    if None not in weighed.values():
-        assert weighed["as we do"] < weighed["plainly"]
+    extra_bytes = {row["pass"]: row["extra_bytes"] for row in rows if row["case"] == CASES[0].name}
+    if None not in extra_bytes.values():
+        assert extra_bytes["as we do"] < extra_bytes["plainly"]

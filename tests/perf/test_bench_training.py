@@ -30,43 +30,43 @@ def test_the_operations_of_a_step_are_those_that_torch_counts(train: Any) -> Non
     one = random_step(train)
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
-    result = count_step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers)
+    planned = count_step_flops(FRAMES, tiny.SETTINGS, one.training, shapes().towers)
     parts = count_flops(lambda: one.loss().backward())
     connecting = count_flops(lambda: one.model.connect(one.batch).tokens.sum().backward())
-    assert parts["DynFocusModel.vision"] == result["vision"]
-    assert parts["DynFocusModel.instruction"] == result["instruction"]
-    language = sum(result[name] for name in ("layers", "adapters", "attention", "head"))
+    assert parts["DynFocusModel.vision"] == planned["vision"]
+    assert parts["DynFocusModel.instruction"] == planned["instruction"]
+    language = sum(planned[name] for name in ("layers", "adapters", "attention", "head"))
     assert parts["Global"] - connecting["Global"] == pytest.approx(language, rel=0.002)  # angles of positions aside
-    assert parts["Global"] == pytest.approx(sum(result.values()), rel=0.1)
-    assert connecting["Global"] - result["vision"] - result["instruction"] == pytest.approx(
-        result["connector"], rel=0.01
+    assert parts["Global"] == pytest.approx(sum(planned.values()), rel=0.1)
+    assert connecting["Global"] - planned["vision"] - planned["instruction"] == pytest.approx(
+        planned["connector"], rel=0.01
     )
-    assert language > 0.5 * sum(result.values())
-    assert (result["adapters"] > 0) == (train == "lora")
+    assert language > 0.5 * sum(planned.values())
+    assert (planned["adapters"] > 0) == (train == "lora")
 
 
 def test_a_frozen_seven_billion_takes_four_operations_a_weight_and_token() -> None:
     settings, training, towers = ConnectorSettings(), Training("stage1", accumulate=1), read_towers()
     tokens = count_prompt_tokens(32, settings, training)
-    result = count_step_flops(32, settings, training, towers)
-    assert result["layers"] == 4 * tokens * (6_738_415_616 - 2 * 32000 * 4096 - 65 * 4096)
-    assert result["attention"] == 3 * 32 * 4 * tokens**2 * 4096
-    assert result["head"] == 2 * 2 * 32 * 32000 * 4096
+    flops = count_step_flops(32, settings, training, towers)
+    assert flops["layers"] == 4 * tokens * (6_738_415_616 - 2 * 32000 * 4096 - 65 * 4096)
+    assert flops["attention"] == 3 * 32 * 4 * tokens**2 * 4096
+    assert flops["head"] == 2 * 2 * 32 * 32000 * 4096
     whole = count_step_flops(32, settings, replace(training, train="stage2"), towers)
-    assert whole["layers"] == result["layers"] // 2 * 3
-    assert whole["head"] == result["head"] // 2 * 3
-    assert whole["vision"] == result["vision"]
+    assert whole["layers"] == flops["layers"] // 2 * 3
+    assert whole["head"] == flops["head"] // 2 * 3
+    assert whole["vision"] == flops["vision"]
     twice = count_step_flops(32, settings, replace(training, rows=2), towers)
-    assert twice == {name: 2 * count for name, count in result.items()}
+    assert twice == {name: 2 * count for name, count in flops.items()}
 
 
 def test_shapes_are_those_that_the_plan_counts() -> None:
-    result, paper = Shapes().towers, read_towers()
-    assert (result.instruction.to_dict(), result.language.to_dict()) == (
+    towers, paper = Shapes().towers, read_towers()
+    assert (towers.instruction.to_dict(), towers.language.to_dict()) == (
         *(paper.instruction.to_dict(), paper.language.to_dict()),
     )
-    drawn = {"initializer_range": result.vision.initializer_range}
-    assert result.vision.to_dict() == paper.vision.to_dict() | drawn
+    drawn = {"initializer_range": towers.vision.initializer_range}
+    assert towers.vision.to_dict() == paper.vision.to_dict() | drawn
 
 
 @pytest.mark.parametrize(("train", "precision"), [("stage1", "32"), ("lora", "bf16-mixed"), ("qlora", "bf16-mixed")])
@@ -86,9 +86,9 @@ def test_a_row_says_all_of_a_step(train: Any, precision: Any, tmp_path: Path) ->
 
 
 def test_a_random_step_trains_what_its_stage_trains() -> None:
-    for train, learned in (("stage1", {"connector"}), ("qlora", {"connector", "language_model"})):
+    for train, parts in (("stage1", {"connector"}), ("qlora", {"connector", "language_model"})):
         one = random_step(train, precision="bf16-mixed", checkpointing=True)
-        assert {n.split(".")[0] for n, w in one.model.named_parameters() if w.requires_grad} == learned
+        assert {n.split(".")[0] for n, w in one.model.named_parameters() if w.requires_grad} == parts
         assert {w.dtype for w in one.weights} == {torch.float32}
         assert next(one.model.vision.parameters()).dtype == torch.bfloat16
         packed = [name for name, part in one.model.named_modules() if isinstance(part, bitsandbytes.nn.Linear4bit)]
@@ -131,10 +131,10 @@ def test_the_peak_of_a_cpu_is_measured() -> None:
 def test_a_gpu_that_is_too_small_is_said_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (12 << 30, 12 << 30))
     monkeypatch.setattr(measured, "measure_training", lambda *_: pytest.fail("it was tried"))  # as it takes 18 GiB
-    output: list[str] = []
-    assert not list(case(32, ConnectorSettings(), Training("lora", accumulate=1), CPU, output.append))
-    assert "lora of 1 x 32 frames is left out" in output[0]
-    assert "12.0 are" in output[0]
+    messages: list[str] = []
+    assert not list(case(32, ConnectorSettings(), Training("lora", accumulate=1), CPU, messages.append))
+    assert "lora of 1 x 32 frames is left out" in messages[0]
+    assert "12.0 are" in messages[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -40,16 +40,16 @@ def rows(count: int) -> Batch:
     """Rows about videos of LONG frames, each with ANSWER tokens to learn at its end."""
     batch = tiny.batch([LONG] * count)
     answer = torch.ones(count, ANSWER, dtype=torch.long)
-    ids, mask, nothing = batch.input_ids, batch.attention_mask, torch.full_like(batch.input_ids, -100)
+    ids, mask, ignored = batch.input_ids, batch.attention_mask, torch.full_like(batch.input_ids, -100)
     added = {
         "input_ids": (ids, answer),
         "attention_mask": (mask, answer.to(mask.dtype)),
-        "labels": (nothing, answer),
+        "labels": (ignored, answer),
     }
     return replace(batch, **{name: torch.cat(parts, 1) for name, parts in added.items()})
 
 
-def planned(model: DynFocusModel, training: Training, batch: Batch, towers: Towers) -> Memory:
+def estimate_memory(model: DynFocusModel, training: Training, batch: Batch, towers: Towers) -> Memory:
     visual = int((batch.input_ids == model.config.image_token_id).sum(-1)[0])
     text = batch.input_ids.shape[1] - visual - ANSWER
     how = replace(training, rows=len(batch.input_ids), text=text, answer=ANSWER)
@@ -72,7 +72,7 @@ def test_activations_of_a_step_are_within_a_quarter(train: Any, precision: Any, 
         loss.backward()
 
     step()  # gradients are there from now on, as in the second of accumulated batches
-    needs = planned(model, training, batch, towers)
+    needs = estimate_memory(model, training, batch, towers)
     standing = sum(size for size, moments in needs.rows.values() if moments == STEP)
     estimate = max(needs.at(moment) for moment in ("forward", "recompute", "backward")) - standing
     assert estimate == pytest.approx(measure_allocated(step), rel=0.25)
@@ -101,6 +101,6 @@ def test_a_training_step_of_a_hundred_million_parameters_is_within_a_quarter(che
     if grown is None:
         pytest.skip("neither this kernel nor this C library tells a peak")
     model = built[0][0]
-    needs = planned(model, training, batch, list_towers(model))
+    needs = estimate_memory(model, training, batch, list_towers(model))
     assert 95e6 < sum(weight.numel() for weight in model.language_model.parameters()) < 105e6
     assert needs.total == pytest.approx(grown, rel=0.25)

@@ -42,11 +42,11 @@ def memory(frames: int, training: Training) -> Memory:
     [(1, None, None, 40), (16, None, None, 526), (32, None, None, 824), (200, 70, 0.4, 1464)],
 )
 def test_tokens_are_the_published_ones(frames: int, events: int | None, keep: float | None, tokens: int) -> None:
-    report = list_tokens(make_plan(frames=frames, events=events, keep=keep))
-    assert report["visual_tokens"] == report["cones"] + report["rods"] == tokens
-    assert report["every_patch"] == 256 * frames
-    assert report["prompt"]["asked"] == tokens + 64
-    assert report["prompt"]["learned"] == tokens + 64 + 32
+    numbers = list_tokens(make_plan(frames=frames, events=events, keep=keep))
+    assert numbers["visual_tokens"] == numbers["cones"] + numbers["rods"] == tokens
+    assert numbers["every_patch"] == 256 * frames
+    assert numbers["prompt"]["asked"] == tokens + 64
+    assert numbers["prompt"]["learned"] == tokens + 64 + 32
 
 
 def test_each_turn_shows_the_video_again() -> None:
@@ -57,32 +57,32 @@ def test_each_turn_shows_the_video_again() -> None:
         assert three["vision"] == one["vision"]
         assert three["instruction"] == 3 * one["instruction"]
         assert 2.5 * one["connector"] < three["connector"] < 3 * one["connector"]  # but one sketch
-    content = [numbers["memory"]["rows"]["forward: connector"]["bytes"] for numbers in (once, thrice)]
-    assert content[0] < content[1] < 3 * content[0]  # one sketch here too
+    sizes = [numbers["memory"]["rows"]["forward: connector"]["bytes"] for numbers in (once, thrice)]
+    assert sizes[0] < sizes[1] < 3 * sizes[0]  # one sketch here too
 
 
 @given(st.integers(1, 3000), st.integers(1, 200), st.sampled_from([0.05, 0.4, 0.8, 1.0]), st.integers(1, 3))
 def test_what_is_said_to_fit_fits_and_one_more_does_not(frames: int, events: int, keep: float, turns: int) -> None:
     plan = make_plan(frames=frames, events=events, keep=keep, turns=turns)
-    result, room = fit_context(plan), 4096 - 64 - 32
+    fit, room = fit_context(plan), 4096 - 64 - 32
 
     def fits(frames: int, now: ConnectorSettings) -> bool:
         return turns * budget(frames, now).visual_tokens <= room
 
-    assert result["fits"] == fits(frames, plan.settings) == (result["needed"] <= 4096)
-    assert result["frames"] == 0 or fits(result["frames"], plan.settings)
-    assert not fits(result["frames"] + 1, plan.settings)
-    assert result["events"] is None or fits(frames, replace(plan.settings, events=result["events"]))
-    assert result["keep"] is None or fits(frames, replace(plan.settings, keep=result["keep"]))
+    assert fit["fits"] == fits(frames, plan.settings) == (fit["needed"] <= 4096)
+    assert fit["frames"] == 0 or fits(fit["frames"], plan.settings)
+    assert not fits(fit["frames"] + 1, plan.settings)
+    assert fit["events"] is None or fits(frames, replace(plan.settings, events=fit["events"]))
+    assert fit["keep"] is None or fits(frames, replace(plan.settings, keep=fit["keep"]))
 
 
 def test_a_context_is_the_language_models_own(tmp_path: Path) -> None:
     LlamaConfig(max_position_embeddings=555).save_pretrained(tmp_path)
     plan = make_plan(frames=16, language_model=tmp_path)
-    result, shown = list_tokens(plan)["context"], next(write_page(plan))
-    assert (result["tokens"], result["needed"], result["fits"]) == (555, 526 + 64 + 32, False)
-    assert budget(result["frames"], PAPER).visual_tokens <= 555 - 96 < budget(result["frames"] + 1, PAPER).visual_tokens
-    assert f"67 too many; each of these alone makes it fit: --frames {result['frames']}, --events" in shown
+    fit, text = list_tokens(plan)["context"], next(write_page(plan))
+    assert (fit["tokens"], fit["needed"], fit["fits"]) == (555, 526 + 64 + 32, False)
+    assert budget(fit["frames"], PAPER).visual_tokens <= 555 - 96 < budget(fit["frames"] + 1, PAPER).visual_tokens
+    assert f"67 too many; each of these alone makes it fit: --frames {fit['frames']}, --events" in text
     nothing = make_plan(frames=16, language_model=tmp_path, text=600)
     assert list_tokens(nothing)["context"]["frames"] == 0
     assert "no T, L or K/L alone makes it fit" in next(write_page(nothing))
@@ -143,9 +143,9 @@ def test_peaks_are_found_by_the_name_that_torch_gives_a_card() -> None:
 
 def test_the_table_holds_what_each_way_alone_says() -> None:
     plan = make_plan(frames=32, rows=8, optimizer="adamw8bit", checkpointing=False)
-    result = {(way["train"], way["strategy"], way["gpus"]): way for way in list_ways(plan)}
-    assert set(result) == {(*way, gpus) for way in WAYS for gpus in GPUS}
-    for (train, strategy, gpus), way in result.items():
+    ways = {(way["train"], way["strategy"], way["gpus"]): way for way in list_ways(plan)}
+    assert set(ways) == {(*way, gpus) for way in WAYS for gpus in GPUS}
+    for (train, strategy, gpus), way in ways.items():
         if strategy == "fsdp":
             assert way["size"] is None
             continue
@@ -167,23 +167,23 @@ def test_more_gpus_share_more_and_adapters_need_less(options: dict[str, Any]) ->
     precision = {"precision": options.pop("precision")} if "precision" in options else {}
     plan = make_plan(**options)
     plan = replace(plan, training=replace(plan.training, **precision))
-    result = {
+    needs = {
         (train, strategy, gpus): memory(plan.frames, plan.on(gpus, train=train, strategy=strategy))
         for train, strategy in WAYS
         for gpus in GPUS
     }
     for train, strategy in WAYS:
-        row = [result[train, strategy, gpus].total for gpus in GPUS]
+        row = [needs[train, strategy, gpus].total for gpus in GPUS]
         if strategy == "fsdp":
             assert row == sorted(row, reverse=True)
     # What is computed is left out: adapters keep what goes through them too, and on long batches without checkpointing
     # that is more than the gradients and states they save.
-    content = {way: one.at("update") for way, one in result.items()}
+    updates = {way: one.at("update") for way, one in needs.items()}
     for gpus in GPUS:
-        assert content["qlora", "ddp", gpus] < content["lora", "ddp", gpus] < content["stage2", "ddp", gpus]
-        assert content["stage1", "ddp", gpus] < content["stage2", "ddp", gpus]
+        assert updates["qlora", "ddp", gpus] < updates["lora", "ddp", gpus] < updates["stage2", "ddp", gpus]
+        assert updates["stage1", "ddp", gpus] < updates["stage2", "ddp", gpus]
         if plan.training.checkpointing:
-            row = [result[train, "ddp", gpus].total for train in ("qlora", "lora", "stage2")]
+            row = [needs[train, "ddp", gpus].total for train in ("qlora", "lora", "stage2")]
             assert row == sorted(row)
 
 
@@ -220,7 +220,7 @@ def test_the_command_prints_a_short_page_and_details_where_a_way_is_named(capsys
 
 
 def test_the_commands_json_holds_finite_numbers_under_the_same_names(capsys: pytest.CaptureFixture[str]) -> None:
-    def report(*options: str) -> dict[str, Any]:
+    def read_plan(*options: str) -> dict[str, Any]:
         assert main(["plan", "--frames", "32", "--json", *options]) == 0
         return json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
 
@@ -231,18 +231,18 @@ def test_the_commands_json_holds_finite_numbers_under_the_same_names(capsys: pyt
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return [leaf for part in parts for leaf in plain(part)] if isinstance(value, dict | list) else [value]
 
-    result, other = report(), report("--events", "7", "--rows", "3", "--gpus", "2")
-    assert all(math.isfinite(leaf) and leaf >= 0 for leaf in plain(result) if isinstance(leaf, int | float))
+    numbers, other = read_plan(), read_plan("--events", "7", "--rows", "3", "--gpus", "2")
+    assert all(math.isfinite(leaf) and leaf >= 0 for leaf in plain(numbers) if isinstance(leaf, int | float))
     rows = other["memory"]["rows"].pop("gradient buckets of DDP")
     assert rows["bytes"] == other["memory"]["rows"]["gradients"]["bytes"]
-    assert shape(result) == shape(other)
-    assert result["memory"]["total"] == memory(32, Training()).total
+    assert shape(numbers) == shape(other)
+    assert numbers["memory"]["total"] == memory(32, Training()).total
     assert other["prototypes"] == 7
-    assert {"visual_tokens", "prompt", "context", "flops", "answering", "training", "memory", "ways"} <= set(result)
+    assert {"visual_tokens", "prompt", "context", "flops", "answering", "training", "memory", "ways"} <= set(numbers)
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "output"),
+    ("options", "error", "message"),
     [
         ({"frames": 0}, VideoError, "0 frames"),
         ({}, ConfigError, "no number of frames"),
@@ -260,23 +260,23 @@ def test_the_commands_json_holds_finite_numbers_under_the_same_names(capsys: pyt
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
-def test_what_cannot_be_is_said_in_three_parts(options: dict[str, Any], error: type[Exception], output: str) -> None:
-    with pytest.raises(error, match=f"{output}.*Needed: "):
+def test_what_cannot_be_is_said_in_three_parts(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"{message}.*Needed: "):
         make_plan(**options)
 
 
 def test_tokens_of_any_size_are_counted_and_flops_of_what_can_be_run() -> None:
     plan = make_plan(frames=10**20, rows=10**12, new=10**12)
-    report = list_tokens(plan)
-    assert report["context"]["events"] is report["context"]["keep"] is None
-    assert report["kv_cache"]["bytes"] > 10**12 * report["kv_cache"]["bytes_a_token"]
+    numbers = list_tokens(plan)
+    assert numbers["context"]["events"] is numbers["context"]["keep"] is None
+    assert numbers["kv_cache"]["bytes"] > 10**12 * numbers["kv_cache"]["bytes_a_token"]
     for large in (plan, make_plan(frames=3, rows=10**12)):
         with pytest.raises(ConfigError, match=f"FLOPs and memory of .*at most {LONGEST} frames"):
             list_numbers(large)
 
 
 @pytest.mark.parametrize(
-    ("text", "output"),
+    ("text", "message"),
     [
         *[("[1]", "no JSON object"), ("{", "cannot be read"), ('{"model_type": "nothing"}', "cannot be read")],
         (json.dumps(LlamaConfig().to_dict() | {"num_attention_heads": 0}), "num_attention_heads = 0"),
@@ -284,17 +284,17 @@ def test_tokens_of_any_size_are_counted_and_flops_of_what_can_be_run() -> None:
     ],
     ids=["list", "broken", "family", "heads", "width"],
 )
-def test_sizes_that_cannot_be_are_said(text: str, output: str, tmp_path: Path) -> None:
+def test_sizes_that_cannot_be_are_said(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=f"{output}.*Needed: "):
+    with pytest.raises(CheckpointError, match=f"{message}.*Needed: "):
         make_plan(frames=3, language_model=tmp_path)
 
 
 def test_files_of_lavis_are_taken_for_the_papers(tmp_path: Path) -> None:
     (tmp_path / "eva_vit_g.pth").touch()
     assert make_plan(frames=3, encoders=tmp_path).sizes == make_plan(frames=3).sizes
-    result, paper = read_towers(encoders=tmp_path), read_towers()
-    assert result.vision.to_dict() == paper.vision.to_dict()
+    towers, paper = read_towers(encoders=tmp_path), read_towers()
+    assert towers.vision.to_dict() == paper.vision.to_dict()
 
 
 def test_the_command_refuses_in_one_sentence() -> None:

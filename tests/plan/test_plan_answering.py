@@ -33,18 +33,18 @@ def test_the_operations_of_an_answer_are_those_that_torch_counts(train: Any) -> 
     one, new = random_step(train, rows=1), 4
     one.model.vision.encoder.set_attn_implementation("eager")  # torch counts no fused attention on a CPU
     one.model.instruction.encoder.set_attn_implementation("eager")
-    asked = replace(one.training, text=one.training.text + one.training.answer, answer=0)
-    result = count_answer_flops(FRAMES, tiny.SETTINGS, asked, shapes().towers, new)
+    training = replace(one.training, text=one.training.text + one.training.answer, answer=0)
+    planned = count_answer_flops(FRAMES, tiny.SETTINGS, training, shapes().towers, new)
     parts = count_flops(lambda: one.model.eval().answer(one.batch, max_new_tokens=new, min_new_tokens=new))
     connecting = count_flops(lambda: one.model.connect(one.batch))
     first = count_flops(lambda: one.model.answer(one.batch, max_new_tokens=1))
-    assert parts["VisionTower"] == result["vision"]
-    assert parts["InstructionTower"] == result["instruction"]
+    assert parts["VisionTower"] == planned["vision"]
+    assert parts["InstructionTower"] == planned["instruction"]
     whole, prompt = (one_of["Global"] - connecting["Global"] for one_of in (parts, first))
-    assert prompt == pytest.approx(result["prefill"], rel=0.002)  # angles of positions aside
-    assert whole - prompt == pytest.approx(result["generation"], rel=0.002)
-    assert parts["Global"] == pytest.approx(sum(result.values()) - result["new_token"], rel=0.1)
-    assert result["new_token"] == pytest.approx(result["generation"] / (new - 1), rel=0.01)
+    assert prompt == pytest.approx(planned["prefill"], rel=0.002)  # angles of positions aside
+    assert whole - prompt == pytest.approx(planned["generation"], rel=0.002)
+    assert parts["Global"] == pytest.approx(sum(planned.values()) - planned["new_token"], rel=0.1)
+    assert planned["new_token"] == pytest.approx(planned["generation"] / (new - 1), rel=0.01)
 
 
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
@@ -74,8 +74,8 @@ def test_the_cache_of_keys_and_values_is_counted_to_the_last_byte(
             return_dict_in_generate=True,
         )
     layers = made.past_key_values.layers
-    content = sum(part.numel() * part.element_size() for layer in layers for part in (layer.keys, layer.values))
-    assert read_sizes(language_model=tmp_path).kv_bytes(prompt + new - 1, number.itemsize) == content
+    size = sum(part.numel() * part.element_size() for layer in layers for part in (layer.keys, layer.values))
+    assert read_sizes(language_model=tmp_path).kv_bytes(prompt + new - 1, number.itemsize) == size
 
 
 def test_the_cache_of_seven_billion_takes_half_a_mebibyte_a_token() -> None:
@@ -127,10 +127,10 @@ def test_what_a_run_leaves_answers_with_the_planned_weights(train: Any, precisio
     training = Training(train, rank=3, precision=precision)
     plan = Plan(9, tiny.SETTINGS, training, read_sizes(*towers))
 
-    def content(part: nn.Module) -> int:
+    def count_bytes(part: nn.Module) -> int:
         return sum(weight.numel() * weight.element_size() for weight in part.parameters())
 
-    def planned(needs: Memory) -> dict[str, int]:
+    def bytes_of_parts(needs: Memory) -> dict[str, int]:
         rows = {name: size for name, (size, _) in needs.rows.items()}
         adapters = rows.get("weights: adapters", 0)
         return {
@@ -140,10 +140,10 @@ def test_what_a_run_leaves_answers_with_the_planned_weights(train: Any, precisio
             "language_model": rows["weights: language model"] + adapters,
         }
 
-    for folder, asked in (("left", plan.asked), ("exported", plan.exported)):
+    for folder, how in (("left", plan.asked), ("exported", plan.exported)):
         model = DynFocusModel.from_folder(tmp_path / folder)
-        needs = estimate_answer(9, tiny.SETTINGS, asked, 1, read_towers(*towers))
-        assert planned(needs) == {name: content(part) for name, part in model.named_children()}, folder
+        needs = estimate_answer(9, tiny.SETTINGS, how, 1, read_towers(*towers))
+        assert bytes_of_parts(needs) == {name: count_bytes(part) for name, part in model.named_children()}, folder
 
 
 def test_a_model_left_in_fp32_is_told_beside_its_export() -> None:
@@ -156,22 +156,22 @@ def test_a_model_left_in_fp32_is_told_beside_its_export() -> None:
     assert cache["stage2"]["bytes_a_token"] == 2 * cache["stage1"]["bytes_a_token"]
     assert cache["stage2"]["bytes"] == whole["rows"]["KV cache"]["bytes"]
     assert cache["stage2"]["exported"] == half["rows"]["KV cache"]["bytes"]
-    shown = "".join(write_page(plans["stage2"]))
-    assert "the same, exported in bfloat16: 16.2 GiB = 14.9 of weights + 0.4 of KV cache" in shown
-    assert "KV cache       0.9 GiB, 1 MiB a token; 0.4 GiB where exported in bfloat16" in shown
+    text = "".join(write_page(plans["stage2"]))
+    assert "the same, exported in bfloat16: 16.2 GiB = 14.9 of weights + 0.4 of KV cache" in text
+    assert "KV cache       0.9 GiB, 1 MiB a token; 0.4 GiB where exported in bfloat16" in text
     assert "exported" not in "".join(write_page(plans["stage1"]))
 
 
 def test_weights_that_answer_are_those_of_the_towers() -> None:
     towers = read_towers()
     needs = estimate_answer(32, PAPER, Training("lora", answer=0), 16, towers)
-    content = {name: size for name, (size, _) in needs.rows.items()}
-    assert content["weights: language model"] == 2 * 6_738_415_616
-    assert content["weights: connector"] == 4 * 50_159_872
+    sizes = {name: size for name, (size, _) in needs.rows.items()}
+    assert sizes["weights: language model"] == 2 * 6_738_415_616
+    assert sizes["weights: connector"] == 4 * 50_159_872
     step = estimate_step(32, PAPER, Training("lora"), towers)
-    assert content["weights: adapters"] == step.rows["weights: adapters, trained"][0]
+    assert sizes["weights: adapters"] == step.rows["weights: adapters, trained"][0]
     packed = estimate_answer(32, PAPER, Training("qlora", answer=0), 16, towers)
-    assert packed.rows["weights: language model"][0] < 0.3 * content["weights: language model"]
+    assert packed.rows["weights: language model"][0] < 0.3 * sizes["weights: language model"]
     assert needs.worst in ANSWER
 
 

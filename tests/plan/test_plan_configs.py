@@ -53,37 +53,37 @@ def test_configs_say_what_the_command_line_reads_in_them(
     flags = [part for path in recipes(*stack) for part in ("--config", str(path))]
     with pytest.raises(SystemExit, match="0"):
         main(["fit", *flags, "--trainer.default_root_dir", "nowhere", "--print_config"])
-    read = yaml.safe_load(capsys.readouterr().out)
-    model, data, trainer = read["model"], read["data"]["init_args"], read["trainer"]
-    result = read_options(recipes(*stack))
-    assert asdict(result["settings"]) == {
+    config = yaml.safe_load(capsys.readouterr().out)
+    model, data, trainer = config["model"], config["data"]["init_args"], config["trainer"]
+    options = read_options(recipes(*stack))
+    assert asdict(options["settings"]) == {
         name: tuple(value) if isinstance(value, list) else value for name, value in model["connector"].items()
     }
-    assert result["checkpointing"] == model["activation_checkpointing"]
-    assert (result["slots"], result["optimizer"]) == (model["slots"], model["optimizer"])
-    assert (result["rows"], result["new"]) == (data["batch_size"], model["max_new_tokens"])
-    assert result.get("global_batch") == data["global_batch"]
-    assert result.get("frames") == model["frame_rule"]["frames"]
-    assert result["accumulate"] == (trainer["accumulate_grad_batches"] or 1)
-    assert result["precision"] == {"32-true": "32"}.get(trainer["precision"], trainer["precision"])
-    assert (result["strategy"] == "fsdp") == ("FSDP2Strategy" in str(trainer["strategy"]))
+    assert options["checkpointing"] == model["activation_checkpointing"]
+    assert (options["slots"], options["optimizer"]) == (model["slots"], model["optimizer"])
+    assert (options["rows"], options["new"]) == (data["batch_size"], model["max_new_tokens"])
+    assert options.get("global_batch") == data["global_batch"]
+    assert options.get("frames") == model["frame_rule"]["frames"]
+    assert options["accumulate"] == (trainer["accumulate_grad_batches"] or 1)
+    assert options["precision"] == {"32-true": "32"}.get(trainer["precision"], trainer["precision"])
+    assert (options["strategy"] == "fsdp") == ("FSDP2Strategy" in str(trainer["strategy"]))
     tuned = "qlora" if model["quantize"] else "lora" if model["lora"] else "stage2"
-    assert result["train"] == ("stage1" if model["stage"] == "stage1" else tuned)
-    assert result.get("rank") == (model["lora"] or {}).get("rank")
+    assert options["train"] == ("stage1" if model["stage"] == "stage1" else tuned)
+    assert options.get("rank") == (model["lora"] or {}).get("rank")
 
 
 def test_what_configs_leave_out_is_what_fit_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("trainer: {}")
-    inputs = ["--model.encoders", "a", "--model.language_model", "b", "--data", "datamodules.world.WorldDataModule"]
+    required = ["--model.encoders", "a", "--model.language_model", "b", "--data", "datamodules.world.WorldDataModule"]
     with pytest.raises(SystemExit, match="0"):
-        main(["fit", *inputs, "--data.init_args.root", "c", "--print_config"])
-    read = yaml.safe_load(capsys.readouterr().out)
-    result = read_options([tmp_path / "empty.yaml"])
-    assert result["rows"] == read["data"]["init_args"]["batch_size"]
-    assert result["checkpointing"] == read["model"]["activation_checkpointing"]
-    assert (result["slots"], result["new"]) == (read["model"]["slots"], read["model"]["max_new_tokens"])
-    assert result["precision"] == "32"  # Lightning's own, where a trainer says nothing
-    assert read["trainer"]["precision"] is None
+        main(["fit", *required, "--data.init_args.root", "c", "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    options = read_options([tmp_path / "empty.yaml"])
+    assert options["rows"] == config["data"]["init_args"]["batch_size"]
+    assert options["checkpointing"] == config["model"]["activation_checkpointing"]
+    assert (options["slots"], options["new"]) == (config["model"]["slots"], config["model"]["max_new_tokens"])
+    assert options["precision"] == "32"  # Lightning's own, where a trainer says nothing
+    assert config["trainer"]["precision"] is None
 
 
 def test_sizes_come_from_the_folders_that_are_there(overlay: Callable[[str], Path], tmp_path: Path) -> None:
@@ -132,13 +132,13 @@ def test_a_reference_to_the_environment_is_read_as_fit_reads_it(
     flags = [part for path in stack for part in ("--config", str(path))]
     with pytest.raises(SystemExit, match="0"):
         main(["fit", *flags, "--model.encoders", "a", "--model.language_model", "b", "--print_config"])
-    read = yaml.safe_load(capsys.readouterr().out)
-    result = read_options(stack)
-    settings = result["settings"].events, result["settings"].keep
-    assert settings == (read["model"]["connector"]["events"], read["model"]["connector"]["keep"]) == (9, 0.5)
-    assert result["checkpointing"] is read["model"]["activation_checkpointing"] is False
-    assert result["rows"] == read["data"]["init_args"]["batch_size"] == 4
-    assert result["gpus"] == read["trainer"]["num_nodes"] * int(read["trainer"]["devices"]) == 8
+    config = yaml.safe_load(capsys.readouterr().out)
+    options = read_options(stack)
+    settings = options["settings"].events, options["settings"].keep
+    assert settings == (config["model"]["connector"]["events"], config["model"]["connector"]["keep"]) == (9, 0.5)
+    assert options["checkpointing"] is config["model"]["activation_checkpointing"] is False
+    assert options["rows"] == config["data"]["init_args"]["batch_size"] == 4
+    assert options["gpus"] == config["trainer"]["num_nodes"] * int(config["trainer"]["devices"]) == 8
 
 
 def test_options_win_over_configs(overlay: Callable[[str], Path]) -> None:
@@ -197,7 +197,7 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
 
 
 @pytest.mark.parametrize(
-    ("text", "output"),
+    ("text", "message"),
     [
         *[("x: [", "parsing config"), ("- a\n- b", "Unexpected config"), ("model: 3", "model")],
         *[("modle: {a: 1}", "modle"), ("model: {conector: {a: 1}}", r"model\.conector")],
@@ -229,9 +229,9 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
     ],
 )
 def test_configs_that_cannot_be_are_refused_in_three_parts(
-    text: str, output: str, overlay: Callable[[str], Path]
+    text: str, message: str, overlay: Callable[[str], Path]
 ) -> None:
-    with pytest.raises(ConfigError, match=f"(?s){output}") as caught:
+    with pytest.raises(ConfigError, match=f"(?s){message}") as caught:
         make_plan([overlay(text)], frames=4)
     assert all(part.strip() for part in (caught.value.given, caught.value.needed, caught.value.do))
 
@@ -253,9 +253,9 @@ def test_the_command_reads_several_configs(capsys: pytest.CaptureFixture[str], m
     monkeypatch.chdir(ROOT)
     command = ["plan", "--config", "lightning_configs/stage2.yaml", "--config", "lightning_configs/fsdp.yaml"]
     assert main([*command, "--frames", "32", "--gpus", "8", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["training"] == asdict(Training("stage2", 8, "fsdp", rows=8))
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["training"] == asdict(Training("stage2", 8, "fsdp", rows=8))
     assert main([*command, "--frames", "32", "--gpus", "8"]) == 0
-    size = report["memory"]["total"] / 2**30
+    size = plan["memory"]["total"] / 2**30
     assert f"stage2 fsdp on 8 GPUs: {size:.1f} GiB on each; fits a card of 48 GB" in capsys.readouterr().out
     assert size == pytest.approx(25.1, rel=0.1)

@@ -99,9 +99,9 @@ def test_other_encoders_are_read_from_their_config(config: Any, tmp_path: Path) 
 
 def test_instructblip_is_read_from_its_config(tmp_path: Path) -> None:
     folders, model = tiny.towers(tmp_path), tiny.model()
-    result = model_of(read_towers(*folders), tiny.SETTINGS)
+    weightless = model_of(read_towers(*folders), tiny.SETTINGS)
     for name, part in model.named_children():
-        assert count(getattr(result, name)) == count(part), name
+        assert count(getattr(weightless, name)) == count(part), name
     assert read_sizes(*folders).patches == model.vision.patches
     transformers.InstructBlipConfig().save_pretrained(tmp_path / "plain")
     assert read_towers(tmp_path / "plain").instruction.vocab_size == 30522
@@ -121,10 +121,10 @@ def test_what_a_config_leaves_out_is_its_familys_default(family: str, tmp_path: 
 def test_what_the_encoders_config_leaves_out_is_instructblips_default(tmp_path: Path) -> None:
     bare = {"model_type": "instructblip", "vision_config": {}, "qformer_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(bare))
-    result = read_towers(tmp_path)
+    towers = read_towers(tmp_path)
     assert read_sizes(tmp_path).patches == 256
-    assert result.vision.to_dict() == read_towers().vision.to_dict()
-    assert result.instruction.vocab_size == 30522
+    assert towers.vision.to_dict() == read_towers().vision.to_dict()
+    assert towers.instruction.vocab_size == 30522
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_nf4_takes_as_many_bytes_as_bitsandbytes_does(shape: tuple[int, int]) ->
     layer = bitsandbytes.nn.Linear4bit(shape[1], shape[0], bias=False, quant_type="nf4", compress_statistics=True)
     weight = layer.to("cpu").weight
     state = weight.quant_state
-    content = [weight, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
-    assert nf4_bytes(shape[0] * shape[1]) == sum(part.numel() * part.element_size() for part in content)
+    tensors = [weight, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
+    assert nf4_bytes(shape[0] * shape[1]) == sum(part.numel() * part.element_size() for part in tensors)
 
 
 @pytest.mark.parametrize("size", [4095, 4096, 5000, 70_000])
@@ -154,8 +154,8 @@ def test_the_optimizers_states_take_as_many_bytes_as_planned(size: int, optimize
     weight.grad = torch.ones(size)
     stepper.step()
     own = {name: part for name, part in stepper.state[weight].items() if name != "step" and "qmap" not in name}
-    content = sum(part.numel() * part.element_size() for part in own.values())
-    assert state_bytes(size, optimizer) == content
+    state_size = sum(part.numel() * part.element_size() for part in own.values())
+    assert state_bytes(size, optimizer) == state_size
 
 
 def test_adapters_are_counted_to_the_last_parameter() -> None:

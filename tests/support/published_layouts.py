@@ -97,9 +97,9 @@ def copy_file(path: Path, source: Path) -> None:
     shutil.copy(source, path)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(value))
 
 
 def table(path: Path, columns: list[str], rows: list[list[Any]]) -> None:

@@ -227,9 +227,9 @@ QUESTIONS = ["what color is the star", "how many circles", "what comes after the
 
 
 def row(index: int, media: str | None = "v.mp4", turns: int = 1, events: tuple[tuple[int, ...], ...] = ()) -> Row:
-    asked = [QUESTIONS[(index + n) % len(QUESTIONS)] for n in range(turns)]
-    known = tuple(Question(text, "star red", "red", "detail", "color", "star", events) for text in asked if events)
-    return Row(f"r{index}", index, media, tuple(Turn(text, "star red") for text in asked), known)
+    texts = [QUESTIONS[(index + n) % len(QUESTIONS)] for n in range(turns)]
+    known = tuple(Question(text, "star red", "red", "detail", "color", "star", events) for text in texts if events)
+    return Row(f"r{index}", index, media, tuple(Turn(text, "star red") for text in texts), known)
 
 
 def example(index: int, count: int, settings: ConnectorSettings = SETTINGS, **options: Any) -> Example:

@@ -50,9 +50,9 @@ def strategy(name: str) -> Strategy | str:
 class StepData(LightningDataModule):
     """The rows of every step, shared out as `datamodules.sampler.ResumableBatchSampler` does it."""
 
-    def __init__(self, steps: Rows, settings: ConnectorSettings, accumulate: int, asked: Sequence[Example]) -> None:
+    def __init__(self, steps: Rows, settings: ConnectorSettings, accumulate: int, val_rows: Sequence[Example]) -> None:
         super().__init__()
-        self.steps, self.settings, self.accumulate, self.asked = steps, settings, accumulate, asked
+        self.steps, self.settings, self.accumulate, self.val_rows = steps, settings, accumulate, val_rows
 
     def own(self) -> list[list[Example]]:
         assert self.trainer is not None
@@ -66,17 +66,17 @@ class StepData(LightningDataModule):
         return parts
 
     def train_dataloader(self) -> DataLoader:
-        taught = tiny.processor(self.settings, answers=True)
-        batches: Any = [taught(rows) for rows in self.own()]
+        collator = tiny.processor(self.settings, answers=True)
+        batches: Any = [collator(rows) for rows in self.own()]
         return ResumableLoader(batches, batch_size=None, sampler=ResumingSampler(self, len(batches)))
 
     def val_dataloader(self) -> DataLoader | list:
         assert self.trainer is not None
         rank, processes = self.trainer.global_rank, self.trainer.world_size
-        rows = [self.asked[n % len(self.asked)] for n in range(-(-len(self.asked) // processes) * processes)]
-        rows = [replace(row, is_padding=n >= len(self.asked)) for n, row in enumerate(rows)]
-        asking = tiny.processor(self.settings)
-        batches: Any = [asking([row]) for row in rows[rank::processes]]
+        rows = [self.val_rows[n % len(self.val_rows)] for n in range(-(-len(self.val_rows) // processes) * processes)]
+        rows = [replace(row, is_padding=n >= len(self.val_rows)) for n, row in enumerate(rows)]
+        collator = tiny.processor(self.settings)
+        batches: Any = [collator([row]) for row in rows[rank::processes]]
         return DataLoader(batches, batch_size=None) if batches else []
 
 
@@ -130,7 +130,7 @@ def learn(
     accumulate: int = 1,
     precision: Any = "32-true",
     clip: float | None = None,
-    asked: Sequence[Example] = (),
+    val_rows: Sequence[Example] = (),
     seed: int = 0,
     folder: Path | None = None,
     resume: Path | None = None,
@@ -159,7 +159,7 @@ def learn(
         num_sanity_val_steps=0,
         **dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False),
     )
-    trainer.fit(module, StepData(steps, settings, accumulate, asked), ckpt_path=resume, weights_only=True)
+    trainer.fit(module, StepData(steps, settings, accumulate, val_rows), ckpt_path=resume, weights_only=True)
     assert module.model is not None
     state = gathered(module.model) if name == "sharded" else module.model.state_dict()
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from tiny_world import call
 
 
-def start(trained: Path) -> tuple[str, str]:
-    return "--model.init_from", str(trained / "stage1" / "projectors.safetensors")
+def start(trained_runs: Path) -> tuple[str, str]:
+    return "--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors")
 
 
 def own(folder: Path, **files: str) -> tuple[str, str]:
@@ -21,10 +21,10 @@ def own(folder: Path, **files: str) -> tuple[str, str]:
 
 
 def test_without_a_test_file_nothing_is_tested(
-    place: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    place: Path, trained_runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = own(tmp_path, train="stage2.json")
-    assert call(place, "fit", "stage2", tmp_path / "run", *start(trained), *data, "--trainer.max_steps", "2") == 0
+    assert call(place, "fit", "stage2", tmp_path / "run", *start(trained_runs), *data, "--trainer.max_steps", "2") == 0
     with caplog.at_level("INFO"):
         assert call(place, "test", "stage2", tmp_path / "run", *data) == 0
     assert "nothing is tested" in caplog.text
@@ -33,29 +33,29 @@ def test_without_a_test_file_nothing_is_tested(
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_rows_that_cannot_be_scored_are_refused_before_anything_trains(
-    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
 ) -> None:
     data = own(tmp_path, train="stage2.json", **{split: "stage1.json"})
     if split == "test":
         (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "model").symlink_to(trained / "stage2" / "model")
+        (tmp_path / "run" / "model").symlink_to(trained_runs / "stage2" / "model")
     verb = "fit" if split == "val" else "test"
-    assert call(place, verb, "stage2", tmp_path / "run", *start(trained), *data) == 1
+    assert call(place, verb, "stage2", tmp_path / "run", *start(trained_runs), *data) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert "which does not say what its question asks for" in message
     assert f"Leave {split} out of data.init_args.files" in message
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_a_run_goes_on_with_other_batches(place: Path, trained: Path, tmp_path: Path, batch: int) -> None:
+def test_a_run_goes_on_with_other_batches(place: Path, trained_runs: Path, tmp_path: Path, batch: int) -> None:
     """Steps stay what they are: only in how many batches their rows are read differs."""
-    more = (*start(trained), "--data.init_args.global_batch", "4", "--trainer.limit_val_batches", "0")
+    more = (*start(trained_runs), "--data.init_args.global_batch", "4", "--trainer.limit_val_batches", "0")
     two = (*more, "--data.init_args.batch_size", "2")
     assert call(place, "fit", "stage2", tmp_path / "whole", *two) == 0
     assert call(place, "fit", "stage2", tmp_path / "run", *two, "--trainer.max_steps", "5") == 0
-    content = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert torch.load(content, weights_only=True)["accumulated"] == 2
-    other = (*more, "--data.init_args.batch_size", str(batch), "--ckpt_path", str(content))
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["accumulated"] == 2
+    other = (*more, "--data.init_args.batch_size", str(batch), "--ckpt_path", str(checkpoint))
     (tmp_path / "run" / "config.yaml").unlink()  # or the run is moved aside, with its checkpoint
     assert call(place, "fit", "stage2", tmp_path / "run", *other) == 0
     cards = [json.loads((tmp_path / run / "fit.json").read_text())["steps"] for run in ("whole", "run")]
@@ -66,10 +66,12 @@ def test_a_run_goes_on_with_other_batches(place: Path, trained: Path, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # as another run's checkpoint is read
-def test_a_checkpoint_is_tested(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_is_tested(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     """As the model that its run has left; the rows that it was trained on are not asked for."""
-    content = ("--ckpt_path", str(trained / "stage2" / "checkpoints" / "last.ckpt"))
-    assert call(place, "test", "stage2", tmp_path / "run", *start(trained), *content) == 0
-    result, wanted = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", trained / "stage2"))
-    assert result["arms"].keys() == wanted["arms"].keys()
-    assert result["accuracy_by_type"] == wanted["accuracy_by_type"]
+    checkpoint = ("--ckpt_path", str(trained_runs / "stage2" / "checkpoints" / "last.ckpt"))
+    assert call(place, "test", "stage2", tmp_path / "run", *start(trained_runs), *checkpoint) == 0
+    metrics, expected = (
+        json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", trained_runs / "stage2")
+    )
+    assert metrics["arms"].keys() == expected["arms"].keys()
+    assert metrics["accuracy_by_type"] == expected["accuracy_by_type"]

@@ -29,13 +29,13 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
         for number, state in last["optimizer_states"][0]["state"].items()
         for name, value in state.items()
     }
-    result = last["state_dict"] | moments
+    tensors = last["state_dict"] | moments
     for file in run.rglob("*.safetensors"):
-        result |= {f"{file.name}: {name}": tensor for name, tensor in load_file(file).items()}
-    return result
+        tensors |= {f"{file.name}: {name}": tensor for name, tensor in load_file(file).items()}
+    return tensors
 
 
-def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+def list_differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
     assert one.keys() == other.keys()
     return {name for name, tensor in one.items() if not torch.equal(tensor, other[name])}
 
@@ -45,13 +45,13 @@ def trained_parts(names: set[str]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def start(trained: Path) -> tuple[str, ...]:
+def start(trained_runs: Path) -> tuple[str, ...]:
     """Every weight begins alike, so that only the order of rows and the noise can tell seeds apart."""
-    return (*BRIEF, "--model.init_from", str(trained / "stage2" / "model"))
+    return (*BRIEF, "--model.init_from", str(trained_runs / "stage2" / "model"))
 
 
 @pytest.fixture(scope="module")
-def first(place: Path, trained: Path, start: tuple[str, ...]) -> Path:
+def first(place: Path, trained_runs: Path, start: tuple[str, ...]) -> Path:
     run = place / "runs" / "determinism" / "first"
     assert call(place, "fit", "stage2", run, *start) == 0
     return run
@@ -68,28 +68,28 @@ def test_the_same_seed_trains_the_same_bits(place: Path, first: Path, start: tup
     subprocess.run(command, env=other, capture_output=True, check=True)
     whole = weights(first)
     assert len(whole) > 200
-    assert differing(whole, weights(here)) == set()
-    assert differing(whole, weights(there)) == set()
+    assert list_differing(whole, weights(here)) == set()
+    assert list_differing(whole, weights(there)) == set()
 
 
 def test_another_seed_trains_other_weights(place: Path, first: Path, start: tuple[str, ...]) -> None:
     run = first.with_name("seed")
     assert call(place, "fit", "stage2", run, *start, "--seed_everything", "1") == 0
-    parts = trained_parts(differing(weights(first), weights(run)))
+    parts = trained_parts(list_differing(weights(first), weights(run)))
     assert {"connector.select", "connector.cones", "connector.rods", "language_model.model"} <= parts
     assert not {part for part in parts if part.startswith(("vision", "instruction"))}
 
 
-def test_stage_1_of_the_same_seed_leaves_the_same_projectors(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_stage_1_of_the_same_seed_leaves_the_same_projectors(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     ends = []
     for name, seed in (("one", "0"), ("two", "0"), ("other", "1")):
         assert call(place, "fit", "stage1", tmp_path / name, *BRIEF, "--seed_everything", seed) == 0
         ends.append(weights(tmp_path / name))
-    assert differing(ends[0], ends[1]) == set()
-    assert {"connector.select", "connector.cones", "connector.rods"} <= trained_parts(differing(ends[0], ends[2]))
+    assert list_differing(ends[0], ends[1]) == set()
+    assert {"connector.select", "connector.cones", "connector.rods"} <= trained_parts(list_differing(ends[0], ends[2]))
 
 
-def evaluated(run: Path) -> tuple[bytes, dict[str, Any]]:
+def read_evaluation(run: Path) -> tuple[bytes, dict[str, Any]]:
     """Predictions as they are on disk, and the metrics but for the seconds they took."""
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics.pop("seconds") >= 0
@@ -98,13 +98,13 @@ def evaluated(run: Path) -> tuple[bytes, dict[str, Any]]:
 
 def test_two_evaluations_give_the_same_bits(place: Path, first: Path, tmp_path: Path) -> None:
     (tmp_path / "model").symlink_to(first / "model")
-    result = []
+    evaluations = []
     for _ in range(2):
         assert call(place, "test", "stage2", tmp_path) == 0
-        result.append(evaluated(tmp_path))
+        evaluations.append(read_evaluation(tmp_path))
         torch.rand(5)
-    assert result[0] == result[1]
-    assert set(result[0][1]["arms"]) == {"learned", "uniform", "random", "blind"}
+    assert evaluations[0] == evaluations[1]
+    assert set(evaluations[0][1]["arms"]) == {"learned", "uniform", "random", "blind"}
 
 
 def test_an_evaluation_draws_nothing(place: Path, first: Path) -> None:

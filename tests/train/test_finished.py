@@ -33,12 +33,12 @@ def towers(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fit(place: Path, trained: Path, towers: Path, tmp_path: Path) -> Callable[..., int]:
+def fit(place: Path, trained_runs: Path, towers: Path, tmp_path: Path) -> Callable[..., int]:
     """Train stage 2 for two steps into one folder, with more settings."""
 
     def run(*more: str, verb: str = "fit") -> int:
         own = ("--model.encoders", str(towers / "encoders"), "--model.language_model", str(towers / "language"))
-        start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors")) if verb == "fit" else ()
+        start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors")) if verb == "fit" else ()
         return call(place, verb, "stage2", tmp_path / "run", *own, *BRIEF, *start, *more)
 
     return run
@@ -78,11 +78,11 @@ def test_other_words_for_the_same_settings_are_the_same_run(
 
 @pytest.mark.parametrize("change", ["setting", "config", "tower", "start", "annotations", "result", "again"])
 def test_whatever_changes_trains_anew_and_moves_the_run_aside(
-    change: str, fit: Callable[..., int], place: Path, trained: Path, towers: Path, tmp_path: Path
+    change: str, fit: Callable[..., int], place: Path, trained_runs: Path, towers: Path, tmp_path: Path
 ) -> None:
     overlay, start = tmp_path / "mine.yaml", tmp_path / "start.safetensors"
     overlay.write_text("model: {lr: 0.001}\n")
-    shutil.copy(trained / "stage1" / "projectors.safetensors", start)
+    shutil.copy(trained_runs / "stage1" / "projectors.safetensors", start)
     data = Path(shutil.copytree(place / "data", tmp_path / "data", copy_function=os.link))
     more = ("--config", str(overlay), "--model.init_from", str(start), "--data.init_args.root", str(data))
     more += ("--data.init_args.sketch_cache", "null")
@@ -96,7 +96,7 @@ def test_whatever_changes_trains_anew_and_moves_the_run_aside(
     elif change == "tower":
         (towers / "language" / "note.txt").write_text(str(os.urandom(8)))
     elif change == "start":
-        shutil.copy(trained / "stage2" / "model" / "model.safetensors", tmp_path / "other.safetensors")
+        shutil.copy(trained_runs / "stage2" / "model" / "model.safetensors", tmp_path / "other.safetensors")
         start.write_bytes(other_projectors(start))
     elif change == "annotations":
         text = (data / "stage2.json").read_text()
@@ -128,36 +128,36 @@ def test_a_test_is_done_once_for_a_model(
     assert fit(verb="test") == 0
     first = capsys.readouterr().out
     metrics = tmp_path / "run" / "metrics.json"
-    report = metrics.stat().st_mtime_ns
+    written_at = metrics.stat().st_mtime_ns
     assert fit(verb="test") == 0
     again = capsys.readouterr().out
-    assert metrics.stat().st_mtime_ns == report
+    assert metrics.stat().st_mtime_ns == written_at
     assert again.strip()
     assert again in first
     assert "16 questions, seed 0" in again
     model = tmp_path / "run" / "model" / "model.safetensors"
     model.write_bytes(other_projectors(model))
     assert fit(verb="test") == 0
-    assert metrics.stat().st_mtime_ns > report
+    assert metrics.stat().st_mtime_ns > written_at
     assert set(json.loads((tmp_path / "run" / RECORD).read_text())) == {"fit", "test"}
 
 
-def test_what_to_try_next_is_there_to_be_tried(trained: Path) -> None:
-    lines = format_results_page(trained / "stage2").splitlines()
-    asked = next(line for line in lines if " ask " in line)
-    assert Path(asked.split()[2]).is_file()
-    assert asked.endswith(f"--model {trained / 'stage2' / 'model'}")
-    assert f"the model is in {trained / 'stage2' / 'model'}; what to try next:" in lines
-    assert format_results_page(trained / "stage1") == ""
+def test_what_to_try_next_is_there_to_be_tried(trained_runs: Path) -> None:
+    lines = format_results_page(trained_runs / "stage2").splitlines()
+    command = next(line for line in lines if " ask " in line)
+    assert Path(command.split()[2]).is_file()
+    assert command.endswith(f"--model {trained_runs / 'stage2' / 'model'}")
+    assert f"the model is in {trained_runs / 'stage2' / 'model'}; what to try next:" in lines
+    assert format_results_page(trained_runs / "stage1") == ""
 
 
-def test_nothing_heavy_is_read_to_know_it(place: Path, trained: Path) -> None:
-    record = read_record(trained / "stage2", "test")
+def test_nothing_heavy_is_read_to_know_it(place: Path, trained_runs: Path) -> None:
+    record = read_record(trained_runs / "stage2", "test")
     assert record is not None
-    read = "import sys; from dynfocus.cli import main; code = main(sys.argv[1:]); "
-    read += "sys.exit(code or bool({'torch', 'lightning', 'numpy', 'transformers'} & set(sys.modules)))"
+    code = "import sys; from dynfocus.cli import main; code = main(sys.argv[1:]); "
+    code += "sys.exit(code or bool({'torch', 'lightning', 'numpy', 'transformers'} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", read, "test", *record.args], cwd=ROOT, text=True, capture_output=True, check=False
+        [sys.executable, "-c", code, "test", *record.args], cwd=ROOT, text=True, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "questions, seed 0" in done.stdout
@@ -191,15 +191,15 @@ def test_an_environment_that_configs_read_is_a_setting(
     assert find_finished_run(request) is None
 
 
-def test_what_is_kept_is_the_finished_run_of_other_settings(place: Path, trained: Path) -> None:
-    record = read_record(trained / "stage2", "fit")
+def test_what_is_kept_is_the_finished_run_of_other_settings(place: Path, trained_runs: Path) -> None:
+    record = read_record(trained_runs / "stage2", "fit")
     assert record is not None
-    folder = ("--trainer.default_root_dir", str(trained / "stage2"))
+    folder = ("--trainer.default_root_dir", str(trained_runs / "stage2"))
     kept = read_request(["fit", "--keep", "--heading", "two words", "--model.lr", "5", *folder])
     assert (kept.args, kept.heading) == (record.args, "two words")
-    assert find_finished_run(kept) == trained / "stage2"
+    assert find_finished_run(kept) == trained_runs / "stage2"
     assert read_request(["test", "--keep", *folder]).args == record.args
-    other = ("--model.lr", "5", "--trainer.default_root_dir", str(trained / "none"))
+    other = ("--model.lr", "5", "--trainer.default_root_dir", str(trained_runs / "none"))
     assert read_request(["fit", "--keep", *other]).args == other
     assert find_finished_run(read_request(["fit", "--again", *record.args])) is None
 
@@ -228,9 +228,9 @@ def test_one_of_many_processes_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_first_process()
 
 
-def test_the_arguments_of_a_run_are_those_it_was_called_with(place: Path, trained: Path) -> None:
-    record = read_record(trained / "stage1", "fit")
+def test_the_arguments_of_a_run_are_those_it_was_called_with(place: Path, trained_runs: Path) -> None:
+    record = read_record(trained_runs / "stage1", "fit")
     assert record is not None
-    assert list(record.args) == arguments(place, "fit", "stage1", trained / "stage1")[1:]
+    assert list(record.args) == arguments(place, "fit", "stage1", trained_runs / "stage1")[1:]
     assert set(map(Path, record.configs)) >= {CONFIGS / "stage1.yaml", CONFIGS / "trainer.yaml", CONFIGS / "world.yaml"}
     assert {Path(name).name for name in record.files} >= {"encoders", "language", "stage1.json"}

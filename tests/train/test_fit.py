@@ -46,9 +46,9 @@ def test_both_stages_share_their_trainer(capsys: pytest.CaptureFixture[str]) -> 
         assert (shown["max_epochs"], shown["precision"]) == (7, shared["precision"])
 
 
-def test_a_run_reads_well(place: Path, trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_reads_well(place: Path, trained_runs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One table of parameters, no bar before its length is known, nothing of what is none of the user's business."""
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "12")
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "12")
     bars = ("--trainer.enable_progress_bar", "true", "--trainer.callbacks+=callbacks.progress.Progress")
     kernels = getLogger("bitsandbytes.backends.cpu.ops")
     assert call(place, "fit", "stage2", tmp_path / "run", *start, *bars, "--heading", "stage 2 of 2: tuning") == 0
@@ -68,20 +68,20 @@ def test_a_recipe_alone_has_a_folder_too(stage: str, capsys: pytest.CaptureFixtu
     towers = ("--model.encoders", "towers/encoders", "--model.language_model", "towers/language")
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(CONFIGS / f"{stage}.yaml"), *towers, "--print_config"])
-    report = capsys.readouterr().out
+    config = capsys.readouterr().out
     for name in ("default_root_dir: ", "save_dir: ", "dirpath: "):
-        assert f"{name}runs/{stage}" in report
-    assert ("init_from: runs/stage2/../stage1/projectors.safetensors" in report) == (stage == "stage2")
+        assert f"{name}runs/{stage}" in config
+    assert ("init_from: runs/stage2/../stage1/projectors.safetensors" in config) == (stage == "stage2")
 
 
-def test_the_end_of_a_run(trained: Path) -> None:
-    metrics = json.loads((trained / "stage2" / "metrics.json").read_text())
-    wanted = {"balanced", "accuracy", "accuracy_by_type", "hit_rate", "visual_tokens", "seconds", "seed", "n", "commit"}
-    assert wanted <= metrics.keys()
+def test_the_end_of_a_run(trained_runs: Path) -> None:
+    metrics = json.loads((trained_runs / "stage2" / "metrics.json").read_text())
+    names = {"balanced", "accuracy", "accuracy_by_type", "hit_rate", "visual_tokens", "seconds", "seed", "n", "commit"}
+    assert names <= metrics.keys()
     assert metrics["n"] == 2 * 8
     assert metrics["visual_tokens"] == 3 * (4 + 9 + 2) + 17 * 2
     assert set(metrics["arms"]) == {"learned", "uniform", "random", "blind"}
-    predictions = list(read_jsonl(trained / "stage2" / "predictions.jsonl", Prediction))
+    predictions = list(read_jsonl(trained_runs / "stage2" / "predictions.jsonl", Prediction))
     assert len(predictions) == 4 * metrics["n"]
     tokens = {arm: {p.visual_tokens for p in predictions if p.arm == arm} for arm in metrics["arms"]}
     assert tokens["learned"] == tokens["uniform"] == tokens["random"] == {79}
@@ -90,15 +90,15 @@ def test_the_end_of_a_run(trained: Path) -> None:
     assert {p.hit for p in predictions if p.kind == "temporal"} == {None}
 
 
-def test_stages_train_what_their_table_says(place: Path, trained: Path) -> None:
+def test_stages_train_what_their_table_says(place: Path, trained_runs: Path) -> None:
     start = DynFocusModel.from_towers(
         place / "towers" / "encoders", place / "towers" / "language", tiny.SETTINGS
     ).state_dict()
-    first = torch.load(trained / "stage1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    second = torch.load(trained / "stage2" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    first = torch.load(trained_runs / "stage1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    second = torch.load(trained_runs / "stage2" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert {name.split(".")[1] for name in first} == {"connector"}
     assert {name.split(".")[1] for name in second} == {"connector", "language_model"}
-    after = load_file(trained / "stage2" / "model" / "model.safetensors")
+    after = load_file(trained_runs / "stage2" / "model" / "model.safetensors")
     for name, tensor in start.items():
         if name.split(".")[0] in ("vision", "instruction"):
             assert torch.equal(after[name], tensor), name
@@ -110,8 +110,8 @@ def test_stages_train_what_their_table_says(place: Path, trained: Path) -> None:
     assert not torch.equal(first[scores], start[scores.removeprefix("model.")])
 
 
-def test_a_checkpoint_comes_back_as_a_module(trained: Path) -> None:
-    file = trained / "stage2" / "checkpoints" / "last.ckpt"
+def test_a_checkpoint_comes_back_as_a_module(trained_runs: Path) -> None:
+    file = trained_runs / "stage2" / "checkpoints" / "last.ckpt"
     module = DynFocusModule.load_from_checkpoint(file, init_from=None)
     stored = torch.load(file, weights_only=True)
     assert module.trained() == set(stored["state_dict"])
@@ -120,8 +120,8 @@ def test_a_checkpoint_comes_back_as_a_module(trained: Path) -> None:
     assert module.building.connector == tiny.SETTINGS or module.building.connector.samples == 20
 
 
-def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained: Path) -> None:
-    file = trained / "stage1" / "projectors.safetensors"
+def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained_runs: Path) -> None:
+    file = trained_runs / "stage1" / "projectors.safetensors"
     handed = load_file(file)
     assert {name.rsplit(".", 2)[0] for name in handed} == {"connector.cones.fine", "connector.rods.coarse"}
     torch.manual_seed(1)
@@ -134,7 +134,7 @@ def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained:
         "language_model",
     }
     own = module.model.state_dict()
-    learned = torch.load(trained / "stage1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    learned = torch.load(trained_runs / "stage1" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in own.items():
         if name in handed:
             assert torch.equal(tensor, handed[name]), name
@@ -143,10 +143,10 @@ def test_stage2_takes_over_the_projectors_and_nothing_else(place: Path, trained:
         assert not torch.equal(own[name], learned[f"model.{name}"]), name
 
 
-def test_a_setting_at_test_time_reaches_the_trained_model(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_setting_at_test_time_reaches_the_trained_model(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     run = tmp_path / "stage2"
     (tmp_path / "stage2").mkdir()
-    (run / "model").symlink_to(trained / "stage2" / "model")
+    (run / "model").symlink_to(trained_runs / "stage2" / "model")
     more = ("--model.connector.selector", "uniform", "--model.arms", "[learned]")
     assert call(place, "test", "stage2", run, *more) == 0
     kept = {p.kept for p in read_jsonl(run / "predictions.jsonl", Prediction)}
@@ -160,8 +160,8 @@ def test_testing_an_untrained_run_says_what_is_missing(
     assert str(tmp_path / "run" / "model") in capsys.readouterr().err
 
 
-def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = str(trained / "stage2" / "model")
+def test_asking_the_trained_model(place: Path, trained_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(trained_runs / "stage2" / "model")
     video = str(place / "data" / "videos" / "test_000000.mp4")
     assert main(["ask", video, "what color is the star", "--model", model]) == 0
     shown = capsys.readouterr().out
@@ -173,7 +173,7 @@ def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("video", "question", "model", "output"),
+    ("video", "question", "model", "cause"),
     [
         ("nowhere.mp4", "what", "runs/stage2/model", "nowhere.mp4"),
         ("garbage.mp4", "what", "runs/stage2/model", "garbage.mp4"),
@@ -182,19 +182,25 @@ def test_asking_the_trained_model(place: Path, trained: Path, capsys: pytest.Cap
     ],
 )
 def test_a_question_that_cannot_be_asked_costs_one_sentence(
-    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], video: str, question: str, model: str, output: str
+    place: Path,
+    trained_runs: Path,
+    capsys: pytest.CaptureFixture[str],
+    video: str,
+    question: str,
+    model: str,
+    cause: str,
 ) -> None:
     (place / "garbage.mp4").write_bytes(b"no video at all" * 100)
     assert main(["ask", str(place / video), question, "--model", str(place / model)]) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("dynfocus: ")
-    assert output in message
+    assert cause in message
 
 
-def test_validate_and_predict(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_validate_and_predict(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     run = tmp_path / "stage2"
     run.mkdir()
-    (run / "model").symlink_to(trained / "stage2" / "model")
+    (run / "model").symlink_to(trained_runs / "stage2" / "model")
     assert call(place, "predict", "stage2", run) == 0
     assert len(list(read_jsonl(run / "predictions.jsonl", Prediction))) == 2 * 8
     assert call(place, "validate", "stage2", run) == 0

@@ -61,10 +61,10 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(
     file = tmp_path / "last.ckpt"
     whole = both(towers, kind, STEPS, lora=lora, callbacks=[SaveAt(file)])
     rest = both(towers, kind, STEPS, lora=lora, resume=file, seed=7)
-    wanted = replace(whole, losses=whole.losses[2:], norms=whole.norms[2:])
-    same(rest, wanted)
+    expected = replace(whole, losses=whole.losses[2:], norms=whole.norms[2:])
+    same(rest, expected)
     if lora is None:
-        same(learn(towers, "one", STEPS, resume=file, seed=7), wanted)
+        same(learn(towers, "one", STEPS, resume=file, seed=7), expected)
 
 
 def test_a_checkpoint_holds_what_is_trained_and_reads_as_weights_only(towers: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_sharded_run_exports_what_one_process_exports(towers: Path, tmp_path: 
 def test_every_process_holds_half_of_what_is_sharded() -> None:
     """Frozen encoders are whole in every process, unless they are sharded too."""
 
-    def content(towers: bool) -> tuple[int, int]:
+    def count_local(towers: bool) -> tuple[int, int]:
         net = tiny.model()
         net.connector.requires_grad_(True)
         dist.init_process_group("gloo", timeout=timedelta(seconds=SECONDS))
@@ -113,10 +113,10 @@ def test_every_process_holds_half_of_what_is_sharded() -> None:
     frozen = sum(count for name, count in counts.items() if name.startswith(("vision", "instruction")))
     learned = sum(counts.values()) - frozen
     for towers, factor in ((False, 2), (True, 1)):
-        both_hold = several(lambda rank, towers=towers: content(towers))
-        assert sum(first for first, _ in both_hold) == factor * frozen
-        assert sum(second for _, second in both_hold) == learned
-        assert all(second < 0.6 * learned for _, second in both_hold)
+        counts_of_both = several(lambda rank, towers=towers: count_local(towers))
+        assert sum(first for first, _ in counts_of_both) == factor * frozen
+        assert sum(second for _, second in counts_of_both) == learned
+        assert all(second < 0.6 * learned for _, second in counts_of_both)
 
 
 def test_answers_of_other_lengths_end_on_both_sides() -> None:
@@ -126,16 +126,16 @@ def test_answers_of_other_lengths_end_on_both_sides() -> None:
         new = (2, 9)[rank]
         return net.answer(tiny.batch(counts[rank]), max_new_tokens=new, min_new_tokens=new)[0].tolist()
 
-    result = several(lambda rank: ask(sharded_model(tiny.model()), rank))
-    assert result == [ask(tiny.model(), rank) for rank in range(2)]
-    assert [len(answers[0]) for answers in result] == [2, 9]
+    answers = several(lambda rank: ask(sharded_model(tiny.model()), rank))
+    assert answers == [ask(tiny.model(), rank) for rank in range(2)]
+    assert [len(rows[0]) for rows in answers] == [2, 9]
 
 
-def test_a_sharded_test_writes_what_one_process_writes(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_sharded_test_writes_what_one_process_writes(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     runs = [tmp_path / "one", tmp_path / "two"]
     for run in runs:
         run.mkdir()
-        (run / "model").symlink_to(trained / "stage2" / "model")
+        (run / "model").symlink_to(trained_runs / "stage2" / "model")
     flags = ("--config", str(CONFIGS / "fsdp.yaml"), "--trainer.precision", "32-true", "--trainer.devices", "2")
     assert call(place, "test", "stage2", runs[0]) == 0
     together(lambda rank: _zero(call(place, "test", "stage2", runs[1], *flags)))
@@ -149,22 +149,22 @@ def _zero(code: int) -> None:
     assert code == 0
 
 
-def refused(work: Callable[[], Any]) -> str:
+def read_refusal(work: Callable[[], Any]) -> str:
     with pytest.raises(ConfigError) as error:
         work()
     return str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "output"),
+    ("options", "cause"),
     [
         ({"quantize": "nf4", "lora": DROPPING}, "quantize = nf4"),
         ({"optimizer": "adamw8bit"}, "optimizer = adamw8bit"),
     ],
 )
-def test_what_cannot_be_split_is_refused(towers: Path, options: dict[str, Any], output: str) -> None:
-    messages = several(lambda rank: refused(lambda: learn(towers, "sharded", STEPS, **options)))
-    assert all(output in message and "ddp" in message for message in messages)
+def test_what_cannot_be_split_is_refused(towers: Path, options: dict[str, Any], cause: str) -> None:
+    messages = several(lambda rank: read_refusal(lambda: learn(towers, "sharded", STEPS, **options)))
+    assert all(cause in message and "ddp" in message for message in messages)
 
 
 def test_processes_that_would_learn_apart_are_refused(towers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_processes_that_would_learn_apart_are_refused(towers: Path, monkeypatch:
     monkeypatch.setattr(
         "training_ranks.strategy", lambda name: ModelParallelStrategy(timeout=timedelta(seconds=SECONDS))
     )
-    messages = several(lambda rank: refused(lambda: learn(towers, "sharded", STEPS)))
+    messages = several(lambda rank: read_refusal(lambda: learn(towers, "sharded", STEPS)))
     assert all("1 of 2 processes" in message and "FSDP2Strategy" in message for message in messages)
 
 

@@ -43,7 +43,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Convolutions of fp32 numbers in fp32: left to itself cuDNN embeds patches in TF32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
@@ -62,21 +62,21 @@ def alone() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def built(towers: Path, device: torch.device, precision: str = FULL, **options: Any) -> DynFocusModel:
+def build(towers: Path, device: torch.device, precision: str = FULL, **options: Any) -> DynFocusModel:
     torch.manual_seed(0)  # the connector's weights, and the noise, which is keyed by it
     settings = options.pop("settings", tiny.SETTINGS)
     building = Building(towers / "encoders", towers / "language", settings, **{"stage": "stage2", **options})
     return building.build(precision, device).to(device)
 
 
-def computed(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == MIXED)
 
 
-def far(result: Tensor, wanted: Tensor) -> float:
+def far(actual: Tensor, expected: Tensor) -> float:
     """The distance of two tensors, as a share of the second's length."""
-    result, wanted = result.detach().cpu().double(), wanted.detach().cpu().double()
-    return float((result - wanted).norm() / wanted.norm())
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
+    return float((actual - expected).norm() / expected.norm())
 
 
 def steps(model: DynFocusModel, device: torch.device, precision: str) -> tuple[list[float], dict[str, Tensor]]:
@@ -85,7 +85,7 @@ def steps(model: DynFocusModel, device: torch.device, precision: str) -> tuple[l
     batch, losses, gradients = tiny.batch([9, 0, 4], answers=True).to(device), [], {}
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=5e-3)
     for n in range(3):
-        with computed(device, precision):
+        with autocast(device, precision):
             loss = model(batch, step=n)[0]
         loss.backward()
         losses.append(float(loss.detach()))
@@ -99,11 +99,11 @@ def steps(model: DynFocusModel, device: torch.device, precision: str) -> tuple[l
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_steps_of_mixed_precision_are_near_full_precision(towers: Path, device: torch.device, stage: Any) -> None:
-    wanted, slopes = steps(built(towers, CPU, stage=stage), CPU, FULL)
-    result, mixed = steps(built(towers, device, MIXED, stage=stage), device, MIXED)
-    assert result[0] == pytest.approx(wanted[0], rel=0.01)
-    assert result == pytest.approx(wanted, rel=0.06)
-    assert wanted[2] < 0.9 * wanted[0]
+    expected, slopes = steps(build(towers, CPU, stage=stage), CPU, FULL)
+    losses, mixed = steps(build(towers, device, MIXED, stage=stage), device, MIXED)
+    assert losses[0] == pytest.approx(expected[0], rel=0.01)
+    assert losses == pytest.approx(expected, rel=0.06)
+    assert expected[2] < 0.9 * expected[0]
     assert mixed.keys() == slopes.keys()
     both = [torch.cat([part[name].flatten().float() for name in slopes]) for part in (mixed, slopes)]
     assert far(*both) < 0.1
@@ -121,33 +121,33 @@ def videos(device: torch.device) -> Batch:
 @pytest.mark.parametrize("precision", [FULL, MIXED])
 def test_the_same_frames_are_kept(towers: Path, device: torch.device, precision: str) -> None:
     with torch.no_grad():
-        wanted = built(towers, CPU).connect(videos(CPU)).focus
-        with computed(device, precision):
-            result = built(towers, device).connect(videos(device)).focus
-    assert wanted is not None
-    assert result is not None
-    assert torch.equal(result.mask.cpu(), wanted.mask)
-    assert torch.equal(result.frames.cpu()[wanted.mask], wanted.frames[wanted.mask])
-    assert result.events is not None
-    assert wanted.events is not None
-    assert torch.equal(result.events.frames.cpu(), wanted.events.frames)
+        expected = build(towers, CPU).connect(videos(CPU)).focus
+        with autocast(device, precision):
+            focus = build(towers, device).connect(videos(device)).focus
+    assert expected is not None
+    assert focus is not None
+    assert torch.equal(focus.mask.cpu(), expected.mask)
+    assert torch.equal(focus.frames.cpu()[expected.mask], expected.frames[expected.mask])
+    assert focus.events is not None
+    assert expected.events is not None
+    assert torch.equal(focus.events.frames.cpu(), expected.events.frames)
 
 
 def test_sketches_are_near(towers: Path, device: torch.device) -> None:
     frames = tiny.frames(20)
-    wanted = built(towers, CPU).sketch(frames)
-    result = built(towers, device).sketch(frames.to(device))
-    assert result.pooled.device.type == device.type
+    expected = build(towers, CPU).sketch(frames)
+    sketch = build(towers, device).sketch(frames.to(device))
+    assert sketch.pooled.device.type == device.type
     for name in ("pooled", "grains"):
-        torch.testing.assert_close(getattr(result, name).cpu(), getattr(wanted, name), atol=4e-3, rtol=4e-3)
+        torch.testing.assert_close(getattr(sketch, name).cpu(), getattr(expected, name), atol=4e-3, rtol=4e-3)
 
 
 def test_answers_are_the_same(towers: Path, device: torch.device) -> None:
-    wanted, _ = built(towers, CPU).answer(tiny.batch([7, 0, 3]), max_new_tokens=8)
-    result, _ = built(towers, device).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
-    assert torch.equal(result.cpu(), wanted)
-    assert wanted.unique().numel() > 2
-    mixed, _ = built(towers, device, MIXED).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
+    expected, _ = build(towers, CPU).answer(tiny.batch([7, 0, 3]), max_new_tokens=8)
+    ids, _ = build(towers, device).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
+    assert torch.equal(ids.cpu(), expected)
+    assert expected.unique().numel() > 2
+    mixed, _ = build(towers, device, MIXED).answer(tiny.batch([7, 0, 3]).to(device), max_new_tokens=8)
     assert len(mixed) == 3
 
 
@@ -193,11 +193,11 @@ def learn(
     return TrainingResult(watch.losses, watch.norms, weights)
 
 
-def alike(result: TrainingResult, wanted: TrainingResult, share: float) -> None:
-    assert result.losses == pytest.approx(wanted.losses, rel=share)
-    assert result.weights.keys() == wanted.weights.keys()
-    for name, weight in wanted.weights.items():
-        assert not weight.any() or far(result.weights[name], weight) < share, name
+def alike(actual: TrainingResult, expected: TrainingResult, share: float) -> None:
+    assert actual.losses == pytest.approx(expected.losses, rel=share)
+    assert actual.weights.keys() == expected.weights.keys()
+    for name, weight in expected.weights.items():
+        assert not weight.any() or far(actual.weights[name], weight) < share, name
 
 
 @pytest.mark.usefixtures("alone")
@@ -226,7 +226,7 @@ def test_a_run_goes_on_elsewhere(towers: Path, device: torch.device, tmp_path: P
 
 def test_a_model_saved_there_answers_here(towers: Path, device: torch.device, tmp_path: Path) -> None:
     for kind, options in {"whole": {}, "adapters": {"lora": LORA}, "packed": {"lora": LORA, "quantize": "nf4"}}.items():
-        model = built(towers, device, MIXED, **options)
+        model = build(towers, device, MIXED, **options)
         model.save(tmp_path / kind)
         again = DynFocusModel.from_folder(tmp_path / kind)
         assert {weight.device.type for weight in again.parameters()} == {"cpu"}
@@ -240,7 +240,7 @@ def test_a_model_saved_there_answers_here(towers: Path, device: torch.device, tm
 def test_the_gradient_that_passes_through_four_bits_is_that_of_the_unpacked_weights(
     towers: Path, device: torch.device
 ) -> None:
-    packed = built(towers, device, MIXED, lora=LORA, quantize="nf4")
+    packed = build(towers, device, MIXED, lora=LORA, quantize="nf4")
     unpacked = deepcopy(packed)
     linears = [name for name, part in unpacked.named_modules() if isinstance(part, bitsandbytes.nn.Linear4bit)]
     assert len(linears) == 2 * 7
@@ -252,8 +252,8 @@ def test_the_gradient_that_passes_through_four_bits_is_that_of_the_unpacked_weig
         plain.weight = nn.Parameter(values.clone(), requires_grad=False)
         parent, _, last = name.rpartition(".")
         setattr(unpacked.get_submodule(parent), last, plain)
-    (result, slopes), (wanted, true) = (steps(model, device, MIXED) for model in (packed, unpacked))
-    assert result[0] == pytest.approx(wanted[0], rel=0.02)
+    (losses, slopes), (expected, true) = (steps(model, device, MIXED) for model in (packed, unpacked))
+    assert losses[0] == pytest.approx(expected[0], rel=0.02)
     assert {"connector.cones.fine.0.weight", "connector.rods.f_k.weight"} < slopes.keys() == true.keys()
     for name, slope in true.items():
         if slope.norm() > 0:
@@ -261,22 +261,22 @@ def test_the_gradient_that_passes_through_four_bits_is_that_of_the_unpacked_weig
 
 
 def test_eight_bit_steps_are_near_those_of_adamw(device: torch.device) -> None:
-    def learned(kind: Any) -> tuple[Tensor, Any]:
+    def learn_in_steps(kind: Any) -> tuple[Tensor, Any]:
         torch.manual_seed(0)
-        net, inputs, wanted = nn.Linear(128, 64), torch.randn(256, 128), torch.randn(256, 64)
-        net, inputs, wanted = net.to(device), inputs.to(device), wanted.to(device)
+        net, x, y = nn.Linear(128, 64), torch.randn(256, 128), torch.randn(256, 64)
+        net, x, y = net.to(device), x.to(device), y.to(device)
         before = net.weight.detach().clone()
         optimizer = kind(net.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0)
         for _ in range(10):
-            nn.functional.mse_loss(net(inputs), wanted).backward()
+            nn.functional.mse_loss(net(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
         return net.weight.detach() - before, optimizer.state[net.weight]
 
-    (result, state), (wanted, _) = learned(bitsandbytes.optim.AdamW8bit), learned(torch.optim.AdamW)
+    (change, state), (expected, _) = learn_in_steps(bitsandbytes.optim.AdamW8bit), learn_in_steps(torch.optim.AdamW)
     assert state["state1"].dtype == torch.uint8
     assert state["state1"].device.type == device.type
-    assert far(result, wanted) < 0.1
+    assert far(change, expected) < 0.1
 
 
 def test_checkpointed_activations_give_the_same_gradients_in_less_memory(device: torch.device) -> None:
@@ -290,9 +290,9 @@ def test_checkpointed_activations_give_the_same_gradients_in_less_memory(device:
             step.loss().backward()
 
         work()
-        weighed = measure_allocated(work) if device.type == "cpu" else extra_peak(work, "cuda")
-        assert weighed is not None
-        worst.append(weighed)
+        peak = measure_allocated(work) if device.type == "cpu" else extra_peak(work, "cuda")
+        assert peak is not None
+        worst.append(peak)
         slopes.append([weight.grad.cpu() for weight in step.weights if weight.grad is not None])
     for kept, again in zip(*slopes, strict=True):
         torch.testing.assert_close(again, kept, atol=1e-5, rtol=1e-4)

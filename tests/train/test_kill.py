@@ -23,7 +23,7 @@ DDP = (*TWO, "--trainer.strategy", "ddp")
 SHARDED = (*TWO, "--config", str(CONFIGS / "fsdp.yaml"), "--trainer.precision", "32-true")
 
 
-class Killed(Callback):
+class KillAt(Callback):
     """Kill -9 the last process before it learns from a step's rows or right after, at each of some steps once."""
 
     def __init__(self, marks: Path, steps: list[int]) -> None:
@@ -49,13 +49,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return {f"{file.name}: {name}": tensor for file in files for name, tensor in load_file(file).items()}
 
 
-def learned(place: Path, trained: Path, run: Path, processes: int, *more: str, kill: tuple[int, ...] = ()) -> int:
+def fit_until_it_ends(
+    place: Path, trained_runs: Path, run: Path, processes: int, *more: str, kill: tuple[int, ...] = ()
+) -> int:
     """Give the same command until it ends; says how often it was killed."""
     marks = run.with_name(f"{run.name}.marks")
     marks.mkdir()
-    deadly = ("--trainer.callbacks+=test_kill.Killed", f"--trainer.callbacks.marks={marks}")
+    deadly = ("--trainer.callbacks+=test_kill.KillAt", f"--trainer.callbacks.marks={marks}")
     deadly += (f"--trainer.callbacks.steps={list(kill)}",)
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"))
     options = (*start, "--trainer.max_steps", str(STEPS), "--trainer.max_epochs", "2", *more, *deadly)
 
     def work(rank: int) -> None:
@@ -84,11 +86,13 @@ def at_random(seed: int, times: int) -> tuple[int, ...]:
         pytest.param((*DROPPING, "--data.init_args.num_workers", "1"), id="dropout and workers"),
     ],
 )
-def test_one_process_ends_with_the_same_bits(place: Path, trained: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+def test_one_process_ends_with_the_same_bits(
+    place: Path, trained_runs: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
     """With dropout, which draws from a generator; with workers, which fetch rows ahead."""
-    assert learned(place, trained, tmp_path / "whole", 1, *more) == 0
+    assert fit_until_it_ends(place, trained_runs, tmp_path / "whole", 1, *more) == 0
     kill = at_random(0, 1)
-    assert learned(place, trained, tmp_path / "killed", 1, *more, kill=kill) == len(kill)
+    assert fit_until_it_ends(place, trained_runs, tmp_path / "killed", 1, *more, kill=kill) == len(kill)
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert whole.keys() == killed.keys()
     assert all(torch.equal(tensor, killed[name]) for name, tensor in whole.items())
@@ -98,17 +102,17 @@ def test_one_process_ends_with_the_same_bits(place: Path, trained: Path, tmp_pat
     "strategy", [pytest.param(DDP, marks=pytest.mark.slow, id="ddp"), pytest.param(SHARDED, id="sharded")]
 )
 def test_two_processes_end_with_the_weights_of_one(
-    place: Path, trained: Path, tmp_path: Path, strategy: tuple[str, ...]
+    place: Path, trained_runs: Path, tmp_path: Path, strategy: tuple[str, ...]
 ) -> None:
-    assert learned(place, trained, tmp_path / "one", 1) == 0
-    assert learned(place, trained, tmp_path / "two", 2, *strategy, kill=(5,)) == 1
+    assert fit_until_it_ends(place, trained_runs, tmp_path / "one", 1) == 0
+    assert fit_until_it_ends(place, trained_runs, tmp_path / "two", 2, *strategy, kill=(5,)) == 1
     alike(weights(tmp_path / "two"), weights(tmp_path / "one"))
 
 
 @pytest.mark.slow
-def test_a_real_process_killed_at_any_time(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_real_process_killed_at_any_time(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     """Also between steps, while a checkpoint is written, and before the first one."""
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"))
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"))
     start += ("--trainer.max_epochs", "20", "--trainer.max_steps", "80")
     commands = {
         name: [sys.executable, "-m", "dynfocus", *arguments(place, "fit", "stage2", tmp_path / name, *start, *DROPPING)]

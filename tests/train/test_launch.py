@@ -24,9 +24,9 @@ SHARDED = ("--config", str(CONFIGS / "fsdp.yaml"), "--trainer.precision", "32-tr
     ids=["torchrun", "ddp", "sharded"],
 )
 def test_a_launched_run_learns_what_one_process_learns(
-    place: Path, trained: Path, tmp_path: Path, launch: tuple[str, ...], strategy: tuple[str, ...]
+    place: Path, trained_runs: Path, tmp_path: Path, launch: tuple[str, ...], strategy: tuple[str, ...]
 ) -> None:
-    start = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "4")
+    start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "4")
     assert call(place, "fit", "stage2", tmp_path / "one", *start) == 0
     two = ("--trainer.devices", "2", "--data.init_args.batch_size", "2", *strategy)
     command = [
@@ -39,5 +39,5 @@ def test_a_launched_run_learns_what_one_process_learns(
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    result, wanted = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
-    alike(result, wanted)
+    weights, expected = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("two", "one"))
+    alike(weights, expected)

@@ -20,11 +20,11 @@ trainer:
 
 def test_a_config_with_the_old_paths_is_read_and_the_new_path_is_named(place: Path, tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text(OLD)
-    inputs = tiny_world.arguments(place, "fit", "stage1", tmp_path / "run", "--config", str(tmp_path / "old.yaml"))
-    with pytest.warns(FutureWarning) as warned, pytest.raises(SystemExit) as end:
-        main([*inputs, "--print_config"])
+    command = tiny_world.arguments(place, "fit", "stage1", tmp_path / "run", "--config", str(tmp_path / "old.yaml"))
+    with pytest.warns(FutureWarning) as warnings, pytest.raises(SystemExit) as end:
+        main([*command, "--print_config"])
     assert end.value.code == 0
-    messages = "\n".join(str(one.message) for one in warned)
+    messages = "\n".join(str(one.message) for one in warnings)
     for old, new in OLD_PATHS.items():
         assert f"{old} is now {new}" in messages
 

@@ -30,23 +30,23 @@ BRIEF = (
 )
 
 
-def content(overlay: str) -> dict[str, Any]:
+def read_overlay(overlay: str) -> dict[str, Any]:
     return yaml.safe_load((FOLDER / f"{overlay}.yaml").read_text())["model"]
 
 
-def laid_over(*overlays: str) -> tuple[str, ...]:
+def overlay_flags(*overlays: str) -> tuple[str, ...]:
     return tuple(part for name in overlays for part in ("--config", str(FOLDER / f"{name}.yaml")))
 
 
-def runs(place: Path, run: Path, projectors: Path, *more: str) -> dict[str, Any]:
+def fit_and_test(place: Path, run: Path, projectors: Path, *more: str) -> dict[str, Any]:
     """Train stage 2 a little and test it: the model's settings, as the run says them."""
-    handed = ("--model.init_from", str(projectors / "projectors.safetensors"))
-    assert call(place, "fit", "stage2", run, *BRIEF, *handed, *more) == 0
+    start = ("--model.init_from", str(projectors / "projectors.safetensors"))
+    assert call(place, "fit", "stage2", run, *BRIEF, *start, *more) == 0
     assert call(place, "test", "stage2", run, *BRIEF, *more) == 0
     return yaml.safe_load((run / "config.yaml").read_text())["model"]
 
 
-def asked(place: Path, run: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+def resolve_settings(place: Path, run: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
     """The model's settings as the command line resolves them, without a run."""
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -55,33 +55,33 @@ def asked(place: Path, run: Path, capsys: pytest.CaptureFixture[str], *more: str
 
 
 def connector(model: dict[str, Any]) -> ConnectorSettings:
-    inputs = {name: tuple(value) if isinstance(value, list) else value for name, value in model["connector"].items()}
-    return ConnectorSettings(**inputs)
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in model["connector"].items()}
+    return ConnectorSettings(**settings)
 
 
 def flags(switches: dict[str, Any]) -> list[str]:
     return [part for name, value in switches.items() for part in (f"--model.connector.{name}", str(value))]
 
 
-def costs_what_was_planned(run: Path, settings: ConnectorSettings) -> None:
+def check_costs(run: Path, settings: ConnectorSettings) -> None:
     video, image = (budget(frames, settings).visual_tokens for frames in (FRAMES, 1))
     logged = EventAccumulator(str(run / "tensorboard")).Reload()
     batches = {scalar.value for scalar in logged.Scalars("tokens/train/visual")}
     assert batches
-    shown = [(videos, images) for videos in range(1, 5) for images in range(5 - videos)]
-    means = [(videos * video + images * image) / (videos + images) for videos, images in shown]
+    counts = [(videos, images) for videos in range(1, 5) for images in range(5 - videos)]
+    means = [(videos * video + images * image) / (videos + images) for videos, images in counts]
     assert batches <= {float(np.float32(mean)) for mean in means}
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["n"] == 2 * 8
-    for arm, result in metrics["arms"].items():
-        assert result["visual_tokens"] == (0 if arm == "blind" else video), arm
+    for arm, scores in metrics["arms"].items():
+        assert scores["visual_tokens"] == (0 if arm == "blind" else video), arm
     for prediction in read_jsonl(run / "predictions.jsonl", Prediction):
         if prediction.arm != "blind" and settings.encoder == "dynfocus":
             assert len(prediction.kept) == budget(FRAMES, settings).kept
 
 
 def test_every_switch_has_an_overlay() -> None:
-    switches = {name for overlay in OVERLAYS for name in content(overlay)["connector"]}
+    switches = {name for overlay in OVERLAYS for name in read_overlay(overlay)["connector"]}
     assert switches == {
         *("redundant_tokens", "kept_tokens", "events", "keep", "neighbourhood", "spatial_neighbourhood"),
         *("sigma", "samples", "score_reads_question", "encoder", "instruction_mode"),
@@ -89,8 +89,10 @@ def test_every_switch_has_an_overlay() -> None:
 
 
 def test_every_cell_of_table_6_is_run() -> None:
-    inputs = [{"redundant_tokens": 2, "kept_tokens": 40, **content(overlay)["connector"]} for overlay in OVERLAYS]
-    cells = {(one["redundant_tokens"], one["kept_tokens"]) for one in inputs} | set(TWO_SWITCHES)
+    settings = [
+        {"redundant_tokens": 2, "kept_tokens": 40, **read_overlay(overlay)["connector"]} for overlay in OVERLAYS
+    ]
+    cells = {(one["redundant_tokens"], one["kept_tokens"]) for one in settings} | set(TWO_SWITCHES)
     assert cells == {(redundant, kept) for redundant in (0, 2) for kept in (0, 2, 40, 256)}
 
 
@@ -103,48 +105,51 @@ def test_an_overlay_is_short_and_says_what_it_is(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_runs_and_costs_what_was_planned(place: Path, trained: Path, tmp_path: Path, overlay: str) -> None:
+def test_an_overlay_runs_and_costs_what_was_planned(
+    place: Path, trained_runs: Path, tmp_path: Path, overlay: str
+) -> None:
     """Stage 1's projectors fit all of them, as no switch but the baseline's changes their names or shapes."""
-    projectors = trained / "stage1"
+    projectors = trained_runs / "stage1"
     if overlay == "average_pooling":
         projectors = tmp_path / "stage1"
-        assert call(place, "fit", "stage1", projectors, *BRIEF, *laid_over(overlay)) == 0
-    model = runs(place, tmp_path / "stage2", projectors, *laid_over(overlay))
-    switches, plain = content(overlay)["connector"], yaml.safe_load((trained / "stage2" / "config.yaml").read_text())
+        assert call(place, "fit", "stage1", projectors, *BRIEF, *overlay_flags(overlay)) == 0
+    model = fit_and_test(place, tmp_path / "stage2", projectors, *overlay_flags(overlay))
+    switches = read_overlay(overlay)["connector"]
+    plain = yaml.safe_load((trained_runs / "stage2" / "config.yaml").read_text())
     assert {name: model["connector"][name] for name in switches} == switches
     assert (
         {**model["connector"], **switches} == {**plain["model"]["connector"], **switches} != plain["model"]["connector"]
     )
-    costs_what_was_planned(tmp_path / "stage2", connector(model))
+    check_costs(tmp_path / "stage2", connector(model))
 
 
 @pytest.mark.parametrize(("redundant", "kept"), TWO_SWITCHES)
 def test_cells_of_table_6_from_the_command_line(
-    place: Path, trained: Path, tmp_path: Path, redundant: int, kept: int
+    place: Path, trained_runs: Path, tmp_path: Path, redundant: int, kept: int
 ) -> None:
     more = flags({"redundant_tokens": redundant, "kept_tokens": kept})
-    settings = connector(runs(place, tmp_path / "run", trained / "stage1", *more))
+    settings = connector(fit_and_test(place, tmp_path / "run", trained_runs / "stage1", *more))
     assert (settings.redundant_tokens, settings.kept_tokens) == (redundant, kept)
-    costs_what_was_planned(tmp_path / "run", settings)
+    check_costs(tmp_path / "run", settings)
 
 
 def test_two_overlays_make_a_cell_of_table_6(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    both = asked(place, tmp_path / "run", capsys, *laid_over("redundant_0", "kept_2"))["connector"]
+    both = resolve_settings(place, tmp_path / "run", capsys, *overlay_flags("redundant_0", "kept_2"))["connector"]
     assert (both["redundant_tokens"], both["kept_tokens"]) == (0, 2)
 
 
 def test_the_command_line_takes_every_other_switch(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    switches = {name: value for overlay in OVERLAYS for name, value in content(overlay)["connector"].items()}
+    switches = {name: value for overlay in OVERLAYS for name, value in read_overlay(overlay)["connector"].items()}
     more = (*flags(switches), "--model.arms", "[learned, blind]")
-    inputs = asked(place, tmp_path / "run", capsys, *more)["connector"]
-    assert {name: inputs[name] for name in switches} == switches
+    settings = resolve_settings(place, tmp_path / "run", capsys, *more)["connector"]
+    assert {name: settings[name] for name in switches} == switches
 
 
 def test_stage_1_goes_through_where_no_token_is_left_to_train(place: Path, tmp_path: Path) -> None:
     """|U_b=0| = |U_b=1| = 0: the captions are learned from nothing, so the projectors stay as they began."""
-    overlays = laid_over("redundant_0", "kept_0")
+    overlays = overlay_flags("redundant_0", "kept_0")
     for steps in ("1", "2"):
         more = (*BRIEF, *overlays, "--trainer.max_steps", steps)
         assert call(place, "fit", "stage1", tmp_path / steps, *more) == 0
@@ -153,8 +158,8 @@ def test_stage_1_goes_through_where_no_token_is_left_to_train(place: Path, tmp_p
 
 
 def test_patches_of_the_representatives_alone_serve_the_papers_selector(
-    place: Path, trained: Path, tmp_path: Path
+    place: Path, trained_runs: Path, tmp_path: Path
 ) -> None:
     more = ("--model.connector.patch_frames", "representatives", "--model.arms", "[learned, blind]")
-    model = runs(place, tmp_path / "run", trained / "stage1", *laid_over("kept_256"), *more)
-    costs_what_was_planned(tmp_path / "run", connector(model))
+    model = fit_and_test(place, tmp_path / "run", trained_runs / "stage1", *overlay_flags("kept_256"), *more)
+    check_costs(tmp_path / "run", connector(model))

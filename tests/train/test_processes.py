@@ -32,7 +32,7 @@ def pixels(counts: Sequence[int], start: int = 0) -> list[Example]:
     ]
 
 
-def cached(example: Example) -> Example:
+def sketch_frames(example: Example) -> Example:
     assert example.frames is not None
     return replace(example, sketch=tiny.model(NOISY).sketch(example.frames), frames=None)
 
@@ -42,7 +42,7 @@ UNEVEN = [sketches([9, 3, 5, 7], 0), sketches([6, 0, 8, 12], 4), sketches([4, 4,
 TEXT_ON_ONE = [sketches([0, 0, 5, 7], 0), sketches([9, 6, 0, 0], 4), sketches([0, 0, 2, 9], 8)]
 FRAMES = [pixels([9, 3, 5, 7], 0), pixels([40, 0, 8, 12], 4), pixels([0, 0, 2, 20], 8)]  # encoded 16 at once
 SHORT = [pixels([1, 2, 2, 3], 0), pixels([0, 3, 17, 1], 4)]
-HALF_CACHED = [[*rows[:2], *map(cached, rows[2:])] for rows in FRAMES]
+HALF_CACHED = [[*rows[:2], *map(sketch_frames, rows[2:])] for rows in FRAMES]
 FRAME_MODE = replace(NOISY, instruction_mode="frame")
 ALL_PATCHES = replace(NOISY, kept_tokens=256, events=3)
 
@@ -106,14 +106,14 @@ def alone(towers: Path, name: str) -> TrainingResult:
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_two_processes_learn_what_one_learns(towers: Path, kind: str, name: str) -> None:
     case = CASES[name]
-    result = both(towers, kind, case.rows_of_two or case.steps, **{**case.options, **case.two})
-    same(result, alone(towers, name))
+    learned = both(towers, kind, case.rows_of_two or case.steps, **{**case.options, **case.two})
+    same(learned, alone(towers, name))
 
 
 def test_the_rows_tell_a_mean_of_means_from_a_mean(towers: Path) -> None:
-    taught = tiny.processor(NOISY, answers=True)
+    processor = tiny.processor(NOISY, answers=True)
     for rows in UNEVEN:
-        first, second = (int(taught(half).targets) for half in (rows[:2], rows[2:]))
+        first, second = (int(processor(half).targets) for half in (rows[:2], rows[2:]))
         assert max(first, second) > 1.3 * min(first, second)
 
 
@@ -130,9 +130,9 @@ def test_the_gradient_is_clipped_as_a_whole(towers: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_validation_in_between_counts_every_row_once(towers: Path, kind: str) -> None:
     """Three rows on two processes: one of them answers an extra one."""
-    asked = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
-    one = learn(towers, "one", UNEVEN, asked=asked)
-    two = both(towers, kind, UNEVEN, asked=asked)
+    val_rows = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+    one = learn(towers, "one", UNEVEN, val_rows=val_rows)
+    two = both(towers, kind, UNEVEN, val_rows=val_rows)
     same(two, one)
     assert one.metrics["val/visual_tokens"] > 0
     assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
@@ -140,7 +140,7 @@ def test_validation_in_between_counts_every_row_once(towers: Path, kind: str) ->
 
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_half_precision_stays_near(towers: Path, kind: str) -> None:
-    exact, half = alone(towers, "other numbers of targets"), both(towers, kind, UNEVEN, precision="bf16-mixed")
-    assert half.losses == pytest.approx(exact.losses, rel=0.05)
-    assert half.losses != exact.losses
+    full, half = alone(towers, "other numbers of targets"), both(towers, kind, UNEVEN, precision="bf16-mixed")
+    assert half.losses == pytest.approx(full.losses, rel=0.05)
+    assert half.losses != full.losses
     assert {weight.dtype for name, weight in half.weights.items() if "connector" in name} == {torch.float32}

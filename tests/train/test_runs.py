@@ -16,10 +16,10 @@ from tiny_world import ROOT, arguments, call
 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
-    place: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, trained_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = place / "runs" / "again"
-    more = ("--model.init_from", str(trained / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "9")
+    more = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"), "--trainer.max_steps", "9")
     assert call(place, "fit", "stage2", place / "runs" / "whole", *more) == 0
     stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={place / 'stopped'}")
     assert call(place, "fit", "stage2", run, *more, *stop) == 130
@@ -37,9 +37,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_checkpoint_does_not_replace_the_settings(place: Path, trained: Path) -> None:
+def test_a_checkpoint_does_not_replace_the_settings(place: Path, trained_runs: Path) -> None:
     run = place / "runs" / "faster"
-    shutil.copytree(trained / "stage2" / "checkpoints", run / "checkpoints")
+    shutil.copytree(trained_runs / "stage2" / "checkpoints", run / "checkpoints")
     last = run / "checkpoints" / "last.ckpt"
     rates = torch.load(last, weights_only=True)["hyper_parameters"]["lr"]
     more = ("--model.init_from", "null", "--ckpt_path", str(last), "--model.lr", "0.125", "--trainer.max_epochs", "2")
@@ -49,7 +49,7 @@ def test_a_checkpoint_does_not_replace_the_settings(place: Path, trained: Path) 
     assert "lr: 0.125" in (run / "config.yaml").read_text()
 
 
-def test_a_run_of_other_settings_moves_the_earlier_one_aside(place: Path, trained: Path) -> None:
+def test_a_run_of_other_settings_moves_the_earlier_one_aside(place: Path, trained_runs: Path) -> None:
     run = place / "runs" / "moved"
     more = ("--model.init_from", "null", "--trainer.max_steps", "2")
     assert call(place, "fit", "stage2", run, *more) == 0
@@ -71,7 +71,7 @@ def test_stage1_refuses_a_language_model_that_cannot_read(
 
 
 @pytest.mark.parametrize(
-    ("more", "output"),
+    ("more", "cause"),
     [
         (("--model.lrr", "1"), "lrr"),
         (("--model.lr", "fast"), "model.lr"),
@@ -88,7 +88,7 @@ def test_stage1_refuses_a_language_model_that_cannot_read(
     ],
 )
 def test_bad_input_costs_one_sentence_and_nothing_else(
-    place: Path, trained: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], output: str
+    place: Path, trained_runs: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], cause: str
 ) -> None:
     run = place / "runs" / "bad"
     run.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_bad_input_costs_one_sentence_and_nothing_else(
     assert call(place, "fit", "stage2", run, *more) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("dynfocus: ")
-    assert output in message
+    assert cause in message
     assert "Needed: " in message
     assert sorted(path.name for path in run.parent.iterdir() if path.name != "bad.yaml") == [
         name for name in before if name != "bad.yaml"
@@ -106,22 +106,25 @@ def test_bad_input_costs_one_sentence_and_nothing_else(
 
 
 def test_a_mistake_that_a_loaders_worker_finds_costs_one_sentence_too(
-    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = shutil.copytree(place / "data", tmp_path / "data")
     broken = data / "videos" / "test_000001.mp4"
     broken.write_bytes(b"no video")
     more = ("root", str(data)), ("sketch_cache", "null"), ("num_workers", "1")
-    assert call(place, "test", "stage2", trained / "stage2", *(f"--data.init_args.{name}={v}" for name, v in more)) == 1
+    assert (
+        call(place, "test", "stage2", trained_runs / "stage2", *(f"--data.init_args.{name}={v}" for name, v in more))
+        == 1
+    )
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith(f"dynfocus: {broken}")
     assert message.count("Needed: ") == 1
 
 
-def test_ctrl_c_in_a_process_of_its_own(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_process_of_its_own(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     """A real process, a real signal; the next call goes on from the last checkpoint."""
     run, mark = tmp_path / "stage2", tmp_path / "waiting"
-    projectors = str(trained / "stage1" / "projectors.safetensors")
+    projectors = str(trained_runs / "stage1" / "projectors.safetensors")
     wait = ("--trainer.callbacks+=tiny_world.WaitOnce", f"--trainer.callbacks.mark={mark}")
     args = arguments(place, "fit", "stage2", run, "--model.init_from", projectors, *wait)
     command = [sys.executable, "-m", "dynfocus", *args]
@@ -139,11 +142,13 @@ def test_ctrl_c_in_a_process_of_its_own(place: Path, trained: Path, tmp_path: Pa
     assert (run / "model" / "config.json").exists()
 
 
-def test_a_disk_without_room_costs_one_sentence_and_leaves_nothing(place: Path, trained: Path, tmp_path: Path) -> None:
+def test_a_disk_without_room_costs_one_sentence_and_leaves_nothing(
+    place: Path, trained_runs: Path, tmp_path: Path
+) -> None:
     """A real limit of the system on the size of files, which a checkpoint exceeds and the log does not."""
     run = tmp_path / "stage2"
     args = arguments(
-        place, "fit", "stage2", run, "--model.init_from", str(trained / "stage1" / "projectors.safetensors")
+        place, "fit", "stage2", run, "--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors")
     )
     limit = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
     start = limit + "runpy.run_module('dynfocus', run_name='__main__', alter_sys=True)"

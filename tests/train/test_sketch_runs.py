@@ -25,8 +25,8 @@ def entries(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def start(trained: Path) -> tuple[str, str]:
-    return "--model.init_from", str(trained / "stage1" / "projectors.safetensors")
+def start(trained_runs: Path) -> tuple[str, str]:
+    return "--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors")
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -45,19 +45,19 @@ def test_the_cache_changes_no_bit_of_training(
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
 
 
-def test_the_cache_changes_no_answer(place: Path, trained: Path, tmp_path: Path) -> None:
-    result = []
+def test_the_cache_changes_no_answer(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    predictions = []
     for name, more in (("cached", ()), ("encoded", NO_CACHE)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model").symlink_to(trained / "stage2" / "model")
+        (tmp_path / name / "model").symlink_to(trained_runs / "stage2" / "model")
         assert call(place, "test", "stage2", tmp_path / name, *more) == 0
-        result.append(list(read_jsonl(tmp_path / name / "predictions.jsonl", Prediction)))
-    assert result[0] == result[1]
-    assert len(result[0]) > 10
+        predictions.append(list(read_jsonl(tmp_path / name / "predictions.jsonl", Prediction)))
+    assert predictions[0] == predictions[1]
+    assert len(predictions[0]) > 10
 
 
 def test_a_filled_cache_costs_neither_decoding_nor_the_encoder(
-    place: Path, start: tuple[str, str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, start: tuple[str, str], trained_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`dynfocus sketch` fills it for training and for every test of the model that training leaves."""
     cache = ("--data.init_args.sketch_cache", str(tmp_path / "cache"))
@@ -99,9 +99,9 @@ def test_a_filled_cache_costs_neither_decoding_nor_the_encoder(
 
 
 def test_videos_are_sketched_ahead_for_a_trained_model(
-    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, cache = str(trained / "stage2" / "model"), str(tmp_path / "cache")
+    model, cache = str(trained_runs / "stage2" / "model"), str(tmp_path / "cache")
     videos = [str(place / "data" / "videos" / f"val_{n:06}.mp4") for n in range(2)]
     assert main(["sketch", *videos, "--model", model, "--cache", cache]) == 0
     assert capsys.readouterr().out.startswith("sketches: 0 were there, 2 computed")

@@ -26,7 +26,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tiny.towers(tmp_path_factory.mktemp("towers"))
 
 
-def built(towers: tuple[Path, Path], settings: Any = tiny.SETTINGS, **options: Any) -> DynFocusModule:
+def build_module(towers: tuple[Path, Path], settings: Any = tiny.SETTINGS, **options: Any) -> DynFocusModule:
     torch.manual_seed(0)
     module = DynFocusModule(*towers, settings, **options)
     module.configure_model()
@@ -52,25 +52,25 @@ def step(module: DynFocusModule) -> tuple[dict[str, torch.Tensor], dict[str, tor
     return before, net.state_dict()
 
 
-def changed(module: DynFocusModule) -> set[str]:
+def list_moved(module: DynFocusModule) -> set[str]:
     before, after = step(module)
     return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_step_moves_every_tensor_that_the_stage_trains_and_no_other(towers: tuple[Path, Path], stage: Any) -> None:
-    module = built(towers, stage=stage)
-    moved = changed(module)
+    module = build_module(towers, stage=stage)
+    moved = list_moved(module)
     assert module.model is not None
-    wanted = {name for name in module.model.state_dict() if name.split(".")[0] in STAGES[stage].trains}
-    assert moved == wanted
-    assert {name.removeprefix("model.") for name in module.trained()} == wanted
+    expected = {name for name in module.model.state_dict() if name.split(".")[0] in STAGES[stage].trains}
+    assert moved == expected
+    assert {name.removeprefix("model.") for name in module.trained()} == expected
 
 
 @pytest.mark.parametrize("quantize", [None, "nf4"])
 def test_adapters_move_and_the_language_model_under_them_stays(towers: tuple[Path, Path], quantize: Any) -> None:
-    module = built(towers, stage="stage2", lora=LORA, quantize=quantize)
-    moved = changed(module)
+    module = build_module(towers, stage="stage2", lora=LORA, quantize=quantize)
+    moved = list_moved(module)
     assert module.model is not None
     names = module.model.state_dict()
     # The first factor's gradient is zero in the first step, as the second factor is.
@@ -80,18 +80,20 @@ def test_adapters_move_and_the_language_model_under_them_stays(towers: tuple[Pat
 
 @pytest.mark.parametrize("settings", [tiny.SETTINGS, FRAME])
 def test_the_instruction_encoder_is_trained_where_asked(towers: tuple[Path, Path], settings: Any) -> None:
-    assert not any(name.startswith("instruction.") for name in changed(built(towers, settings, stage="stage2")))
-    module = built(towers, settings, stage="stage2", train_instruction=True)
-    moved = {name for name in changed(module) if name.startswith("instruction.")}
+    assert not any(
+        name.startswith("instruction.") for name in list_moved(build_module(towers, settings, stage="stage2"))
+    )
+    module = build_module(towers, settings, stage="stage2", train_instruction=True)
+    moved = {name for name in list_moved(module) if name.startswith("instruction.")}
     assert module.model is not None
     used = {id(weight) for weight in module.model.instruction.used()}
     assert moved == {f"instruction.{n}" for n, w in module.model.instruction.named_parameters() if id(w) in used}
-    read = {name for name in moved if "query_tokens" in name or "crossattention" in name}
-    assert bool(read) == (settings.instruction_mode == "frame")
+    cross_attention = {name for name in moved if "query_tokens" in name or "crossattention" in name}
+    assert bool(cross_attention) == (settings.instruction_mode == "frame")
 
 
 def test_the_table_says_what_is_trained(towers: tuple[Path, Path]) -> None:
-    module = built(towers, stage="stage2", lora=LORA, lr=1e-3, language_lr=2e-4)
+    module = build_module(towers, stage="stage2", lora=LORA, lr=1e-3, language_lr=2e-4)
     assert module.model is not None
     lines = overview(module.model, module.rates).splitlines()
     rows = {line.split()[0]: re.split(r"\s{2,}", line.strip()) for line in lines[2:] if "  " in line}
@@ -109,17 +111,17 @@ def test_the_table_says_what_is_trained(towers: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "output"),
+    ("change", "cause"),
     [({}, "as of an image"), ({"keep": 1.0}, "K/L = 1"), ({"kept_tokens": 2}, "kept_tokens = 2")],
 )
 def test_the_table_says_when_no_gradient_reaches_the_score_net(
-    towers: tuple[Path, Path], change: dict[str, Any], output: str
+    towers: tuple[Path, Path], change: dict[str, Any], cause: str
 ) -> None:
     settings = replace(tiny.SETTINGS, **change)
-    module = built(towers, settings, stage="stage1")
+    module = build_module(towers, settings, stage="stage1")
     assert module.model is not None
-    assert output in overview(module.model, module.rates)
-    moved = {name for name in changed(module) if name.startswith("connector.select")}
+    assert cause in overview(module.model, module.rates)
+    moved = {name for name in list_moved(module) if name.startswith("connector.select")}
     assert bool(moved) == (not change)
 
 
@@ -132,7 +134,7 @@ def test_fit_prints_the_table(place: Path, tmp_path: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(
-    ("options", "output"),
+    ("options", "message"),
     [
         ({"stage": "stage1", "lora": LORA}, "lora in stage1"),
         ({"stage": "stage1", "train_instruction": True}, "hands over nothing but projectors"),
@@ -141,16 +143,16 @@ def test_fit_prints_the_table(place: Path, tmp_path: Path, caplog: pytest.LogCap
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
-    towers: tuple[Path, Path], options: dict[str, Any], output: str
+    towers: tuple[Path, Path], options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=output):
+    with pytest.raises(ConfigError, match=message):
         DynFocusModule(*towers, tiny.SETTINGS, **options)
 
 
 def test_hyper_parameters_are_plain(towers: tuple[Path, Path], tmp_path: Path) -> None:
     module = DynFocusModule(*towers, tiny.SETTINGS, lora=LORA)
     torch.save(dict(module.hparams), tmp_path / "hparams.pt")
-    content = torch.load(tmp_path / "hparams.pt", weights_only=True)
-    assert content["connector"] == {**asdict(tiny.SETTINGS), "spatial_prototypes": [6, 3], "spatial_neighbours": [4, 2]}
-    assert content["lora"] == asdict(LORA)
-    assert content["encoders"] == str(towers[0])
+    hparams = torch.load(tmp_path / "hparams.pt", weights_only=True)
+    assert hparams["connector"] == {**asdict(tiny.SETTINGS), "spatial_prototypes": [6, 3], "spatial_neighbours": [4, 2]}
+    assert hparams["lora"] == asdict(LORA)
+    assert hparams["encoders"] == str(towers[0])

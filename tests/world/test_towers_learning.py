@@ -56,12 +56,12 @@ def test_orthogonal_is_the_polar_factor_nearly() -> None:
     torch.manual_seed(0)
     for shape in ((64, 64), (128, 64), (64, 128)):
         matrices = torch.randn(3, *shape)
-        result = orthogonalize(matrices)
+        factors = orthogonalize(matrices)
         u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-        sizes = torch.linalg.svdvals(result)
+        sizes = torch.linalg.svdvals(factors)
         assert sizes.max() < 1.3
         assert sizes.median() > 0.6
-        cosine = torch.nn.functional.cosine_similarity(result.flatten(1), (u @ v).flatten(1))
+        cosine = torch.nn.functional.cosine_similarity(factors.flatten(1), (u @ v).flatten(1))
         assert (cosine > 0.95).all()
 
 

@@ -38,16 +38,16 @@ def maker(tokenizer) -> RowMaker:
 def test_the_world_is_told_without_an_unknown_word(tokenizer) -> None:
     for index in range(40):
         row = stage2_rows(5, 8, 8, 8)[index % 8]
-        report = " ".join(turn["value"] for turn in row["conversations"]) + " " + caption(sample_video(77, index))
-        assert tokenizer.unk_token_id not in tokenizer(report)["input_ids"], report
+        text = " ".join(turn["value"] for turn in row["conversations"]) + " " + caption(sample_video(77, index))
+        assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], text
 
 
 def test_rows_are_prompts_as_the_stages_write_them(maker: RowMaker) -> None:
     instruction = train_tokenizer(CORPUS_SEED, opening=False)
     processor = Collator(maker.tokenizer, instruction, WORLD, 2048, "vicuna_v1", False, "first", answers=True)
-    for index, inputs in enumerate(stage2_rows(5, 8, 8, 40)):
-        row = read_row(inputs, index, Path("rows.json"))
-        video = (sample_video if "video" in inputs else sample_image)(inputs["seed"], inputs["index"])
+    for index, entry in enumerate(stage2_rows(5, 8, 8, 40)):
+        row = read_row(entry, index, Path("rows.json"))
+        video = (sample_video if "video" in entry else sample_image)(entry["seed"], entry["index"])
         weights = None if row.media is None else maker.eye.film(video, np.random.default_rng(index))
         batch = processor([Example(row, frames=torch.zeros(video.length, 48, 48, 3, dtype=torch.uint8))])
         coded = [maker.row(list(row.turns), "vicuna_v1_short", weights, before=before) for before in (True, False)]
@@ -71,21 +71,21 @@ def test_labels_are_the_answers_and_their_ends(maker: RowMaker, kind: str) -> No
         assert (row.labels[row.ids == maker.image_id] == IGNORED).all()
         learned = row.labels != IGNORED
         assert (row.labels[learned] == row.ids[learned]).all()
-        report, asked = tokenizer.decode(row.ids), tokenizer.decode(row.labels[learned])
-        turns = max(1, report.count("assistant"))
-        assert asked.count("</s>") == turns
-        assert "assistant" not in asked
-        assert "user" not in asked
-        for answer in asked.split("</s>")[:-1]:
+        text, labels = tokenizer.decode(row.ids), tokenizer.decode(row.labels[learned])
+        turns = max(1, text.count("assistant"))
+        assert labels.count("</s>") == turns
+        assert "assistant" not in labels
+        assert "user" not in labels
+        for answer in labels.split("</s>")[:-1]:
             assert answer.strip()
-            assert f"{answer.strip()}</s>" in report.replace(" </s>", "</s>")
+            assert f"{answer.strip()}</s>" in text.replace(" </s>", "</s>")
 
 
 def test_every_conversation_asks_about_a_thing_once(maker: RowMaker) -> None:
     """Two questions about one thing, or two the same, would tell each other's answers."""
     for index in range(50):
-        report = maker.tokenizer.decode(maker.video(3, index).ids, skip_special_tokens=True)
-        questions = [part.split("assistant")[0].strip() for part in report.split("user :")[1:]]
+        text = maker.tokenizer.decode(maker.video(3, index).ids, skip_special_tokens=True)
+        questions = [part.split("assistant")[0].strip() for part in text.split("user :")[1:]]
         assert len(questions) == len(set(questions))
         assert sum(q.split()[0] in ("what", "where") and "after" not in q for q in questions) <= 4
 

@@ -130,16 +130,16 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, mon
 
 @pytest.mark.parametrize("suffix", [".mp4", ".png", ".json"])
 def test_a_disk_that_fills_up_meanwhile_leaves_nothing(tmp_path, monkeypatch, suffix):
-    def full(write):
-        def checked(path, data):
+    def fill_up(write):
+        def write_or_fail(path, data):
             if path.suffix == suffix:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return write(path, data)
 
-        return checked
+        return write_or_fail
 
-    monkeypatch.setattr(Path, "write_bytes", full(Path.write_bytes))
-    monkeypatch.setattr(Path, "write_text", full(Path.write_text))
+    monkeypatch.setattr(Path, "write_bytes", fill_up(Path.write_bytes))
+    monkeypatch.setattr(Path, "write_text", fill_up(Path.write_text))
     with pytest.raises(DiskError, match="No space left on device"):
         write_world(tmp_path / "w", **{**SIZES, "videos": 1, "val": 1, "test": 1})
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def one_thing(color: str, shape: str, place: str, index: int) -> np.ndarray:
     return render(WorldVideo(77, index, (Scene(place, 0, 1, event),)))[0].astype(float)
 
 
-def centred(mask: np.ndarray) -> np.ndarray:
+def centre(mask: np.ndarray) -> np.ndarray:
     shift = [round(CELL / 2 - float(np.mean(np.nonzero(mask)[axis]))) for axis in (0, 1)]
     return np.roll(mask, shift, (0, 1))
 
@@ -69,18 +69,18 @@ def test_shapes_can_be_told_apart():
     """By the nearest of 128 masks: in every colour and place, whatever the size and the corner."""
     masks = {
         shape: [
-            centred(np.abs(cell_of(one_thing(color, shape, place, n), "center") - THING_RGB[color]).max(-1) < 60)
+            centre(np.abs(cell_of(one_thing(color, shape, place, n), "center") - THING_RGB[color]).max(-1) < 60)
             for n, (color, place) in enumerate(zip(COLORS * 3, (PLACES[3:] + PLACES[:3]) * 3, strict=True))
         ]
         for shape in SHAPES
     }
-    known = [(shape, mask) for shape, some in masks.items() for mask in some[:16]]
-    result = [
-        min(known, key=lambda one: (one[1] != mask).sum())[0] == shape
+    examples = [(shape, mask) for shape, some in masks.items() for mask in some[:16]]
+    agreements = [
+        min(examples, key=lambda one: (one[1] != mask).sum())[0] == shape
         for shape, some in masks.items()
         for mask in some[16:]
     ]
-    assert np.mean(result) > 0.95
+    assert np.mean(agreements) > 0.95
 
 
 def test_scenes_are_redundant_and_events_and_glitches_stand_out():
@@ -106,8 +106,8 @@ def bt601(red: int, green: int, blue: int) -> tuple[int, int, int]:
     """Y, Cb and Cr by the standard's own definition, in fractions; the nearest integer, halves up."""
     r, g, b = (Fraction(value, 255) for value in (red, green, blue))
     light = Fraction("0.299") * r + Fraction("0.587") * g + Fraction("0.114") * b
-    exact = 16 + 219 * light, 128 + 224 * (b - light) / Fraction("1.772"), 128 + 224 * (r - light) / Fraction("1.402")
-    return tuple(math.floor(value + Fraction(1, 2)) for value in exact)
+    values = 16 + 219 * light, 128 + 224 * (b - light) / Fraction("1.772"), 128 + 224 * (r - light) / Fraction("1.402")
+    return tuple(math.floor(value + Fraction(1, 2)) for value in values)
 
 
 def test_a_video_holds_the_pixels_by_the_standard_on_every_cpu(monkeypatch):
@@ -117,18 +117,18 @@ def test_a_video_holds_the_pixels_by_the_standard_on_every_cpu(monkeypatch):
     with av.open(io.BytesIO(encode_video(frames))) as container:
         decoded = [frame.to_ndarray() for frame in container.decode(video=0)]
     for frame, planes in zip(frames, decoded, strict=True):
-        wanted = np.array([[bt601(*pixel) for pixel in row] for row in frame.tolist()]).transpose(2, 0, 1)
+        expected = np.array([[bt601(*pixel) for pixel in row] for row in frame.tolist()]).transpose(2, 0, 1)
         light, colours = planes[:96], planes[96:].reshape(2, 48, 48)
-        assert (light == wanted[0].repeat(2, 0).repeat(2, 1)).all()
-        assert (colours == wanted[1:]).all()
+        assert (light == expected[0].repeat(2, 0).repeat(2, 1)).all()
+        assert (colours == expected[1:]).all()
 
 
 def test_the_ends_of_every_colour_stay_in_range():
     corners = np.array([[[r, g, b] for r in (0, 255) for g in (0, 255) for b in (0, 255)]], np.uint8)
-    result = np.stack(to_yuv(corners), -1)[0].tolist()
-    assert result == [list(bt601(*corner)) for corner in corners[0].tolist()]
-    assert [16, 128, 128] in result
-    assert [235, 128, 128] in result
+    planes = np.stack(to_yuv(corners), -1)[0].tolist()
+    assert planes == [list(bt601(*corner)) for corner in corners[0].tolist()]
+    assert [16, 128, 128] in planes
+    assert [235, 128, 128] in planes
 
 
 def test_decoded_frames_are_the_rendered_ones(tmp_path):

@@ -53,21 +53,21 @@ def test_the_row_format(rows):
             media = [key for key in ("video", "image") if key in row]
             speakers = [turn["from"] for turn in row["conversations"]]
             assert speakers == ["human", "gpt"] * (len(speakers) // 2)
-            asked = [turn["value"] for turn in row["conversations"][::2]]
-            answered = [turn["value"] for turn in row["conversations"][1::2]]
-            assert all(text.strip() for text in asked + answered)
+            prompts = [turn["value"] for turn in row["conversations"][::2]]
+            answers = [turn["value"] for turn in row["conversations"][1::2]]
+            assert all(text.strip() for text in prompts + answers)
             assert len(media) <= 1
-            assert ["<image>" in text for text in asked] == [bool(media)] + [False] * (len(asked) - 1)
-            assert not media or "<image>" in (asked[0].split("\n")[0], asked[0].split("\n")[-1])
-            assert "".join(asked).count("<image>") == len(media)
+            assert ["<image>" in text for text in prompts] == [bool(media)] + [False] * (len(prompts) - 1)
+            assert not media or "<image>" in (prompts[0].split("\n")[0], prompts[0].split("\n")[-1])
+            assert "".join(prompts).count("<image>") == len(media)
             if name == "stage1":
                 assert set(row) == {"id", *media, "seed", "index", "conversations"}
-                assert answered == [caption(source(row))]
+                assert answers == [caption(source(row))]
             else:
-                known = questions(row)
-                assert answered == [question.answer for question in known]
-                assert all(question.text in text for question, text in zip(known, asked, strict=True))
-                assert len(known) == 1 if name in ("val", "test") else len(known) in (4, 5)
+                questions_of_row = questions(row)
+                assert answers == [question.answer for question in questions_of_row]
+                assert all(question.text in text for question, text in zip(questions_of_row, prompts, strict=True))
+                assert len(questions_of_row) == 1 if name in ("val", "test") else len(questions_of_row) in (4, 5)
     before = [row["conversations"][0]["value"].startswith("<image>") for row in rows["stage1"]]
     assert 0.2 < np.mean(before) < 0.8
 
@@ -79,8 +79,8 @@ def test_splits_share_no_video(rows):
     assert seeds["test"] == {split_seed(0, "test")}
     every = [split_seed(seed, split) for seed in range(5) for split in SPLIT_SEEDS]
     assert len(set(every)) == len(every)
-    report = {split: {str(sample_video(split_seed(0, split), i).scenes) for i in range(150)} for split in SPLIT_SEEDS}
-    assert len(set.union(*report.values())) == 150 * len(report)
+    scenes = {split: {str(sample_video(split_seed(0, split), i).scenes) for i in range(150)} for split in SPLIT_SEEDS}
+    assert len(set.union(*scenes.values())) == 150 * len(scenes)
 
 
 def true_answer(question: Question, video: WorldVideo) -> str:
@@ -94,14 +94,14 @@ def true_answer(question: Question, video: WorldVideo) -> str:
             assert places.count(words[-1]) == 1
             return places[places.index(words[-1]) + 1]
         return places[{"first": 0, "last": -1}[words[-1]]]
-    result = [
+    shown = [
         (thing, scene)
         for scene in video.eventful
         for thing in scene.event.things
         if words[-1] in (*vars(thing).values(),)
     ]
-    assert len(result) == 1, question
-    thing, scene = result[0]
+    assert len(shown) == 1, question
+    thing, scene = shown[0]
     assert question.events == (scene.event.frames,)
     return {"what color": thing.color, "what shape": thing.shape, "where is": thing.cell, "which place": scene.place}[
         " ".join(words[:2])
@@ -109,14 +109,14 @@ def true_answer(question: Question, video: WorldVideo) -> str:
 
 
 def test_every_question_is_true_and_its_frames_show_it(rows):
-    asked = [
+    pairs = [
         (question, source(row))
         for name in ("stage2", "val", "test")
         for row in rows[name]
         for question in questions(row)
     ]
-    assert len(asked) > 300
-    for question, video in asked:
+    assert len(pairs) > 300
+    for question, video in pairs:
         assert question.word == true_answer(question, video)
         assert question.answer == f"{question.key} {question.word}"
         assert bool(question.events) == (question.kind != "temporal")
@@ -140,18 +140,18 @@ def test_a_conversation_asks_once_about_a_thing(rows):
 def test_no_answer_is_right_too_often():
     """Majority rates of 500 videos, measured: color .14, shape .16, position .13, place .15, first .15, last .14,
     after .16, count .43."""
-    output: dict[str, Counter] = {}
+    answers: dict[str, Counter] = {}
     rng = generator(11)
     for index in range(500):
         video = sample_video(9, index)
         for scene in video.eventful:
             for type, n in zip(("color", "shape", "position", "place"), rng.permutation(4), strict=True):
-                output.setdefault(type, Counter())[ask_about_thing(type, scene.event.things[n], scene).word] += 1
+                answers.setdefault(type, Counter())[ask_about_thing(type, scene.event.things[n], scene).word] += 1
         for type in ("first", "last", "after", "count"):
-            output.setdefault(type, Counter())[ask_about_time(type, video, rng).word] += 1
-    rates = {type: max(words.values()) / words.total() for type, words in output.items()}
+            answers.setdefault(type, Counter())[ask_about_time(type, video, rng).word] += 1
+    rates = {type: max(words.values()) / words.total() for type, words in answers.items()}
     assert all(rate <= (0.55 if type == "count" else 0.2) for type, rate in rates.items()), rates
-    assert {type: len(words) for type, words in output.items()} == {
+    assert {type: len(words) for type, words in answers.items()} == {
         **dict.fromkeys(("color", "shape", "place", "first", "last", "after"), 8),
         "position": 9,
         "count": 3,
@@ -161,5 +161,5 @@ def test_no_answer_is_right_too_often():
 def test_the_content_version_stands_for_the_rows():
     """SHA-256 of the rows of seed 0, 24 videos, 12 images, as this code made them: if it changes, so must CONTENT."""
     made = stage1_rows(0, 24, 12, 60), stage2_rows(0, 24, 12, 60), split_rows(0, "val", 4), split_rows(0, "test", 4)
-    result = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
-    assert (dataset.CONTENT, result) == (2, "00588184ffbb")
+    digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
+    assert (dataset.CONTENT, digest) == (2, "00588184ffbb")

@@ -74,9 +74,9 @@ def test_encoders_load_whole_and_see(towers: Path, data: Path) -> None:
     assert 0.3 < features.var() < 3
     coded = load_instruction_tokenizer(folder)(["what color is the star"], return_tensors="pt")
     assert coded["input_ids"].shape == (1, 5)
-    report = load_instruction(folder)(coded["input_ids"], coded["attention_mask"].bool())
-    assert report.shape == (1, 5, 32)
-    assert report.isfinite().all()
+    text_features = load_instruction(folder)(coded["input_ids"], coded["attention_mask"].bool())
+    assert text_features.shape == (1, 5, 32)
+    assert text_features.isfinite().all()
 
 
 def test_language_model_reloads_the_same(towers: Path) -> None:
