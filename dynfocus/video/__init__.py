@@ -13,7 +13,7 @@ from dynfocus.video.clip import Clip, find_media, pick_frames, unreadable_error
 from dynfocus.video.images import IMAGES, is_still, read_frame_files, read_image
 from dynfocus.video.packets import Packets, read_packets
 from dynfocus.video.with_decord import has_decord, jumps_far, read_with_decord
-from dynfocus.video.with_pyav import read_with_pyav
+from dynfocus.video.with_pyav import Turn, read_turn, read_with_pyav
 
 __all__ = ["IMAGES", "Clip", "Reader", "pick_frames", "read_clip", "read_image", "read_media"]
 
@@ -73,10 +73,12 @@ def read_clip(
         raise ConfigError("reader=decord without decord", "decord, which exists for Linux on x86-64", "Use pyav.")
     try:
         packets = packets or read_packets(segment.path, rule)
-        if reader == "decord" and not packets.seekable:
+        by_decord = reader != "pyav" and has_decord() and packets.for_decord
+        by_decord = by_decord and (reader == "decord" or jumps_far(segment, rule, packets))
+        by_decord = by_decord and read_turn(segment) == Turn()  # else decord's FFmpeg mirrors nothing
+        if reader == "decord" and not by_decord:
             raise unreadable_error(segment.path, "decord alone would give wrong frames of this kind of file")
-        trusted = packets.seekable and has_decord()
-        if reader == "decord" or (reader is None and trusted and jumps_far(segment, rule, packets)):
+        if by_decord:
             clip = read_with_decord(segment, rule, packets, last_resort=reader == "decord")
             if clip is not None:
                 return clip

@@ -32,6 +32,7 @@ MAY_HIDE = frozenset({"mpeg4"})  # packets that show nothing new give no frame
 CONTAINERS = frozenset({"mp4", "matroska"})
 MAX_REORDER = 16  # frames; in no codec are more stored between a frame and the place where it is shown
 IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
+MAX_DELAY = 1 << 27  # units of time from decoding to showing; decord's FFmpeg drops all delays where one is 2^28
 MAX_EARLY_END = 1.0  # seconds that all of a file's streams may end before the length in its header
 
 
@@ -44,6 +45,7 @@ class Packets:
         times: float64 seconds since the first frame; None likewise.
         keys: which of the frames can be decoded without another, ascending; None likewise.
         seekable: whether the right frames are found in this file by jumping to the key frame before them.
+        for_decord: whether decord finds them too, where it need not turn them.
         bulk: bytes of the most frames, at their own size, that are decoded to reach one of them; 0 if unknown.
         shows_all: whether every packet, once there is a picture, must give a frame.
     """
@@ -52,6 +54,7 @@ class Packets:
     times: NDArray[np.float64] | None
     keys: NDArray[np.int64] | None
     seekable: bool
+    for_decord: bool
     bulk: int
     shows_all: bool
 
@@ -71,7 +74,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         check_pixels(path, codec.width, codec.height, rule)
         stamps: list[int | None] = []
         keys: list[int] = []
-        last_second, keys_in_order, nothing_discarded = 0.0, True, True
+        last_second, longest_delay, keys_in_order, nothing_discarded = 0.0, 0, True, True
         with collect_pyav_errors() as errors:
             # Matroska's header holds one length for all streams, so the sound counts when its end is checked.
             for packet in container.demux([stream, *(container.streams.audio if "matroska" in names else ())]):
@@ -83,6 +86,8 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
                     continue
                 stamps.append(packet.pts)
                 nothing_discarded &= not packet.is_discard
+                if packet.pts is not None and packet.dts is not None:
+                    longest_delay = max(longest_delay, packet.pts - packet.dts)
                 if packet.pts is not None and packet.is_keyframe:
                     keys.append(packet.pts)
                     keys_in_order &= codec.name != "h264" or starts_with_idr(bytes(packet), codec.extradata or b"")
@@ -106,7 +111,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         # times of all frames.
         is_timed = is_timed and len(set(in_order)) == len(stamps) and len(split_clocks(in_order)) == 1
         if not is_timed:
-            return Packets(None, None, None, False, 0, False)
+            return Packets(None, None, None, False, False, 0, False)
         ticks = np.array(ordered_stamps, np.int64)
         is_8_bit = codec.format is not None and all(part.bits == 8 for part in codec.format.components)
         has_one_stream = len(container.streams.video) == 1
@@ -114,7 +119,8 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         times = (ticks - ticks[0]) * float(stream.time_base)
         key_indices = np.searchsorted(ticks, sorted(keys))
         bulk = 3 * codec.width * codec.height * int(np.diff(key_indices, append=len(ticks)).max(initial=0))
-        return Packets(ticks, times, key_indices, seekable, bulk, codec.name not in MAY_HIDE)
+        for_decord = seekable and longest_delay < MAX_DELAY
+        return Packets(ticks, times, key_indices, seekable, for_decord, bulk, codec.name not in MAY_HIDE)
 
 
 def split_clocks(stamps: Iterable[int]) -> list[list[int]]:

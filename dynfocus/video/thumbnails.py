@@ -18,6 +18,7 @@ from dynfocus.settings import FrameRule
 from dynfocus.video.clip import unreadable_error
 from dynfocus.video.images import is_still
 from dynfocus.video.packets import Packets, read_packets, video_stream
+from dynfocus.video.with_pyav import find_turn
 
 NEAR = 1e-3  # seconds; time stamps are kept in fp32, which is that coarse in a video of hours
 FEW = 1000  # frames; so many are read at once, and take 77 MB at 160 pixels
@@ -103,4 +104,4 @@ def display_size(path: Path) -> tuple[int, int]:
         frame = next(container.decode(stream))
         pixel = stream.sample_aspect_ratio or Fraction(1)
         width, height = frame.width * pixel.numerator, frame.height * pixel.denominator
-        return (height, width) if round(frame.rotation / 90) % 2 else (width, height)
+        return (height, width) if find_turn(frame).transpose else (width, height)

@@ -1,7 +1,7 @@
 """Read videos with PyAV: every frame in its order, whatever the codec; what its decoder reports is an error."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,15 +139,51 @@ def _open_video(segment: VideoSegment) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How stored pixels become those that are shown: transposed where it says so, then mirrored.
+
+    Attributes:
+        transpose: whether rows and columns change places.
+        mirror_x: whether left and right change places, after that.
+        mirror_y: whether top and bottom do.
+    """
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        pixels = pixels.swapaxes(0, 1) if self.transpose else pixels
+        return pixels[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+
+def find_turn(frame: av.VideoFrame) -> Turn:
+    """Return the turn that a frame asks for; one that is not by right angles counts as the nearest that is."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Turn()
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()  # (x, y) goes to (a x + c y, b x + d y)
+    transpose = abs(b) + abs(c) > abs(a) + abs(d)
+    return Turn(transpose, *((c < 0, b < 0) if transpose else (a < 0, d < 0)))
+
+
+def read_turn(segment: VideoSegment) -> Turn:
+    """Return the turn of all of a video: its first frame's, for where pictures ask for it only key frames do."""
+    with suppress(av.FFmpegError, StopIteration), av.open(str(segment.path.absolute())) as container:
+        return find_turn(next(container.decode(video_stream(container, segment.path))))
+    return Turn()  # a first frame that is damaged matters only where it is asked for
+
+
 class FrameConverter:
-    """Converts frames to pixels ``[H, W, 3]``, turned as the file asks for (which decord does by itself), on white.
+    """Converts frames to pixels ``[H, W, 3]``, turned as the file asks for, on white.
 
     Raises:
         VideoError: if a frame is marked as damaged.
     """
 
     def __init__(self, segment: VideoSegment) -> None:
-        self.path = segment.path
+        self.path, self.turn = segment.path, read_turn(segment)
         # One for all frames: frame.to_ndarray makes its own each time, which takes longer.
         self.converter = VideoReformatter()
 
@@ -159,4 +195,4 @@ class FrameConverter:
         if clear:
             opacity = pixels[..., 3:].astype(np.uint16)
             pixels = ((pixels[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
-        return np.rot90(pixels, round(frame.rotation / 90))
+        return self.turn(pixels)

@@ -99,10 +99,10 @@ def test_decord_reads_where_it_can_jump(tmp_path):
 
 
 @pytest.mark.parametrize("turn", [90, -90, 180])
-def test_both_readers_turn_the_frame_upright(tmp_path, turn):
+def test_the_frame_is_turned_upright(tmp_path, turn):
     path = write_video(tmp_path / "a.mp4", count=3, turn=turn)
     upright = np.rot90(numbered_frame(1), turn // 90)
-    for reader in READERS:
+    for reader in (None, "pyav"):
         frame = read_clip(path, FrameRule(size=8, fps=None, interpolation="box"), reader).frames[1].numpy()
         expected = upright.reshape(8, upright.shape[0] // 8, 8, upright.shape[1] // 8, 3).mean((1, 3))
         assert np.abs(frame - expected).mean() < 4
@@ -184,6 +184,20 @@ def test_time_begins_with_the_first_frame(tmp_path, begins, name):
         assert numbers(clip.frames) == shown
         torch.testing.assert_close(clip.seconds, torch.arange(len(shown)) / 10, atol=2e-3, rtol=0)
         assert numbers(read_clip(VideoSegment(path, 0.5, 0.8), EVERY, reader).frames) == shown[5:8]
+
+
+@pytest.mark.parametrize("unit", ["1000000000", "2000000000"])
+def test_a_fine_unit_of_time_changes_no_frame(tmp_path, unit):
+    """From a delay of 2^28 units on, decord's FFmpeg shows the frames in the order of decoding."""
+    path = write_video(tmp_path / "a.mp4", 120, options=X264, muxing={"video_track_timescale": unit})
+    assert numbers(read_clip(path, EVERY).frames) == list(range(120))
+    for count in (3, 4, 5, 7, 9):
+        wanted = ((np.arange(count) + 0.5) * 120 / count).astype(int).tolist()
+        clip = read_clip(path, FrameRule(size=64, fps=None, frames=count, interpolation="box"))
+        assert numbers(clip.frames) == wanted
+    if "decord" in READERS:
+        with pytest.raises(VideoError, match="wrong frames"):
+            read_clip(path, EVERY, "decord")
 
 
 @pytest.mark.skipif("decord" not in READERS, reason="decord exists for Linux on x86-64 only")
