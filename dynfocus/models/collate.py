@@ -144,7 +144,13 @@ class Collator:
         pad = self.tokenizer.pad_token_id  # any id will do, as the mask hides it; many language models have none
         ids, mask, labels = _pad_left(coded, _end(self.tokenizer) if pad is None else pad)
         instruction = self.instruction_tokenizer(
-            questions, padding=True, truncation=True, max_length=self.longest_instruction, return_tensors="pt"
+            questions,
+            padding=True,
+            padding_side="right",  # positions are absolute: on the left, neighbours would move a question
+            truncation=True,
+            max_length=self.longest_instruction,
+            return_attention_mask=True,
+            return_tensors="pt",
         )
         sketches = [example.sketch for example in taken if example.sketch is not None]
         if sketches and len(sketches) < len(taken):

@@ -33,7 +33,10 @@ def world_text(seed: int, videos: int = 200) -> Iterator[str]:
 
 
 def train_tokenizer(seed: int, opening: bool = True) -> PreTrainedTokenizerFast:
-    """Train a word-level tokenizer in lower case; ``<image>`` is one token; ``opening`` puts ``<s>`` first."""
+    """Train a word-level tokenizer in lower case, ``<image>`` being one token.
+
+    ``opening`` says that it is the language model's, which puts ``<s>`` first and pads on the left.
+    """
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -50,6 +53,6 @@ def train_tokenizer(seed: int, opening: bool = True) -> PreTrainedTokenizerFast:
         eos_token="</s>",
         pad_token="<pad>",
         additional_special_tokens=[IMAGE],
-        padding_side="left",
+        padding_side="left" if opening else "right",
         model_max_length=2048,
     )
