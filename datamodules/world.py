@@ -18,7 +18,7 @@ class WorldDataModule(ConversationDataModule):
         world_seed: the world's seed; its splits are disjoint.
         val: validation videos.
         test: test videos.
-        check: refuse to begin stage 1 on towers whose language model reads symbols too badly.
+        check: refuse towers that an earlier version made, or whose language model reads symbols too badly.
         kwargs: as in `ConversationDataModule`; the annotation files are the world's own.
     """
 
@@ -40,7 +40,7 @@ class WorldDataModule(ConversationDataModule):
     def prepare_data(self) -> None:
         self.write()
         super().prepare_data()
-        if self.check and self.stage == "stage1":
+        if self.check:
             check_towers(self.encoders.parent)
 
     def splits(self, stage: str) -> tuple[Split, ...]:

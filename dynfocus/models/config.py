@@ -14,6 +14,7 @@ class DynFocusConfig(PreTrainedConfig):
 
     ``towers`` names the folders of the pretrained parts, where the model's own folder holds adapters and no towers.
     ``queries`` is the number of the Q-Former's query tokens, which read the frames where instruction_mode is frame.
+    ``vision_blocks`` is how many blocks of the vision encoder make the features that the connector was trained on.
     ``vision_dtype`` and ``instruction_dtype`` are the precisions that the encoders compute in, whatever the others'.
     """
 
@@ -31,6 +32,7 @@ class DynFocusConfig(PreTrainedConfig):
     image_std: Any = None
     image_token_id: int = -1
     queries: int = 32
+    vision_blocks: int | None = None
     vision_dtype: str = "float32"
     instruction_dtype: str = "float32"
     towers: dict | None = None

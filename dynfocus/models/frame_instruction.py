@@ -51,9 +51,9 @@ def instructed_encoder(
     with_gradients = torch.is_grad_enabled()  # a sketch is made without gradients, but the Q-Former may be trained
 
     def encode(frames: Tensor) -> Tensor:
-        rows = vision.rows(frames)
+        rows, normed = vision.rows(frames)
         with torch.set_grad_enabled(with_gradients):
-            outputs.append(instruction.look(rows, ids, mask))
+            outputs.append(instruction.look(normed, ids, mask))
         return rows[:, -vision.patches :]
 
     return encode

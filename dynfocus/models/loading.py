@@ -26,6 +26,7 @@ from dynfocus.models.towers import (
     load_tokenizer,
     open_vision,
 )
+from dynfocus.models.towers.vision import unused_blocks
 from dynfocus.records.atomic import atomic_write
 from dynfocus.settings import ConnectorSettings
 
@@ -258,7 +259,7 @@ class Folders(PreTrainedModel):
 
 
 def trained_config(folder: Path) -> DynFocusConfig:
-    """The config of a trained model's folder; raises CheckpointError if there is none."""
+    """The config of a trained model's folder; raises CheckpointError if there is none, or of other features."""
     try:
         kind = json.loads((folder / "config.json").read_text()).get("model_type")
     except (OSError, ValueError, AttributeError):
@@ -267,7 +268,17 @@ def trained_config(folder: Path) -> DynFocusConfig:
         inside = folder / "model"
         step = f"Name {inside}." if (inside / "config.json").is_file() else "Run `make stage2` first."
         raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", step)
-    return DynFocusConfig.from_pretrained(folder, local_files_only=True)
+    config = DynFocusConfig.from_pretrained(folder, local_files_only=True)
+    used = config.vision_config.num_hidden_layers - unused_blocks(config.vision_config)
+    # Before the entry was written, one block fewer of InstructBLIP's encoders made the features; others' are the same.
+    before = config.vision_config.num_hidden_layers - 1
+    if (config.vision_blocks or before) != used:
+        raise CheckpointError(
+            f"a model in {folder} that was trained on the output of {config.vision_blocks or before} blocks",
+            f"one trained on {used}, which this version computes",
+            "Train it again: stage 1, then stage 2.",
+        )
+    return config
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -33,6 +33,7 @@ class DynFocusModel(Folders, GenerationMixin):
         super().__init__(config)
         self.settings = config.settings
         self.vision = VisionTower(config.vision_config, config.image_mean, config.image_std)
+        config.vision_blocks = self.vision.used_blocks
         if self.settings.patches != self.vision.patches:
             raise ConfigError(
                 f"connector.patches = {self.settings.patches} with a vision encoder of {self.vision.patches} patches",

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from dynfocus.errors import ConfigError
 from dynfocus.models.model import DynFocusModel
+from dynfocus.models.towers.vision import unused_blocks
 from dynfocus.plan.dry_run import QUESTION, connect, encode, extrapolate, read, without_numbers
 from dynfocus.plan.towers import Towers
 from dynfocus.plan.training import Training, count_prompt_tokens
@@ -82,7 +83,7 @@ def _encoders(
         tokens = count(lambda: _backward(connect(model, frames, training.slots), learns)) - reads[0]
     return {
         "vision": frames
-        * extrapolate(sees[0], sees[1], towers.vision.num_hidden_layers - 1).total(),  # the last is never run
+        * extrapolate(sees[0], sees[1], towers.vision.num_hidden_layers - unused_blocks(towers.vision)).total(),
         "instruction": extrapolate(reads[0], reads[1], towers.instruction.num_hidden_layers).total(),
         "connector": frames * sketch.total() + tokens.total(),
     }

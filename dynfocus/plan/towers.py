@@ -15,6 +15,7 @@ from transformers.initialization import no_init_weights
 from dynfocus.models.config import DynFocusConfig
 from dynfocus.models.lora import without_adapters
 from dynfocus.models.model import DynFocusModel
+from dynfocus.models.towers.vision import unused_blocks
 from dynfocus.plan.sizes import of_lavis, read_config
 from dynfocus.plan.training import Training
 from dynfocus.settings import ConnectorSettings, LoraSettings, StageName
@@ -30,8 +31,9 @@ class Towers:
     language: Any = field(default_factory=lambda: LlamaConfig(max_position_embeddings=4096))
 
     def cut(self, layers: int) -> "Towers":
-        """The same with so many layers; of the vision encoder one more, as its last one is never run."""
-        return Towers(_cut(self.vision, layers + 1), _cut(self.instruction, layers), _cut(self.language, layers))
+        """The same with so many layers; of the vision encoder as many that run."""
+        vision = _cut(self.vision, layers + unused_blocks(self.vision))
+        return Towers(vision, _cut(self.instruction, layers), _cut(self.language, layers))
 
 
 @cache

@@ -42,9 +42,10 @@ def test_patches_are_the_second_last_blocks_of_each_family(tmp_path: Path, famil
     pixels = (frames.float() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     with torch.no_grad():
         states = inputs(pixels.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
-        result, rows = tower(frames), tower.rows(frames)
+        result, (rows, normed) = tower(frames), tower.rows(frames)
     assert len(states) == tiny.LAYERS + 1
     assert torch.equal(rows, states[-2])
+    assert torch.equal(normed, rows)  # these have no norm that a Q-Former was trained on
     assert rows.shape[1] == 36 + {"clip": 1, "siglip": 0, "dinov2": 5}[family]  # a class token and four registers
     assert torch.equal(result, states[-2][:, -36:])
     assert torch.equal(

@@ -29,7 +29,7 @@ def test_every_frame_is_read_under_its_own_question(slots: str) -> None:
             length = int(batch.question_mask[slot].sum())
             ids, mask = batch.question_ids[slot : slot + 1, :length], torch.ones(1, length, dtype=torch.bool)
             for n, frame in enumerate(rows[video].frames):
-                alone = net.instruction.look(net.vision.rows(frame[None]), ids, mask)[0, 0]
+                alone = net.instruction.look(net.vision.rows(frame[None])[1], ids, mask)[0, 0]
                 torch.testing.assert_close(read[slot, n], alone, atol=1e-5, rtol=1e-4)
             assert not read[slot, len(rows[video].frames) :].any()
         torch.testing.assert_close(sketch.pooled[0, :5], net.sketch(rows[0].frames).pooled[0])

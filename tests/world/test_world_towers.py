@@ -79,6 +79,11 @@ def test_encoders_load_whole_and_see(towers: Path, data: Path) -> None:
     assert text_features.isfinite().all()
 
 
+def test_words_are_padded_on_the_right_and_prompts_on_the_left(towers: Path) -> None:
+    assert load_instruction_tokenizer(towers / "instructblip").padding_side == "right"
+    assert AutoTokenizer.from_pretrained(towers / "llm").padding_side == "left"
+
+
 def test_language_model_reloads_the_same(towers: Path) -> None:
     tokenizer = train_tokenizer(CORPUS_SEED)
     folder = towers / "llm"
@@ -116,6 +121,10 @@ def test_records_and_gate(towers: Path, tmp_path: Path) -> None:
         else:
             with pytest.raises(CheckpointError, match=r"at least 0\.9"):
                 check_towers(tmp_path)
+    record["vision"]["content"] = 1
+    (tmp_path / "towers.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"earlier version.*Delete .*make towers"):
+        check_towers(tmp_path)
     with pytest.raises(CheckpointError, match="make towers"):
         check_towers(tmp_path / "nowhere")
 

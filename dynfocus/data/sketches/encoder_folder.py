@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from dynfocus.data.sketches.digests import tensor_bytes
 from dynfocus.models.towers import VisionTower, open_vision
-from dynfocus.models.towers.vision import FAMILIES
+from dynfocus.models.towers.vision import FAMILIES, unused_blocks
 
 # Of the config, what InstructBLIP's, CLIP's and SigLIP's encoders compute with; the rest says how they were initialised
 # or saved. Of other encoders' configs all is taken that is not among the second.
@@ -60,6 +60,8 @@ class EncoderFolder:
         shape = {name: getattr(self.vision, name, None) for name in SHAPING}
         if self.vision.model_type not in FAMILIES:
             shape = {name: value for name, value in self.vision.to_dict().items() if name not in UNSHAPING}
+        if not unused_blocks(self.vision):
+            shape["unused"] = 0  # keys of other encoders stay as they were before all blocks of this one ran
         pixels = [list(self.vision_files.image_mean), list(self.vision_files.image_std)]
         digest = hashlib.sha256(json.dumps([shape, pixels, str(self.dtype)], sort_keys=True).encode())
         for name, tensor in self.vision_files.tensors():

@@ -1,8 +1,8 @@
 """InstructBLIP's encoders as LAVIS publishes them: `eva_vit_g.pth` and `instruct_blip_vicuna7b_trimmed.pth`.
 
 Sizes are read off the tensors. Heads are no part of them: EVA ViT-G has 88 numbers a head, BERT's kind 64.
-The published ViT-G has 40 blocks, of which LAVIS builds 39 and so drops the last; so do we, and the "second-last block"
-is the 38th, as it is for an InstructBLIP folder of transformers.
+The published ViT-G has 40 blocks, of which LAVIS builds 39: their output is the "second-last block's" that the paper
+reads. So do we, as for an InstructBLIP folder of transformers, whose files hold 39.
 """
 
 import re

@@ -61,6 +61,8 @@ class InstructionTower(nn.Module):
     ) -> Float[Tensor, "I T q e"]:
         """What the query tokens see in each frame under each instruction; ``rows`` are the encoder's, class token too.
 
+        InstructBLIP's query tokens were trained on normed rows, see `VisionTower.rows`.
+
         Raises:
             FeatureError: if the rows are of another width than the Q-Former was trained with.
         """

@@ -38,12 +38,16 @@ from dynfocus.models.towers.weights import (
 
 # Families whose names in files are those of transformers' code, so that no weight is in memory twice.
 FAMILIES = ("instructblip_vision_model", "clip_vision_model", "siglip_vision_model")
+CUT = ("instructblip_vision_model",)  # families whose files leave out the published encoder's last block
 REPLACING = Lock()  # threads may share an encoder, and one call at a time may replace its last block's forward
 AutoModel.register(InstructBlipVisionConfig, InstructBlipVisionModel, exist_ok=True)  # the one it does not know
 
 
 class VisionTower(nn.Module):
-    """Frames -> patches: the output of the second-last block, without class and register tokens.
+    """Frames -> patches: the output of the published encoder's second-last block, without class and register tokens.
+
+    InstructBLIP's files hold 39 of EVA ViT-G's 40 blocks, so all of them run. Files of other families hold every block,
+    and the last one does not run.
 
     Args:
         config: sizes of the vision transformer; its class says which model of transformers it is.
@@ -77,8 +81,17 @@ class VisionTower(nn.Module):
         lists = (part for part in self.encoder.modules() if isinstance(part, nn.ModuleList))
         return next((list(part) for part in lists if len(part) == self.encoder.config.num_hidden_layers), [])
 
-    def rows(self, frames: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T M d"]:
-        """The second-last block's output: class and register tokens, if the model has some, then the N patches.
+    @property
+    def used_blocks(self) -> int:
+        """How many of the blocks run."""
+        return self.encoder.config.num_hidden_layers - unused_blocks(self.encoder.config)
+
+    def rows(self, frames: UInt8[Tensor, "T H W 3"]) -> tuple[Float[Tensor, "T M d"], Float[Tensor, "T M d"]]:
+        """Class and register tokens, if the model has some, then the N patches.
+
+        Returns:
+            the block's output, and the same as the Q-Former reads it: InstructBLIP's was trained on the output of
+            ``post_layernorm`` (ln_vision in LAVIS); other families have no such norm for it.
 
         Raises FeatureError if the frames are not as large as the encoder expects.
         """
@@ -92,25 +105,26 @@ class VisionTower(nn.Module):
         mean, std = (torch.tensor(numbers, device=frames.device) for numbers in (self.mean, self.std))
         pixels = rearrange((frames / 255 - mean) / std, "t h w c -> t c h w")
         outputs: list[Tensor] = []
-
-        def keep_input(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-            outputs.append(hidden_states)
-            return hidden_states
-
-        # transformers' hidden_states[-2] costs the last block and the memory of every block's output. Instead, the last
-        # block's forward is replaced for this call: it computes nothing, and its input is what we need.
         last: Any = self.blocks[-1]
+        unused = unused_blocks(self.encoder.config)
+
+        def keep(hidden_states: Tensor, *args: Any, **options: Any) -> Tensor:
+            outputs.append(hidden_states if unused else run(hidden_states, *args, **options))
+            return outputs[-1]
+
+        # transformers' hidden_states costs the last block and the memory of every block's output. Instead, the last
+        # block's forward is replaced for this call: where it is unused it computes nothing, and gives its input.
         with REPLACING:
-            last.forward = keep_input
+            run, last.forward = last.forward, keep
             try:
-                self.encoder(pixels.to(weight.device, weight.dtype))
+                result = self.encoder(pixels.to(weight.device, weight.dtype))
             finally:
                 del last.forward
-        return outputs[0]
+        return outputs[0], outputs[0] if unused else result.last_hidden_state
 
     def forward(self, frames: UInt8[Tensor, "T H W 3"]) -> Float[Tensor, "T N d"]:
         """Raises FeatureError if the frames are not as large as the encoder expects."""
-        return self.rows(frames)[:, -self.patches :]
+        return self.rows(frames)[0][:, -self.patches :]
 
 
 @dataclass(frozen=True)
@@ -212,6 +226,11 @@ def open_vision(folder: Path) -> VisionFiles:
 def vision_config(values: dict[str, Any]) -> PreTrainedConfig:
     """The configuration from its plain form; one that does not say its family is InstructBLIP's."""
     return AutoConfig.for_model(**{"model_type": "instructblip_vision_model", **values})
+
+
+def unused_blocks(config: PreTrainedConfig) -> int:
+    """How many blocks at the end of an encoder's files stand after the second-last of the published encoder."""
+    return int(config.model_type not in CUT)
 
 
 def _unknown(given: str) -> CheckpointError:

@@ -7,6 +7,7 @@ from typing import Any
 from dynfocus.errors import CheckpointError
 
 RECORDS = "towers.json"
+CONTENT = 2  # another number whenever the same settings give other towers
 LEAST_DETAIL = 0.9
 
 
@@ -27,12 +28,20 @@ def read_quality(out: Path) -> dict[str, Any]:
 
 
 def check_towers(out: Path) -> None:
-    """Refuse towers to build on if their language model cannot read things that are given in symbols.
+    """Refuse towers to build on that an earlier version made, or whose language model cannot read symbolic scenes.
 
     Raises:
-        CheckpointError: if the accuracy on detail over symbolic scenes is under 0.9, or no towers are there.
+        CheckpointError: if their features are not read as today, the accuracy on detail over symbolic scenes is under
+            0.9, or no towers are there.
     """
-    detail = read_quality(out)["language"]["quality"]["detail"]
+    record = read_quality(out)
+    if any(tower.get("content") != CONTENT for tower in record.values()):
+        raise CheckpointError(
+            f"towers in {out} that an earlier version of this project made",
+            "towers that were trained as this version reads them",
+            f"Delete {out}, make them again (`make towers`), and train again (`make stage1 AGAIN=1`).",
+        )
+    detail = record["language"]["quality"]["detail"]
     if not detail >= LEAST_DETAIL:
         raise CheckpointError(
             f"a language model in {out} whose accuracy on detail is {detail:.2f} over symbolic scenes",

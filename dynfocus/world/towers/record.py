@@ -7,12 +7,11 @@ from typing import Any
 
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.records.atomic import write_text
-from dynfocus.world.towers.quality import RECORDS
+from dynfocus.world.towers.quality import CONTENT, RECORDS
 from dynfocus.world.towers.tower_settings import TowerSettings
 
 FOLDERS = {"vision": "instructblip", "language": "llm"}
 RECORD = "tower.json"
-CONTENT = 1  # another number whenever the same settings give other towers
 
 
 def list_unfinished(data: Path, out: Path, seed: int, settings: TowerSettings) -> list[str]:

@@ -10,7 +10,7 @@ class VisionSettings:
     Attributes:
         width: d, of both towers.
         hidden: width inside the blocks' MLPs.
-        layers: blocks of the vision tower; as in the real one the features come before the last, which stays untrained.
+        layers: blocks of the vision tower; as in InstructBLIP's files all of them run.
         heads: attention heads of both towers.
         instruction_layers: blocks of the instruction tower; the first of every two can also read frames.
         queries: query tokens, which only `frame` mode reads; untrained.
@@ -22,7 +22,7 @@ class VisionSettings:
 
     width: int = 64
     hidden: int = 128
-    layers: int = 4
+    layers: int = 3
     heads: int = 4
     instruction_layers: int = 2
     queries: int = 32
