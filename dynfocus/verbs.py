@@ -111,7 +111,14 @@ def sketch_data(settings: list[str], workers: int = 2, shard: str = "0/1", out: 
     print(data.sketch(workers) if out is None else data.share_out(out, (int(share[1]), int(share[2])), workers))
 
 
-def doctor(settings: list[str], workers: int = 2, limit: float = 0.05, again: bool = False) -> None:
+def doctor(
+    settings: list[str],
+    workers: int = 2,
+    limit: float = 0.05,
+    again: bool = False,
+    file: Path | None = None,
+    media: Path | None = None,
+) -> None:
     """Look at every training row of configs as training will read it; training leaves the bad ones out.
 
     Example: dynfocus doctor --config lightning_configs/stage2.yaml --config my_overlay.yaml --workers 16
@@ -121,7 +128,17 @@ def doctor(settings: list[str], workers: int = 2, limit: float = 0.05, again: bo
         workers: processes that decode videos.
         limit: share of bad rows above which it fails.
         again: look at bad rows once more.
+        file: instead of configs: an annotation file whose format is guessed, and of which three rows are shown.
+        media: folder of this file's videos and images; by default its own.
     """
+    if file is not None:
+        from dynfocus.data.doctor.guess import describe_file
+
+        if settings:
+            raise UsageError(f"--file beside {settings[0]}", "a file alone, or configs", "Leave one of them out.")
+        for line in describe_file(file, media, Path("cache/index")):
+            print(line)
+        return
     from dynfocus.data.doctor import findings
     from dynfocus.data.doctor.examine import diagnose
     from dynfocus.train.fit import ready

@@ -15,6 +15,7 @@ from dynfocus.data.annotations.index import Index, companion_file, media_keys, o
 from dynfocus.data.annotations.parse import ParseContext, make_row, name_row_errors
 from dynfocus.data.annotations.scan import decode, unreadable_error
 from dynfocus.data.annotations.sources import Source
+from dynfocus.data.annotations.unpack import unpack
 from dynfocus.errors import DataError
 from dynfocus.records.rows import FrameFiles, Row, VideoSegment
 
@@ -43,15 +44,16 @@ class Annotations:
         self._open()
 
     def _open(self) -> None:
-        self.files = self.source.files(self.root)
         self.format = FORMATS[self.source.format]
-        self.media = MediaFinder(self.source, self.root, self.links)
+        files = self.packed = self.source.files(self.root)
+        self.files = [unpack(file, self.folder, self.format.layout) for file in files]
+        self.media = MediaFinder(self.source, self.root, self.links, self.folder)
         context = ParseContext(self.source)
-        companion = companion_file(context, self.files)
+        companion = companion_file(context, files)
         if companion is not None and self.format.read_companion is not None:
             context = ParseContext(self.source, self.format.read_companion(self.source, companion))
         self.context, self.open_files = context, OpenFiles()
-        self.index: Index = open_index(context, self.root, self.files, self.folder)
+        self.index: Index = open_index(context, self.root, self.files, self.folder, companion)
         self.groups = [None, *media_keys(context)]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,7 +79,8 @@ class Annotations:
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         index %= len(self)
-        place = f"{self.files[self.index.files[index]]}, byte {self.index.offsets[index]}"
+        file = self.index.files[index]
+        place = f"{self.packed[file]}, byte {self.index.offsets[index]}{' as unpacked' * (self.packed != self.files)}"
         return name_row_errors(lambda: self._read(index), index, place, self.format.needs)
 
     def _read(self, index: int) -> Row:

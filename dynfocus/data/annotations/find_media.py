@@ -10,6 +10,7 @@ from dynfocus.data.annotations.media_fields import IMAGE_FILE
 from dynfocus.data.annotations.nextqa import FOLDERS
 from dynfocus.data.annotations.parse import IMAGE, IMAGES, VIDEO
 from dynfocus.data.annotations.sources import Source, sort_by_number
+from dynfocus.data.annotations.unpack import find_unpacked
 from dynfocus.errors import DataError, MissingFileError, PathEscapeError
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
@@ -28,11 +29,13 @@ class MediaFinder:
         source: says in which folders they are.
         root: the data root.
         links: whether a link may lead out of its folder.
+        index: folder of indices, where media of packed files lie.
     """
 
     source: Source
     root: Path
     links: bool = False
+    index: Path = Path("cache/index")
 
     def find(self, name: str, kind: int, group: str | None) -> Path:
         """Find the file that a row names, or the folder of a video's frames; ``kind`` and ``group`` are as in `Entry`.
@@ -41,6 +44,8 @@ class MediaFinder:
             MissingFileError: if there is none, under this name or another one that the set is known by.
             DataError: if the name, or a link there, leads out of its folder.
         """
+        if (unpacked := find_unpacked(name, self.index)) is not None:
+            return self._inside(unpacked, self.index, name)
         folder, rest = self._place(name, kind, group)
         count = 0
         base = self.root / self.source.folder / folder

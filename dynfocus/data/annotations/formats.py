@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynfocus.data.annotations import llava, nextqa, scienceqa, videochat2, videochatgpt, webvid
+from dynfocus.data.annotations import (
+    clevrer,
+    llava,
+    nextqa,
+    query_response,
+    scienceqa,
+    sharegpt4video,
+    videochat2,
+    videochatgpt,
+    webvid,
+)
 from dynfocus.data.annotations.parse import Entry, ParseContext
 from dynfocus.data.annotations.scan import Layout
 from dynfocus.data.annotations.sources import FormatName, Source
@@ -16,7 +26,7 @@ class Format:
     """How a kind of annotation file is read.
 
     Attributes:
-        layout: how the file holds its elements.
+        layout: how the file holds its elements; a list may be lines as well, and lines a list.
         parse: an element -> its entry, or None if it is left out; raises one of `PARSE_ERRORS`.
         needs: what a row must have, in words.
         columns: those a table must have.
@@ -35,6 +45,7 @@ class Format:
 FORMATS: dict[FormatName, Format] = {
     "conversations": Format("list", llava.parse_conversation, llava.NEEDS),
     "jsonl": Format("lines", llava.parse_conversation, llava.NEEDS),
+    "query_response": Format("lines", query_response.parse_query_response, query_response.NEEDS),
     "webvid": Format("table", webvid.parse_webvid, webvid.NEEDS, webvid.COLUMNS),
     "videochatgpt": Format("list", videochatgpt.parse_videochatgpt, videochatgpt.NEEDS),
     "scienceqa": Format(
@@ -44,4 +55,6 @@ FORMATS: dict[FormatName, Format] = {
     "nextqa": Format(
         "table", nextqa.parse_nextqa, nextqa.NEEDS, nextqa.COLUMNS, nextqa.FOLDERS, nextqa.read_video_folders
     ),
+    "clevrer": Format("list", clevrer.parse_clevrer, clevrer.NEEDS),
+    "sharegpt4video": Format("lines", sharegpt4video.parse_sharegpt4video, sharegpt4video.NEEDS),
 }

@@ -54,13 +54,16 @@ class Index:
     groups: np.ndarray
 
 
-def open_index(context: ParseContext, root: Path, files: Sequence[Path], folder: Path) -> Index:
+def open_index(
+    context: ParseContext, root: Path, files: Sequence[Path], folder: Path, companion: Path | None = None
+) -> Index:
     """Open the index of these files: the one on disk in ``folder``, or a new one that is then written there.
 
     Args:
-        reading: how they are read.
+        context: how they are read.
         root: the data root.
         files: the source's annotation files.
+        companion: the small file that parsing needs, if any; it need not exist.
         folder: where indices are kept; each is named by its files and the way in which they are read.
 
     Raises:
@@ -69,11 +72,11 @@ def open_index(context: ParseContext, root: Path, files: Sequence[Path], folder:
     """
     key = _index_key(context, root)
     place = folder / f"{_digest(key)}.npz"
-    stamp, changed = _stamp(key, context, files)
+    stamp, changed = _stamp(key, companion, files)
     if (remembered := _read_index(place, stamp)) is not None:
         return remembered
     index = _build_index(context, files, stamp)
-    if _stamp(key, context, files)[0] != stamp:
+    if _stamp(key, companion, files)[0] != stamp:
         raise DataError(
             f"{files[0]}, which changed while it was read", "annotations that stay", "Wait until they are complete."
         )
@@ -145,9 +148,8 @@ def _index_key(context: ParseContext, root: Path) -> list:
     return [place, *ways]
 
 
-def _stamp(key: list, context: ParseContext, files: Sequence[Path]) -> tuple[str, int]:
+def _stamp(key: list, companion: Path | None, files: Sequence[Path]) -> tuple[str, int]:
     """Compute a stamp of the files and of the way in which they are read; and when one last changed, in ns."""
-    companion = companion_file(context, files)
     statuses = [os.stat(file) for file in [*files, *([companion] if companion and companion.exists() else [])]]
     names = [os.path.realpath(file) for file in files]
     stamps = [(status.st_size, status.st_mtime_ns, status.st_ctime_ns) for status in statuses]

@@ -1,13 +1,26 @@
 """Describe where a data set lies on disk, and list every published set in the layout it is usually unpacked in."""
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dynfocus.errors import DataError
 
-FormatName = Literal["conversations", "jsonl", "webvid", "videochatgpt", "scienceqa", "videochat2", "nextqa"]
+FormatName = Literal[
+    "conversations",
+    "jsonl",
+    "query_response",
+    "webvid",
+    "videochatgpt",
+    "scienceqa",
+    "videochat2",
+    "nextqa",
+    "clevrer",
+    "sharegpt4video",
+]
 FINETUNE = "LLaMA-VID-Finetune"
 VIDEOCHAT2 = "VideoChat2-IT/video"
 
@@ -18,14 +31,15 @@ class Source:
 
     Attributes:
         name: stands for the data set in messages and in lists of skipped rows.
-        file: the annotation file, relative to ``folder``; may be a pattern such as ``parts/*.csv``.
-        format: how the file is written; ``jsonl`` is a user's own: a row of ``conversations`` on each line.
+        file: the annotation file, relative to ``folder``; may be a pattern such as ``parts/*.csv``, and packed: gzip,
+            parquet, a WebDataset tar, or a folder that Hugging Face's `datasets` has written.
+        format: how its rows are written: a name in `dynfocus.data.annotations.formats.FORMATS`.
         folder: relative to the data root, or absolute.
         media: the folder of videos and images, relative to ``folder`` or absolute; or several, by the row's ``class``,
             by how its path begins (``coco/train2017``; the folder stands for that part), or by ``<image>`` and
             ``<video>``. A key of ``""`` is for all other rows.
         rounds: conversations of more turns are cut into rows of at most so many; None leaves them whole.
-        split: which part of ScienceQA's ``problems.json``, as ``pid_splits.json`` names it.
+        split: which part of ScienceQA's ``problems.json``, or of a folder of `datasets`.
         instructions: whether VideoChat2's task instruction stands before the first question of a row.
         lectures: whether ScienceQA's lecture and solution stand before the answer.
     """
@@ -53,6 +67,8 @@ class Source:
         folder = Path(root) / self.folder
         if (folder / self.file).is_file():
             return [folder / self.file]
+        if (folder / self.file).is_dir() and (files := list_dataset_files(folder / self.file, self.split)):
+            return files
         # glob takes no absolute pattern, and a name without wildcards is no pattern.
         matches = [] if Path(self.file).is_absolute() or not set("*?[") & set(self.file) else folder.glob(self.file)
         if files := sorted((path for path in matches if path.is_file()), key=sort_by_number):
@@ -69,6 +85,23 @@ class Source:
             return self.files(root)
         except DataError:
             return [Path(root) / self.folder / self.file]
+
+
+def list_dataset_files(folder: Path, split: str) -> list[Path]:
+    """List the files of a split in a folder that Hugging Face's `datasets` has saved, or that was downloaded as one."""
+    for place in (folder, folder / split):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return [place / file["filename"] for file in json.loads((place / "state.json").read_text())["_data_files"]]
+    for pattern in (
+        f"data/{split}-*.parquet",
+        f"{split}-*.parquet",
+        f"{split}/*.parquet",
+        f"{split}*.parquet",
+        "*.parquet",
+    ):
+        if files := sorted(folder.glob(pattern), key=sort_by_number):
+            return files
+    return []
 
 
 def sort_by_number(path: Path | str) -> list[tuple[int, str]]:
@@ -129,6 +162,8 @@ SETS = _sets(
         rounds=1,
         instructions=False,
     ),
+    Source("clevrer", "CLEVRER/train.json", "clevrer", media="CLEVRER/video_train", rounds=1),
+    Source("sharegpt4video", "sharegpt4video_40k.jsonl", "sharegpt4video", folder="ShareGPT4Video", media="videos"),
     Source("nextqa_mc_csv", "NExT-QA/dataset/nextqa/train.csv", "nextqa", media="NExTVideo"),
     Source("nextqa_oe_csv", "NExT-OE/dataset/nextqa/train.csv", "nextqa", media="NExTVideo"),
 )
