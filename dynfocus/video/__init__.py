@@ -10,8 +10,8 @@ from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, find_media, pick_frames, unreadable_error
-from dynfocus.video.images import IMAGES, is_still, read_frame_files, read_image
-from dynfocus.video.packets import Packets, read_packets
+from dynfocus.video.images import IMAGES, belongs_to_pillow, read_frame_files, read_image
+from dynfocus.video.packets import Packets, holds_video, read_packets
 from dynfocus.video.with_decord import has_decord, jumps_far, read_with_decord
 from dynfocus.video.with_pyav import Turn, read_turn, read_with_pyav
 
@@ -21,7 +21,7 @@ Reader = Literal["decord", "pyav"]
 
 
 def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule) -> Clip:
-    """Read an image or a video, whichever the file holds: its name does not decide, and a GIF that moves is a video.
+    """Read an image or a video, whichever the file holds: its name does not decide, and an image that moves is a video.
 
     Args:
         media: the file, or a segment of a video, or the files of its frames.
@@ -35,8 +35,9 @@ def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule) -
     if isinstance(media, FrameFiles):
         return read_frame_files(media, rule)
     segment = find_media(media)
-    still = is_still(segment.path)
-    if still or (still is None and segment.path.suffix.lower() in IMAGES):
+    by_pillow = belongs_to_pillow(segment.path)
+    # Pillow says best why a broken image fails; FFmpeg would paint over the damage, or say something else.
+    if by_pillow or (by_pillow is None and segment.path.suffix.lower() in IMAGES and not holds_video(segment.path)):
         return read_image(segment, rule)
     return read_clip(segment, rule)
 

@@ -1,4 +1,4 @@
-"""Read images of any mode with Pillow."""
+"""Read images of any mode, and those that move, with Pillow."""
 
 import threading
 import warnings
@@ -19,10 +19,11 @@ from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, check_pixels, find_media, pick_segment_frames, unreadable_error
 from dynfocus.video.resizing import resize_frame
 
-IMAGES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # What is tried on a file, whatever its name: Pillow also knows formats that are videos, and one that runs programs.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000")
-PAGED = frozenset({"MPO", "TIFF", "WEBP"})  # the first of several frames is taken; FFmpeg cannot read a WebP's
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
+PAGED = frozenset({"MPO", "TIFF"})  # the first of several frames is taken
+MOVING = frozenset({"AVIF", "WEBP"})  # all are; FFmpeg leaves out their transparency, or does not read them
 MAX_BITS = 16  # of whole numbers; with more, no file says which number is white
 CLEAR = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 TURNS = {
@@ -37,18 +38,21 @@ TURNS = {
 guard = threading.Lock()
 
 
-def is_still(path: Path) -> bool | None:
-    """Return whether the file is, by its content, an image of one frame; False if it moves, None if it is no image."""
+def belongs_to_pillow(path: Path) -> bool | None:
+    """Return whether Pillow is to read a file, by its content; not a GIF or PNG that moves, which FFmpeg reads.
+
+    None if it is no image that Pillow can open.
+    """
     try:
         with _open_image(path) as image:
-            return not getattr(image, "is_animated", False) or image.format in PAGED
+            return not getattr(image, "is_animated", False) or image.format in PAGED | MOVING
     except Exception:  # Pillow's plugins raise errors of any kind; reading the file then says why it fails
         return None
 
 
 def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
     """Read an image of any mode as a clip of one frame at 0 s: upright as its EXIF data say, where they can be
-    read, and the first of its pages, or of the frames of a WebP that moves.
+    read, and the first of its pages. A WebP or AVIF that moves gives the frames that ``rule`` asks for.
 
     Departs: clear pixels are laid on white, as pages and browsers show them; the usual conversion to RGB shows what
     happens to be stored where nothing is to be seen. Up to 16 bits are scaled to 8; floating-point pixels count from
@@ -59,12 +63,13 @@ def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
             ``rule.max_pixels``, which its header says before a pixel is decoded.
     """
     segment = find_media(media)
-    pick_segment_frames(np.zeros(1), rule, segment)
     try:
         with _open_image(segment.path) as image:
             check_pixels(segment.path, *image.size, rule)
-            frame = _read_pixels(image)
-        return Clip(resize_frame(frame, rule)[None], torch.zeros(1), "pillow")
+            times = _read_times(image)
+            indices = pick_segment_frames(times, rule, segment)
+            frames = torch.stack([resize_frame(_read_pixels(image, index), rule) for index in indices])
+        return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pillow")
     except VideoError:
         raise
     except Exception as error:
@@ -81,7 +86,7 @@ def read_frame_files(media: FrameFiles, rule: FrameRule) -> Clip:
     rule_of_times = replace(rule, fps=None) if media.seconds is None else rule
     segment = VideoSegment(media.paths[0].parent, media.start, media.end)
     indices = pick_segment_frames(seconds, rule_of_times, segment)
-    frames = torch.cat([read_image(media.paths[index], rule).frames for index in indices])
+    frames = torch.cat([read_image(media.paths[index], rule).frames[:1] for index in indices])
     return Clip(frames, torch.tensor(seconds[indices], dtype=torch.float32), "pillow")
 
 
@@ -119,8 +124,24 @@ def _count_bits(image: Image.Image) -> int:
     return bits[0]
 
 
-def _read_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return upright RGB pixels ``[H, W, 3]``, transparent ones laid on white."""
+def _read_times(image: Image.Image) -> NDArray[np.float64]:
+    """Return the seconds of all frames, the first at 0; of pages only the first counts."""
+    millis = [0.0]
+    for index in range(1, getattr(image, "n_frames", 1) if image.format in MOVING else 1):
+        millis.append(millis[-1] + _load_frame(image, index - 1).info["duration"])
+    return np.array(millis) / 1000
+
+
+def _load_frame(image: Image.Image, index: int) -> Image.Image:
+    if index != image.tell():
+        image.seek(index)
+    image.load()
+    return image
+
+
+def _read_pixels(image: Image.Image, index: int) -> NDArray[np.uint8]:
+    """Return upright RGB pixels ``[H, W, 3]`` of a frame, transparent ones laid on white."""
+    image = _load_frame(image, index)
     most = 2 ** _count_bits(image) - 1
     image = _turn_upright(image)
     if image.mode.startswith("I"):  # Pillow itself would clip 16 bits

@@ -29,6 +29,8 @@ from dynfocus.video.truncation import missing_bytes
 SEEKABLE = frozenset({"h264", "mjpeg", "mpeg4", "vp9"})
 TIMED = SEEKABLE | {"hevc", "av1"}  # a packet holds one frame, and its time
 MAY_HIDE = frozenset({"mpeg4"})  # packets that show nothing new give no frame
+# Brands of the MP4 container.
+PHOTOGRAPHS = frozenset({"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "miaf"})
 CONTAINERS = frozenset({"mp4", "matroska"})
 MAX_REORDER = 16  # frames; in no codec are more stored between a frame and the place where it is shown
 IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
@@ -181,14 +183,33 @@ def count_decoded_frames(indices: Sequence[int], keys: NDArray[np.int64]) -> int
     return sum(index - int(keys[group]) + 1 for group, index in last.items())
 
 
+def holds_video(path: Path) -> bool:
+    """Return whether a file is, by its content, a video, or a photograph in the container of one (HEIC)."""
+    try:
+        with av.open(str(path.absolute())) as container:
+            is_image = container.format.name.endswith("_pipe") or container.format.name == "image2"
+            return bool(container.streams.video) and not is_image
+    except Exception:  # reading the file then says why it fails
+        return False
+
+
 def video_stream(container: Any, path: Path) -> Any:
-    """Return the first video stream that is no cover picture; raises VideoError if there is none."""
+    """Return the first video stream that is no cover picture.
+
+    Raises:
+        VideoError: if there is none, or it is but a part of a photograph: FFmpeg gives the tiles, the transparency and
+            the moving pictures of HEIC and AVIF each by itself.
+    """
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
         raise unreadable_error(path, "it has no video stream")
-    if streams[0].codec_context is None:
+    is_photograph = container.metadata.get("major_brand") in PHOTOGRAPHS
+    wholes = [one for one in streams if not is_photograph or not one.disposition & Disposition.dependent]
+    if is_photograph and len(wholes) != 1:
+        raise unreadable_error(path, "it is made of several pictures, of which FFmpeg gives one; JPEG holds it whole")
+    if wholes[0].codec_context is None:
         raise unreadable_error(path, "there is no decoder for its video")
-    return streams[0]
+    return wholes[0]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dynfocus.errors import DynFocusError
 from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import unreadable_error
-from dynfocus.video.images import is_still
+from dynfocus.video.images import belongs_to_pillow
 from dynfocus.video.packets import Packets, read_packets, video_stream
 from dynfocus.video.with_pyav import find_turn
 
@@ -93,7 +93,7 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
 
 def display_size(path: Path) -> tuple[int, int]:
     """Return width and height of a video or image as it is shown: upright, and scaled where pixels are not square."""
-    if is_still(path):
+    if belongs_to_pillow(path):
         with Image.open(path) as image:
             try:
                 return ImageOps.exif_transpose(image).size

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_videos import VP9, numbered_frame, numbers, with_bytes, write_video
+from make_heif import write_heif
+from make_videos import EVERY, VP9, X264, numbered_frame, numbers, with_bytes, write_video
 from PIL import Image
 
 from dynfocus.errors import VideoError
+from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_image, read_media
 
@@ -77,7 +79,7 @@ def test_numbers_whose_white_is_unknown_are_refused(tmp_path, most):
 LOSSLESS = {"a.png": {}, "a.webp": {"lossless": True}, "a.tif": {}, "b.tif": {"compression": "tiff_lzw"}}
 
 
-@pytest.mark.parametrize("name", [*LOSSLESS, "a.jpg"])
+@pytest.mark.parametrize("name", [*LOSSLESS, "a.jpg", "a.avif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photographs_are_turned_upright(tmp_path, orientation, name):
     exif, stored = Image.Exif(), smooth(64, 64)
@@ -92,9 +94,9 @@ def test_photographs_are_turned_upright(tmp_path, orientation, name):
         7: stored[::-1, ::-1].swapaxes(0, 1),
         8: np.rot90(stored),
     }[orientation]
-    path = saved(tmp_path / name, stored, exif=exif, **LOSSLESS.get(name, {"quality": 98, "subsampling": 0}))
+    path = saved(tmp_path / name, stored, exif=exif, **LOSSLESS.get(name, {"quality": 98, "subsampling": "4:4:4"}))
     frame = read_image(path, FrameRule(size=64)).frames[0].numpy().astype(int)
-    assert np.abs(frame - shown).mean() < (2 if name == "a.jpg" else 1e-9)
+    assert np.abs(frame - shown).mean() < (2 if name in ("a.jpg", "a.avif") else 1e-9)
     assert np.array_equal(shown, stored) == (orientation == 1)
 
 
@@ -194,19 +196,71 @@ def test_pages_are_no_video(tmp_path):
     assert numbers(read_media(tmp_path / "a.tif", FrameRule(size=64, interpolation="box")).frames) == [3]
 
 
+MOVING = {
+    "WEBP": {"lossless": True, "duration": [200] * 5 + [100] * 5},
+    "AVIF": {"quality": 95, "duration": [200] * 5 + [100] * 5},
+    "PNG": {"duration": [200] * 5 + [100] * 5},
+}
+
+
+@pytest.mark.parametrize("content", MOVING)
 @pytest.mark.parametrize("name", ["a.webp", "a.mp4"])
-def test_a_webp_that_moves_is_its_first_frame(tmp_path, name):
-    frames = [Image.fromarray(numbered_frame(number)) for number in (3, 4, 5)]
-    frames[0].save(tmp_path / name, "WEBP", save_all=True, append_images=frames[1:], duration=200, lossless=True)
-    clip = read_media(tmp_path / name, FrameRule(size=64, interpolation="box"))
-    assert clip.reader == "pillow"
-    assert numbers(clip.frames) == [3]
+def test_an_image_that_moves_gives_all_its_frames(tmp_path, content, name):
+    images = [Image.fromarray(numbered_frame(number)) for number in range(10)]
+    images[0].save(tmp_path / name, content, save_all=True, append_images=images[1:], **MOVING[content])
+    seconds = [0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.1, 1.2, 1.3, 1.4]
+    clip = read_media(tmp_path / name, EVERY)
+    assert numbers(clip.frames) == list(range(10))
+    assert clip.seconds.tolist() == pytest.approx(seconds)
+    assert numbers(read_media(tmp_path / name, FrameRule(size=64, fps=2, interpolation="box")).frames) == [0, 3, 5]
+    segment = read_media(VideoSegment(tmp_path / name, 0.5, 1.15), EVERY)
+    assert numbers(segment.frames) == [3, 4, 5, 6]
+    assert segment.seconds.tolist() == pytest.approx(seconds[3:7])
 
 
-def test_a_video_named_as_an_image_is_no_image(tmp_path):
-    path = write_video(tmp_path / "a.webm", codec="libvpx-vp9", options=VP9).rename(tmp_path / "a.jpg")
-    with pytest.raises(VideoError, match="cannot identify"):
+QUARTERS = [smooth(128, 128)[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64)]
+
+
+@pytest.mark.parametrize("name", ["a.avif", "a.jpg", "a.mp4"])
+def test_an_avif_in_tiles_is_read_whole(tmp_path, name):
+    path = write_heif(tmp_path / name, QUARTERS, 2, "libsvtav1")
+    frame = read_media(path, FrameRule(size=128)).frames[0].numpy().astype(int)
+    assert np.abs(frame - smooth(128, 128)).mean() < 12
+
+
+CLEAR_HALF = np.zeros((64, 64, 3), np.uint8)
+CLEAR_HALF[:, 32:] = 255
+
+
+def test_clear_pixels_of_an_avif_lie_on_white(tmp_path):
+    path = write_heif(tmp_path / "a.avif", [np.zeros((64, 64, 3), np.uint8), CLEAR_HALF], 1, "libsvtav1", alpha=True)
+    frame = read_media(path, FrameRule(size=64)).frames[0]
+    assert (frame[:, :24] > 245).all()
+    assert (frame[:, 40:] < 10).all()
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg", "a.mp4"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_heic_that_ffmpeg_gives_in_parts_is_refused(tmp_path, name, alpha):
+    pictures = [smooth(64, 64), CLEAR_HALF] if alpha else QUARTERS
+    path = write_heif(tmp_path / name, pictures, 1 if alpha else 2, "libx265", alpha)
+    with pytest.raises(VideoError, match="several pictures"):
         read_media(path, FrameRule())
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg", "a.gif", "a.mp4"])
+def test_a_heic_of_one_picture_is_read(tmp_path, name):
+    clip = read_media(write_heif(tmp_path / name, [smooth(64, 64)], 1, "libx265"), FrameRule(size=64))
+    assert clip.seconds.tolist() == [0]
+    assert np.abs(clip.frames[0].numpy().astype(int) - smooth(64, 64)).mean() < 12
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("content", ["mp4", "webm", "mpegts"])
+def test_a_video_named_as_an_image_is_a_video(tmp_path, name, content):
+    codec, options = ("libvpx-vp9", VP9) if content == "webm" else ("libx264", X264)
+    path = write_video(tmp_path / f"a.{content.removeprefix('mpeg')}", codec=codec, options=options)
+    assert numbers(read_media(path.rename(tmp_path / name), EVERY).frames) == list(range(40))
 
 
 def empty_png(path: Path, width: int, height: int) -> Path:
