@@ -98,3 +98,32 @@ def test_a_slot_on_a_line_of_its_own_leaves_every_question(tmp_path: Path) -> No
     assert [turn.question for turn in row.turns] == ["Who waves?", "And who waves back?"]
     asked = {"video": "1.mp4", "QA": [{"i": "Look.", "q": "<video>\nWho?", "a": "She."}]}
     assert read(tmp_path, [asked], "videochat2")[0].turns[0].question == "Look. Who?"
+
+
+@pytest.mark.parametrize("inner", [{"images": ["a.png"]}, {"video": "a.mp4"}, {"image_path": "a.png"}])
+def test_a_medium_in_a_message_is_named(tmp_path: Path, inner: dict[str, Any]) -> None:
+    talk = [
+        {"role": "user", "content": "Who waves?"} | inner,
+        {"role": "assistant", "content": "The baker.", "weight": 1},
+    ]
+    assert f"{next(iter(inner))!r}" in cause(tmp_path, {"messages": talk})
+    assert read(tmp_path, [{"messages": [{"role": "user", "content": "Who?", "name": "x"}, talk[1]]}])[0].media is None
+
+
+def test_times_of_one_question_are_named(tmp_path: Path) -> None:
+    asked = {"video": "1.mp4", "QA": [{"q": "Who?", "a": "She.", "start": 2.0, "end": 3.0}]}
+    assert "'start', 'end'" in cause(tmp_path, asked, "videochat2")
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("webvid", "videoid,page_dir,name,start,end\n12,p,a gate,2.5,4\n"),
+        ("nextqa", "video,question,answer,qid,clip_start\n12,why,so,0,2.5\n"),
+    ],
+)
+def test_times_in_a_table_are_named(tmp_path: Path, form: FormatName, text: str) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    rows = Annotations(Source("set", "rows.csv", form), tmp_path, tmp_path / "index")
+    with pytest.raises(DataError, match="start"):
+        rows[0]

@@ -1,6 +1,7 @@
 """Rows as other trainers write them: no id, roles, system turns, messages with lists of media, contents in parts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import torch
 from make_videos import write_video
 from PIL import Image
 
+from datamodules.examples import ExampleDataset
+from datamodules.training_rows import count_row_costs
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import FormatName, Source
+from dynfocus.data.doctor.examine import TrainingView, diagnose
 from dynfocus.errors import DataError, VideoError
 from dynfocus.models.preview import audit
 from dynfocus.records.rows import FrameFiles, Row, Turn, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.media import read_or_blank
+from dynfocus.video.thumbnails import Thumbnails
 
 ROLES = [{"role": "user", "content": "Who waves?"}, {"role": "assistant", "content": "The baker."}]
 SYSTEM = {"role": "system", "content": "the star is red"}
@@ -239,3 +244,35 @@ def test_a_segment_stays_a_segment(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", count=3)
     rows, row = listed(tmp_path, {"video": "a.mp4", "start": 0, "end": 1, "fps": 30})
     assert rows.find(row) == VideoSegment(tmp_path / "a.mp4", 0.0, 1.0)
+
+
+def test_the_doctor_and_a_batch_count_the_frames(tmp_path: Path) -> None:
+    names = frames(tmp_path / "clip", 6)
+    rows = read(
+        tmp_path,
+        [
+            {"video": names, "messages": ROLES},
+            {"video": "clip", "fps": 2, "messages": ROLES},
+            {"video": "clip", "fps": 3, "messages": ROLES},
+            {"images": names[:4], "messages": ROLES},
+            {"image": names[0], "messages": ROLES},
+            {"video": [*names, "clip/f9.png"], "messages": ROLES},
+            {"video": names, "fps": 2, "start": 7, "end": 9, "messages": ROLES},
+        ],
+    )
+    rule = FrameRule(size=tiny.SIDE, interpolation="box")
+    view = TrainingView(rows, tiny.processor(answers=True), rule)
+    (findings,) = diagnose([view], workers=0, progress=False)
+    checkup = view.load()
+    assert checkup is not None
+    assert checkup.frames.tolist()[:5] == [6, 3, 2, 4, 1]
+    assert {number: one.fault for number, one in checkup.bad.items()} == {5: "missing", 6: "unreadable"}
+    assert findings.bad == 2
+    dataset = ExampleDataset([rows], rule, None, skip_invalid=True)
+    batch = tiny.processor(answers=True, skip_invalid=True)([dataset[n] for n in range(5)])
+    assert [len(one) for one in batch.frames] == [6, 3, 2, 4, 1]
+    costs = count_row_costs(replace(view, rule=replace(rule, frames=32)), None, estimate=True)
+    assert costs[3] > costs[4]
+    media = rows.find(rows[0])
+    assert isinstance(media, FrameFiles)
+    assert Thumbnails(media, tuple(range(6)), rule)[2].shape == (160, 160, 3)

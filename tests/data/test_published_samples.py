@@ -13,6 +13,7 @@ import pytest
 
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import Source
+from dynfocus.data.doctor.guess import guess_format
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT.parent / "shared" / "samples"
@@ -49,6 +50,15 @@ def test_every_real_row_reads(tmp_path: Path, name: str, options: dict[str, Any]
             count = sum(1 for _ in csv.DictReader(file))
     assert len(rows) == count
     assert all(row.turns and row.turns[0].answer for row in rows)
+
+
+@pytest.mark.parametrize(("name", "options", "count"), FILES)
+def test_the_format_of_every_real_file_is_guessed(
+    tmp_path: Path, name: str, options: dict[str, Any], count: int
+) -> None:
+    shutil.copytree((SAMPLES / name).parent, tmp_path / "set")
+    source = Source("set", Path(name).name, folder=str(tmp_path / "set"))
+    assert guess_format(source, tmp_path / "index").format == options.get("format", "conversations")
 
 
 def strings(text: str) -> list[str]:

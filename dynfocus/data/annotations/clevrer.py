@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dynfocus.data.annotations.media_fields import refuse_unread_keys
 from dynfocus.data.annotations.parse import (
     LETTERS,
     VIDEO,
@@ -25,6 +26,7 @@ def parse_clevrer(value: Any, context: ParseContext) -> Entry:
     The answer of a question with choices is all that are correct, in our own words where none is.
     """
     row = require_object(value)
+    refuse_unread_keys(row, shows=True, read=())
     video = require_words(row["video_filename"], "video_filename")
     asked = [require_object(question) for question in require_list(row["questions"], "questions")]
     if not asked:

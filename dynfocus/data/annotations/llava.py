@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dynfocus.data.annotations.media_fields import parse_media, strip_questions
+from dynfocus.data.annotations.media_fields import parse_media, refuse_unread_keys, strip_questions
 from dynfocus.data.annotations.parse import (
     Entry,
     ParseContext,
@@ -14,6 +14,7 @@ from dynfocus.data.annotations.parse import (
 from dynfocus.records.rows import Question, Turn
 
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "system": "system"}
+MESSAGE_KEYS = {"from", "value", "role", "content"}
 PART_KEYS = {"image": "images", "image_url": "images", "video": "videos"}
 NEEDS = (
     "conversations of human and gpt in turn, or messages of user and assistant; one video, or images, or neither; "
@@ -67,6 +68,8 @@ def _read_message(message: dict, shown: dict[str, Any]) -> tuple[str, str]:
     speaker = message["from"] if "from" in message else message["role"]
     if (role := ROLES.get(speaker)) is None:
         raise ValueError(f"a turn of {speaker!r}, who is none of {', '.join(ROLES)}")
+    if len(message) > 2:
+        refuse_unread_keys({key: message[key] for key in message.keys() - MESSAGE_KEYS}, shows=False, read=())
     content = message["value"] if "value" in message else message["content"]
     if isinstance(content, list):
         content = "\n".join(_read_part(require_object(part), shown) for part in content)

@@ -16,6 +16,7 @@ SLOTS = ("<image>", "<video>")
 SLOT_LINE = re.compile(r"^(<image>|<video>)\s*\n|\n\s*(<image>|<video>)$")
 MEDIA_KEYS = {"image": IMAGE, "images": IMAGE, "video": VIDEO, "videos": VIDEO}
 SPAN_KEYS = (("start", "end"), ("video_start", "video_end"))
+SPAN_NAMES = tuple(key for pair in SPAN_KEYS for key in pair)
 # Words of a key that stands for a medium or for times, and endings of a value that is a file.
 MEDIA_WORDS = {"image", "img", "picture", "photo", "video", "clip", "movie", "media", "frame", "gif", "audio"}
 TIME_WORDS = {"start", "end", "begin", "stop", "timestamp", "span", "segment", "interval"}
@@ -49,7 +50,7 @@ def parse_media(row: dict) -> Medium:
     if len(videos) > 1 or (images and videos):
         raise ValueError(f"more than one video or image: {[name for _, name in shown]!r:.200}")
     frames = videos[0] if videos and isinstance(videos[0], tuple) else ()
-    refuse_unread_keys(row, bool(shown), ("timestamps",) if frames else ())
+    refuse_unread_keys(row, bool(shown), (*SPAN_NAMES, *(("timestamps",) if frames else ())))
     span = parse_span(row)
     if videos:
         if frames:
@@ -111,7 +112,7 @@ def parse_span(row: dict) -> tuple[float, float] | None:
     return span
 
 
-def refuse_unread_keys(row: dict, shows: bool, read: Sequence[str] = ()) -> None:
+def refuse_unread_keys(row: dict, shows: bool, read: Sequence[str] = SPAN_NAMES) -> None:
     """Raise ValueError that names keys nobody reads where they look like the medium of a row, or like times in it.
 
     Such a row would be learned from without what it is about. Where a row ``shows`` something, further names of it are
@@ -122,9 +123,8 @@ def refuse_unread_keys(row: dict, shows: bool, read: Sequence[str] = ()) -> None
     else:
         media = [key for key in row if _names_files(row[key], bool(_split_words(key) & MEDIA_WORDS))]
         media += [key for key in row if {"id"} < _split_words(key) <= MEDIA_WORDS | {"id"} and is_number(row[key])]
-    known = {*read, *(key for pair in SPAN_KEYS for key in pair)}
     timed = [key for key in row if _split_words(key) & TIME_WORDS and not _split_words(key) & NAME_WORDS]
-    times = [key for key in timed if key not in known and _is_time(row[key])]
+    times = [key for key in timed if key not in read and _is_time(row[key])]
     for keys, what in ((media, "a medium, image or video"), (times, "times, start and end in seconds")):
         if keys:
             raise ValueError(f"{', '.join(map(repr, keys))}, which nobody reads and which look like {what}")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dynfocus.data.annotations.media_fields import refuse_unread_keys
 from dynfocus.data.annotations.parse import (
     LETTERS,
     VIDEO,
@@ -27,6 +28,7 @@ FOLDERS = "map_vid_vidorID.json"
 def parse_nextqa(value: Any, context: ParseContext) -> Entry:
     """Parse a record of either kind; the video is ``<folder>/<video>.mp4`` if ``map_vid_vidorID.json`` is there."""
     row = require_object(value)
+    refuse_unread_keys(row, shows=True, read=())
     video = require_number_name(row["video"], "video")
     question = require_words(row["question"], "question").removesuffix("?") + "?"
     answer = require_words(row["answer"], "answer")

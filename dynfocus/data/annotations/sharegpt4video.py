@@ -3,6 +3,7 @@
 from typing import Any
 from zlib import crc32
 
+from dynfocus.data.annotations.media_fields import refuse_unread_keys
 from dynfocus.data.annotations.parse import (
     VIDEO,
     Entry,
@@ -32,6 +33,7 @@ def parse_sharegpt4video(value: Any, context: ParseContext) -> Entry:
     of frames belong, and are not read, nor are these captions.
     """
     row = require_object(value)
+    refuse_unread_keys(row, shows=True, read=("timestamp",))
     video = require_words(row["video_path"], "video_path")
     captions = [require_object(caption) for caption in require_list(row["captions"], "captions")]
     whole = [caption["content"] for caption in captions if str(caption["idx"]) == WHOLE]

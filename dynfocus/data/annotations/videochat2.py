@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dynfocus.data.annotations.media_fields import parse_media, strip_questions
+from dynfocus.data.annotations.media_fields import parse_media, refuse_unread_keys, strip_questions
 from dynfocus.data.annotations.parse import Entry, ParseContext, require_list, require_object, require_text
 from dynfocus.records.rows import Turn
 
@@ -20,6 +20,9 @@ def parse_videochat2(value: Any, context: ParseContext) -> Entry:
     if not entries:
         raise ValueError("QA that is empty")
     medium = parse_media(row)
+    for entry in entries:
+        if len(entry) > 2:
+            refuse_unread_keys({key: entry[key] for key in entry if key not in ("i", "q", "a")}, shows=True, read=())
     asked = strip_questions(
         [require_text(entry.get("q") or "", "q") for entry in entries], medium.kind, len(medium.frames) or 1
     )

@@ -3,6 +3,7 @@
 from typing import Any
 from zlib import crc32
 
+from dynfocus.data.annotations.media_fields import refuse_unread_keys
 from dynfocus.data.annotations.parse import (
     VIDEO,
     Entry,
@@ -36,6 +37,7 @@ def parse_webvid(value: Any, context: ParseContext) -> Entry:
     Departs: requests of our own wording, not LLaMA-VID's.
     """
     row = require_object(value)
+    refuse_unread_keys(row, shows=True, read=())
     video, page = require_number_name(row["videoid"], "videoid"), require_number_name(row["page_dir"], "page_dir")
     request = REQUESTS[crc32(video.encode()) % len(REQUESTS)]
     return Entry(video, f"{page}/{video}.mp4", VIDEO, (Turn(request, require_words(row["name"], "name")),))
