@@ -45,7 +45,7 @@ def parse_media(row: dict) -> Medium:
     the seconds of each; ``start`` and ``end`` (or ``video_start`` and ``video_end``) are a segment, in seconds. A name
     that ends in ``.pkl``, of features, stands for the video they were made from.
     """
-    shown = [(kind, name) for key, kind in MEDIA_KEYS.items() for name in _list_names(row.get(key), key)]
+    shown = [(kind, name) for key, kind in MEDIA_KEYS.items() if row.get(key) for name in _list_names(row[key], key)]
     images, videos = [[name for kind, name in shown if kind == which] for which in (IMAGE, VIDEO)]
     if len(videos) > 1 or (images and videos):
         raise ValueError(f"more than one video or image: {[name for _, name in shown]!r:.200}")
@@ -118,22 +118,30 @@ def refuse_unread_keys(row: dict, shows: bool, read: Sequence[str] = SPAN_NAMES)
     Such a row would be learned from without what it is about. Where a row ``shows`` something, further names of it are
     left alone, but not a second picture beside the first. The keys ``read`` are known.
     """
+    media_keys, second_keys, time_keys = _sort_keys(tuple(row))
     if shows:
-        media = [key for key in row if row[key] and re.fullmatch(r"(image|video)s?_?[0-9]+", key)]
+        media = [key for key in second_keys if row[key]]
     else:
-        media = [key for key in row if _names_files(row[key], bool(_split_words(key) & MEDIA_WORDS))]
-        media += [key for key in row if {"id"} < _split_words(key) <= MEDIA_WORDS | {"id"} and is_number(row[key])]
-    timed = [key for key in row if _split_words(key) & TIME_WORDS and not _split_words(key) & NAME_WORDS]
-    times = [key for key in timed if key not in read and _is_time(row[key])]
+        media = [key for key in row if _names_files(row[key], key in media_keys)]
+        media += [key for key in media_keys if "id" in _split_words(key) and is_number(row[key])]
+    times = [key for key in time_keys if key not in read and _is_time(row[key])]
     for keys, what in ((media, "a medium, image or video"), (times, "times, start and end in seconds")):
         if keys:
             raise ValueError(f"{', '.join(map(repr, keys))}, which nobody reads and which look like {what}")
 
 
-@lru_cache(1000)
-def _split_words(key: str) -> frozenset[str]:
+@lru_cache(1000)  # the rows of a file have few different sets of keys
+def _sort_keys(keys: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """Return the keys that look like a medium, like a second one, and like times."""
+    media = [key for key in keys if _split_words(key) & MEDIA_WORDS]
+    second = [key for key in keys if re.fullmatch(r"(image|video)s?_?[0-9]+", key)]
+    times = [key for key in keys if _split_words(key) & TIME_WORDS and not _split_words(key) & NAME_WORDS]
+    return media, second, times
+
+
+def _split_words(key: str) -> set[str]:
     """Split a key such as ``videoPaths`` or ``video_path`` into its words, in the singular."""
-    return frozenset(re.findall(r"[a-z]+?(?=s?(?![a-z]))", re.sub(r"([A-Z])", r"_\1", key).lower()))
+    return set(re.findall(r"[a-z]+?(?=s?(?![a-z]))", re.sub(r"([A-Z])", r"_\1", key).lower()))
 
 
 def _names_files(value: Any, any_name: bool) -> bool:
@@ -175,12 +183,14 @@ def strip_questions(questions: Sequence[str], kind: int, images: int = 1) -> lis
     if total > slots:
         numbers = count(1)
         return [re.sub(SLOTS[0], lambda _: f"[image {next(numbers)}]", question) for question in questions]
-    return [first, *(SLOT_LINE.sub("", question).strip() for question in questions[1:])]
+    return [first, *(SLOT_LINE.sub("", one).strip() if "<" in one else one for one in questions[1:])]
 
 
 def strip_slots(question: str) -> str:
     """Return a first question without the slots at its start, or without those at its end if it starts with none."""
     words = question
+    if "<" not in question:
+        return question.strip()
     while slot := next(filter(words.startswith, SLOTS), None):
         words = words.removeprefix(slot).lstrip()
     while words and not question.startswith(SLOTS) and (slot := next(filter(words.endswith, SLOTS), None)):
