@@ -11,7 +11,8 @@ from torch.utils.tensorboard.summary import hparams
 
 from callbacks.observer import gather_objects
 from dynfocus.errors import ConfigError
-from dynfocus.evals.accuracy import summarize
+from dynfocus.evals.protocol import Judged
+from dynfocus.evals.summary import summarize
 from dynfocus.records.predictions import Prediction
 
 MARKUP = re.compile(r"[\\`*_\[\]<>|&~!]")  # what Markdown, its tables or HTML would take for more than a letter
@@ -79,10 +80,11 @@ class Answers(Callback):
     ) -> None:
         self.predictions += [one for one in outputs if one.arm == outputs[0].arm]
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         if predictions := [one for part in gather_objects(trainer, self.predictions) for one in part]:
-            results = summarize(predictions)
-            scores = results["accuracy_by_kind"] | {name: results[name] for name in ("balanced", "hit_rate")}
+            results = summarize(predictions, pl_module.score.benchmark)
+            scores = {name: column["value"] for name, column in results["columns"].items()}
+            scores |= {"hit_rate": results["hit_rate"]}
             self.log_final_scores(
                 trainer, {f"test/{name}": scores[name] for name in SCORES if scores.get(name) is not None}
             )
@@ -94,7 +96,8 @@ class Answers(Callback):
             return
         # The same rows every time, spread over the videos: rows of one video often stand side by side.
         rows = sorted(np.random.default_rng(0).permutation(len(self.predictions))[: self.rows].tolist())
-        text = format_table([self.predictions[place] for place in rows])
+        module: Any = trainer.lightning_module
+        text = format_table(module.score.benchmark.judge(self.predictions[place] for place in rows))
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text(f"answers/{phase}/samples", text, trainer.global_step)
@@ -119,12 +122,12 @@ class Answers(Callback):
             logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, trainer.global_step)
 
 
-def format_table(predictions: list[Prediction]) -> str:
-    """Format predictions as a table in Markdown."""
+def format_table(judged: list[Judged]) -> str:
+    """Format predictions and their verdicts as a table in Markdown."""
     lines = ["| question | answer | truth | kept frames | video |", "|---|---|---|---|---|"]
-    for one in predictions:
+    for one, verdict in judged:
         # No column of its own: TensorBoard breaks words in narrow ones.
-        answer = f"{'right' if one.correct else '**wrong**'}: {escape_markdown(one.answer)}"
+        answer = f"{'right' if verdict.scores['correct'] else '**wrong**'}: {escape_markdown(one.answer)}"
         kept = ", ".join(map(str, one.kept)) or "none"
         question, truth, video = map(escape_markdown, (one.question, one.truth, one.video))
         lines.append(f"| {question} | {answer} | {truth} | {kept} | {video} |")

@@ -1,4 +1,4 @@
-"""Write predictions.jsonl and metrics.json after a test, and predictions.jsonl alone after a prediction run."""
+"""Write predictions, verdicts and metrics after a test, and predictions alone after a prediction run."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from callbacks.export import FIT_CARD
 from callbacks.observer import gather_objects
-from dynfocus.evals.accuracy import summarize
+from dynfocus.evals.summary import summarize
 from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
@@ -72,7 +72,7 @@ class Predictions(Callback):
     def folder(self, trainer: Trainer) -> Path:
         return Path(self.dirpath or trainer.default_root_dir)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         predictions = self.gather_predictions(trainer)
         if not trainer.is_global_zero:
             return
@@ -81,15 +81,17 @@ class Predictions(Callback):
         if (folder / FIT_CARD).exists():
             seconds += json.loads((folder / FIT_CARD).read_text())["seconds"]
         arms = dict.fromkeys(p.arm for p in predictions)
-        by_arm = {arm: summarize([p for p in predictions if p.arm == arm]) for arm in arms}
+        benchmark = pl_module.score.benchmark
+        by_arm = {arm: summarize([p for p in predictions if p.arm == arm], benchmark) for arm in arms}
         first = next(iter(by_arm.values()))
-        metrics = first | {
+        metrics = {"benchmark": benchmark.name, **first} | {
             "seconds": round(seconds, 1),
             "seed": torch.initial_seed(),
             "commit": read_commit(),
             "arms": by_arm,
         }
         write_jsonl(folder / "predictions.jsonl", predictions)
+        write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in benchmark.judge(predictions)])
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 

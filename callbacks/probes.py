@@ -123,7 +123,7 @@ class Probes(Callback):
         looks = []
         for slot, (row, times, answer) in enumerate(zip(rows, seconds, answers, strict=True)):
             question = row.questions[-1] if row.questions else None
-            choice = make_selection(video, slot, times, module.model.settings, question.events if question else ())
+            choice = make_selection(video, slot, times, module.model.settings, question.segments if question else ())
             texts = row.turns[-1].question, answer, question.answer if question else row.turns[-1].answer or ""
             place = phase, trainer.global_step, trainer.current_epoch, row.index, row.id, str(row.media)
             looks.append(Look(*place, *texts, choice))

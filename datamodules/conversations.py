@@ -38,6 +38,9 @@ Split = Literal["train", "val", "test"]
 class ConversationDataModule(LightningDataModule):
     """Feeds conversations about images, videos and nothing at all to the model.
 
+    Attributes:
+        benchmark: how answers of its validation and test are judged and counted.
+
     Args:
         root: folder of the data; annotation files and media are named relative to it.
         encoders: folder of the vision encoder and the instruction tokenizer.
@@ -69,6 +72,8 @@ class ConversationDataModule(LightningDataModule):
     Raises:
         ConfigError: if sketches are to be kept where they depend on the question.
     """
+
+    benchmark = "world"
 
     def __init__(
         self,

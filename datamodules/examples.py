@@ -1,26 +1,39 @@
 """Read the rows of several data sets as examples, each with the sketch or frames of what it shows."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 from lightning import Trainer
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.sketches.cache import SketchCache, TimedSketch
 from dynfocus.data.sketches.media import SketchItem, describe_media, is_own_share
 from dynfocus.data.sketches.sketcher import ITEM_ERRORS
 from dynfocus.errors import DataError
 from dynfocus.models.collate import Example, blank_row
-from dynfocus.records.rows import Row
+from dynfocus.records.rows import FrameFiles, Row, VideoSegment
 from dynfocus.records.skipped import noted
 from dynfocus.settings import FrameRule
 from dynfocus.types import Batch
 from dynfocus.video import Clip
 from dynfocus.video.media import read_or_blank
+
+
+@runtime_checkable
+class RowSet(Protocol):
+    """A data set whose rows name files, such as `Annotations`."""
+
+    source: Any  # with a name
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: SupportsIndex) -> Row: ...
+    def find(self, row: Row) -> Path | VideoSegment | FrameFiles | None: ...
+    def address(self, row: Row) -> str | None: ...
 
 
 class ExampleDataset(Dataset):
@@ -33,8 +46,9 @@ class ExampleDataset(Dataset):
         skip_invalid: whether a row that cannot be read becomes a blank one that says so, instead of an error.
     """
 
-    def __init__(self, sets: list[Annotations], rule: FrameRule, cache: SketchCache | None, skip_invalid: bool) -> None:
-        self.sets, self.rule, self.cache, self.skip_invalid = sets, rule, cache, skip_invalid
+    def __init__(self, sets: Sequence[RowSet], rule: FrameRule, cache: SketchCache | None, skip_invalid: bool) -> None:
+        self.rule, self.cache, self.skip_invalid = rule, cache, skip_invalid
+        self.sets: Any = sets
         self.starts, self.unreadable = [0, *accumulate(map(len, sets))], 0
 
     def __len__(self) -> int:
@@ -52,18 +66,18 @@ class ExampleDataset(Dataset):
             skipped = noted(self.sets[part].source.name, place, row, error)
             return replace(self.make_example(blank_row(index), self.sets[part]), place=place, skipped=skipped)
 
-    def make_example(self, row: Row, annotations: Annotations) -> Example:
+    def make_example(self, row: Row, annotations: RowSet) -> Example:
         """Make an example of a row, with its sketch or frames."""
         return as_example(row, self.read_media(row, annotations))
 
-    def read_media(self, row: Row, annotations: Annotations) -> TimedSketch | Clip:
+    def read_media(self, row: Row, annotations: RowSet) -> TimedSketch | Clip:
         """Read the sketch or frames of what a row shows, with their time stamps."""
         if self.cache is None:
             return read_or_blank(annotations.find(row), self.rule)
         item = self.find_item(row, annotations)
         return self.cache.read(item.media, item.address)
 
-    def find_item(self, row: Row, annotations: Annotations) -> SketchItem:
+    def find_item(self, row: Row, annotations: RowSet) -> SketchItem:
         """Find what a row shows; no file is needed for what shards hold."""
         address = annotations.address(row)
         needs_file = self.cache is None or not self.cache.shards_hold(address)

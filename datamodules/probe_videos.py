@@ -91,12 +91,12 @@ def rows_with_media(dataset: ExampleDataset) -> Iterator[tuple[Annotations, int,
 
 def keep_one_turn(row: Row) -> Row:
     """Keep the first turn of a row whose question has relevant frames, or else its first turn."""
-    turn = next((n for n, question in enumerate(row.questions) if question.events), 0)
+    turn = next((n for n, question in enumerate(row.questions) if question.segments), 0)
     return replace(row, turns=row.turns[turn : turn + 1], questions=row.questions[turn : turn + 1])
 
 
 def has_events(row: Row) -> bool:
-    return any(question.events for question in row.questions)
+    return any(question.segments for question in row.questions)
 
 
 def open_thumbnails(

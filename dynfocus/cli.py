@@ -30,7 +30,7 @@ LIGHTNING = {
     "predict": "Write a trained model's answers to the rows of its configs.",
 }
 VERBS: dict[str, Callable[..., None]] = {
-    **{verb.__name__: verb for verb in (verbs.ask, verbs.plan, verbs.doctor, verbs.sketch)},
+    **{verb.__name__: verb for verb in (verbs.ask, verbs.evaluate, verbs.plan, verbs.doctor, verbs.sketch)},
     "sketch --config": verbs.sketch_data,
     **{verb.__name__: verb for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.seeds)},
     **{"figure 1a": verbs.figure_1a, "figure 4": verbs.figure_4, "figure 5": verbs.figure_5},

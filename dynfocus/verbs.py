@@ -170,6 +170,66 @@ def plan(config: Sequence[Path] = (), json: bool = False, recipes: Path | None =
         print(part, flush=True)
 
 
+def evaluate(
+    benchmark: str,
+    root: Path,
+    *,
+    out: Path,
+    model: Path = MODEL,
+    split: str | None = None,
+    arms: Sequence[str] = (),
+    frames: int | None = None,
+    rows: int | None = None,
+    allow_missing: bool = False,
+    cache: Path | None = None,
+    batch_size: int = 8,
+    max_new_tokens: int = 16,
+    workers: int = 0,
+    devices: int = 1,
+) -> None:
+    """Ask a trained model the questions of a benchmark, judge its answers by rules, and print the benchmark's table.
+
+    A run that was stopped goes on where it was: called again, it asks only what has no answer yet.
+
+    Example: dynfocus evaluate world cache/world/data --out runs/world/evaluation --arms learned uniform
+
+    Args:
+        benchmark: its name, such as mlvu.
+        root: folder of its annotation files and videos.
+        out: folder for answers and results.
+        model: folder of a trained model.
+        split: which of its splits, if not its usual one.
+        arms: how frames are kept: learned (where none is named), blind (no video), or names of selectors.
+        frames: most frames to look at, instead of the model's frame_rule.frames.
+        rows: ask only the first so many questions.
+        allow_missing: leave out questions whose video is missing.
+        cache: folder to keep sketches in, so that no video is read twice.
+        batch_size: questions that are answered together.
+        max_new_tokens: most tokens of an answer.
+        workers: processes that read videos.
+        devices: processes that answer, one for each GPU.
+    """
+    from dynfocus.evals.results_table import format_results
+
+    quiet()
+    from dynfocus.train.evaluate import evaluate as run_evaluation
+
+    settings: dict[str, Any] = {
+        "split": split,
+        "rows": rows,
+        "allow_missing": allow_missing,
+        "max_new_tokens": max_new_tokens,
+    }
+    settings |= {
+        "eval_batch_size": batch_size,
+        "num_workers": workers,
+        "sketch_cache": None if cache is None else str(cache),
+    }
+    metrics = run_evaluation(benchmark, root, out, model, frames, arms or ("learned",), settings, {"devices": devices})
+    if metrics:
+        print(format_results(metrics))
+
+
 def export(
     model: Path, out: Path, merge: bool = False, dtype: Literal["float32", "bfloat16", "float16"] | None = None
 ) -> None:

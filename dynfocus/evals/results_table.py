@@ -5,34 +5,41 @@ from pathlib import Path
 from typing import Any
 
 from dynfocus.errors import CheckpointError
-
-COLUMNS = ("detail", "correspondence", "temporal")
+from dynfocus.evals.benchmarks import find_benchmark
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """Read a run's metrics.json; raises CheckpointError if there is none."""
+    """Read a run's metrics.json; raises CheckpointError if there is none, or one of an older form."""
     path = Path(run) / "metrics.json"
     if not path.exists():
         raise CheckpointError(f"no {path}", "a tested run", "Run `make stage2` first.")
-    return json.loads(path.read_text())
+    metrics = json.loads(path.read_text())
+    if "benchmark" not in metrics:
+        raise CheckpointError(f"{path}, of an older version of this project", "a test of today", "Test the run again.")
+    return metrics
 
 
 def format_results(metrics: dict[str, Any]) -> str:
-    """Format the accuracy of each arm by kind of question, with 95 % intervals, hit rate and tokens."""
-    lines = [["kept frames", "balanced", *COLUMNS, "hit rate", "tokens"]]
-    for name, arm in metrics["arms"].items():
-        cells = [_cell(arm, kind) for kind in COLUMNS]
+    """Format each arm's columns with 95 % intervals, its hit rate and tokens; single groups stand below the table."""
+    names = [name for name in find_benchmark(metrics["benchmark"]).columns if "/" not in name]
+    names = [name for name in names if any(name in arm["columns"] for arm in metrics["arms"].values())]
+    lines = [["kept frames", *names, "hit rate", "tokens"]]
+    for label, arm in metrics["arms"].items():
         hit = "-" if arm["hit_rate"] is None else f"{arm['hit_rate']:.3f}"
-        lines.append([name, f"{arm['balanced']:.3f}", *cells, hit, f"{arm['visual_tokens']:.0f}"])
+        lines.append([label, *(_cell(arm["columns"].get(name)) for name in names), hit, f"{arm['visual_tokens']:.0f}"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    types = ", ".join(f"{type} {share:.2f}" for type, share in metrics["accuracy_by_type"].items())
-    foot = f"{metrics['n']} questions, seed {metrics['seed']}, {metrics['seconds']:.0f} s; by type: {types}"
+    groups = [f"{name} {one['value']:.2f}" for name, one in metrics["columns"].items() if "/" in name]
+    facts = [f"{metrics['n']} questions"]
+    facts += [f"seed {metrics['seed']}", f"{metrics['seconds']:.0f} s"] if "seed" in metrics else []
+    facts += [f"{metrics['unparsed']:.1%} of the answers could not be read"] if metrics.get("unparsed") else []
+    foot = ", ".join(facts)
+    foot += f"; by type: {', '.join(groups)}".replace("type/", "") if groups else ""
     return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:], "", foot])
 
 
-def _cell(arm: dict[str, Any], kind: str) -> str:
-    if kind not in arm["accuracy_by_kind"]:
+def _cell(column: dict[str, Any] | None) -> str:
+    if column is None:
         return "-"
-    low, high = arm["intervals"][kind]
-    return f"{arm['accuracy_by_kind'][kind]:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = column["interval"]
+    return f"{column['value']:.3f} [{low:.3f}, {high:.3f}]"

@@ -92,11 +92,11 @@ def list_notes(redundancy: Redundancy, threshold: float) -> list[str]:
 
 
 def group_needs(redundancy: Redundancy) -> dict[str, list[float]]:
-    """Irrelevant shares of questions that name frames, of all, and of each kind; empty where no question names any."""
+    """Irrelevant shares of questions that name frames, of all, and of each group; empty where no question names any."""
     named = [need.irrelevant for need in redundancy.questions if need.names_frames]
     groups = {NAMED: named, ALL: [need.irrelevant for need in redundancy.questions]}
     for need in redundancy.questions:
-        groups.setdefault(f"irrelevant, {need.kind or 'no kind'}", []).append(need.irrelevant)
+        groups.setdefault(f"irrelevant, {need.group or 'no group'}", []).append(need.irrelevant)
     return groups if named else {}
 
 

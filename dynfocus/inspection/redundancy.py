@@ -35,12 +35,12 @@ class Need(NamedTuple):
     """What one question needs of its video.
 
     Attributes:
-        kind: of the question.
+        group: of the question.
         irrelevant: the share of the video's frames that it does not need.
         names_frames: whether it names the frames it needs; one that does not needs all of them.
     """
 
-    kind: str
+    group: str
     irrelevant: float
     names_frames: bool
 
@@ -91,7 +91,7 @@ def measure(annotations: Annotations, rows: int, fps: float | None = 1.0) -> Red
         if counts[address]:
             for question in row.questions:
                 share = share_unneeded(question, row, counts[address])
-                redundancy.questions.append(Need(question.kind, share, bool(question.events)))
+                redundancy.questions.append(Need(question.group, share, bool(question.segments)))
     if not before:
         failed = redundancy.failed
         raise VideoError(
@@ -152,7 +152,7 @@ def spread_rows(annotations: Annotations, count: int) -> Iterator[Row]:
 
 def share_unneeded(question: Question, row: Row, frames: int) -> float:
     """The share of the video's frames that the question does not need; raises DataError if it lacks one it needs."""
-    needed = {frame for event in question.events for frame in event}
+    needed = {frame for segment in question.segments for frame in segment}
     if needed and not 0 <= min(needed) <= max(needed) < frames:
         raise DataError(
             f"row {row.id}, whose question needs frame {max(needed)} of {row.media}, of which {frames} were read",

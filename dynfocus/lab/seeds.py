@@ -13,7 +13,7 @@ from dynfocus.lab.gates import find_failed_gates
 RUNS = Path("runs/world/seeds")
 BASELINE = ("--model.connector.encoder", "average_pooling", "--model.arms", "[learned, blind]")
 ENTRANTS: dict[str, tuple[str, ...]] = {"dynfocus": (), "average_pooling": BASELINE}
-COLUMNS = ("detail", "correspondence", "temporal")
+COLUMNS = ("balanced", "detail", "correspondence", "temporal")
 LEAST_LOSS = 0.12  # of average pooling on detail
 
 
@@ -40,10 +40,9 @@ def repeat(seeds: list[int]) -> tuple[str, list[str]]:
 
 
 def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [f"{'':16} " + " ".join(f"{name:>15}" for name in ("balanced", *COLUMNS)) + "  tokens"]
+    lines = [f"{'':16} " + " ".join(f"{name:>15}" for name in COLUMNS) + "  tokens"]
     for name, results in runs.items():
-        columns = [[run["balanced"] for run in results]]
-        columns += [[run["accuracy_by_kind"][kind] for run in results] for kind in COLUMNS]
+        columns = [[run["columns"][column]["value"] for run in results] for column in COLUMNS]
         cells = [f"{mean(column):.3f} +- {stdev(column) if len(column) > 1 else 0:.3f}" for column in columns]
         tokens = mean(run["visual_tokens"] for run in results)
         lines.append(f"{name:16} {' '.join(f'{cell:>15}' for cell in cells)} {tokens:7.0f}")
@@ -51,7 +50,7 @@ def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _detail(run: dict[str, Any]) -> float:
-    return run["accuracy_by_kind"]["detail"]
+    return run["columns"]["detail"]["value"]
 
 
 def _call(verb: str, stage: str, folder: Path, seed: int, options: tuple[str, ...]) -> None:

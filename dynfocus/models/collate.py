@@ -196,7 +196,7 @@ class Collator:
         number = row.index if example.place is None else example.place
         if example.skipped is None:
             try:
-                _check_events(row, example.length)
+                _check_segments(row, example.length)
                 return example, self._encode(row, example.length, number)
             except (PromptError, DataError) as error:
                 if not self.skip_invalid:
@@ -281,14 +281,14 @@ def _first_frame(example: Example) -> Example:
     )
 
 
-def _check_events(row: Row, frames: int) -> None:
-    needed = [frame for question in row.questions for event in question.events for frame in event]
+def _check_segments(row: Row, frames: int) -> None:
+    needed = [frame for question in row.questions for segment in question.segments for frame in segment]
     if row.media is not None and needed and not 0 <= min(needed) <= max(needed) < frames:
         wrong = min(needed) if min(needed) < 0 else max(needed)
         raise DataError(
-            f"row {row.id!r} (number {row.index}), whose `events` name the frame {wrong} of {frames} that were read",
+            f"row {row.id!r} (number {row.index}), whose `segments` name the frame {wrong} of {frames} that were read",
             f"frames from 0 to {frames - 1}",
-            "Let model.frame_rule (fps, frames) read every frame that the rows name, or leave out `events`.",
+            "Let model.frame_rule (fps, frames) read every frame that the rows name, or leave out `segments`.",
         )
 
 
@@ -299,6 +299,6 @@ def _relevant(examples: list[Example]) -> torch.Tensor | None:
     for n, example in enumerate(examples):
         if example.row.media is not None:
             for question in example.row.questions:
-                for event in question.events:
+                for event in question.segments:
                     out[n, list(event)] = True
     return out

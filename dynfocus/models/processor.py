@@ -61,7 +61,7 @@ class DynFocusProcessor(ProcessorMixin):
             ConfigError: if there is no such option.
         """
         config = trained_config(Path(folder))
-        parts = _state(Path(folder))
+        parts = read_processor_state(Path(folder))
         changes = {name: value for name, value in options.items() if name not in HUB}
         if unknown := changes.keys() - set(PARTS):
             raise ConfigError(f"the option {min(unknown)}", f"one of {', '.join(PARTS)}", "Correct it.")
@@ -133,10 +133,15 @@ def _one_each(count: int, **files: Sequence[Path | str | None] | Path | str | No
 
 def trained_rule(folder: Path) -> FrameRule:
     """How a trained model reads videos; raises CheckpointError if its folder does not say it."""
-    return _state(folder)["frame_rule"]
+    return read_processor_state(folder)["frame_rule"]
 
 
-def _state(folder: Path) -> dict[str, Any]:
+def read_processor_state(folder: Path) -> dict[str, Any]:
+    """How a trained model reads videos and writes prompts: ``frame_rule``, ``prompt``, ``system_prompt``, ``slots``.
+
+    Raises:
+        CheckpointError: if its folder does not say it.
+    """
     file = folder / STATE
     try:
         parts = dict(json.loads(file.read_text()))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from os import SEEK_END
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from dynfocus.errors import DataError
 from dynfocus.records.atomic import write_text
 
 Record = TypeVar("Record")
+LONGEST_LINE = 2**20  # bytes at the end of a file in which the beginning of its last line lies
 
 
 def write_jsonl(path: Path, records: Iterable) -> None:
@@ -17,9 +19,29 @@ def write_jsonl(path: Path, records: Iterable) -> None:
     write_text(path, "".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
+def append_jsonl(path: Path, records: Iterable) -> None:
+    """Append dataclass records to a file, one JSON object a line; what a killed process has left half is cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(max(0, file.seek(0, SEEK_END) - LONGEST_LINE))
+        rest = file.read()
+        file.truncate(file.tell() - len(rest) + rest.rfind(b"\n") + 1)
+        file.write("".join(json.dumps(asdict(record)) + "\n" for record in records).encode())
+
+
+def read_appended(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Read what `append_jsonl` wrote, without a last line that is not whole; raises DataError as `read_jsonl`."""
+    text = Path(path).read_text()
+    return _read_lines(path, text[: text.rfind("\n") + 1], kind)
+
+
 def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
     """Read ``path`` as records of ``kind``; raises DataError naming the line that does not fit."""
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    yield from _read_lines(path, Path(path).read_text(), kind)
+
+
+def _read_lines(path: Path, text: str, kind: type[Record]) -> Iterator[Record]:
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
             yield kind(**fields)

@@ -1,21 +1,28 @@
-"""Define the record of one answered question."""
+"""Define the records of answered questions, and of the verdicts on their answers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dynfocus.records.jsonl import read_appended
+
+ANSWERS = "answers"  # the folder of the predictions of each process of an evaluation
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered question: what `dynfocus test` writes into predictions.jsonl.
+    """One answered question: what `dynfocus test` writes into predictions.jsonl. Whether it is right, a `Verdict` says.
 
     Attributes:
         id: the annotation row's id.
         video: the path of its video, relative to the data set.
         arm: how frames were kept: ``learned``, ``uniform``, ``random``, ``oracle`` or ``blind`` (no video).
-        question, answer, truth: the texts.
-        kind, type: as in `Question`.
-        correct: 1.0 if the deciding word was found, else 0.0.
+        question: what was asked, without options.
+        answer: what the model wrote.
+        truth, options, group, meta: the question's, as in `Question`.
         kept: frame indices that were kept, in time order.
-        hit: share of the relevant events with a kept frame; None where no event is relevant.
+        hit: share of the segments that the question needs with a kept frame; None where it is not known what it needs.
         visual_tokens: tokens the video cost.
     """
 
@@ -25,9 +32,33 @@ class Prediction:
     question: str
     answer: str
     truth: str
-    kind: str
-    type: str
-    correct: float
+    group: str
     kept: tuple[int, ...]
     hit: float | None
     visual_tokens: int
+    options: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says about one prediction: a line of verdicts.jsonl.
+
+    Attributes:
+        id, arm: the prediction's.
+        judge: who judged, such as ``rules``.
+        scores: the numbers that the benchmark's columns are means of, such as ``correct``.
+        parsed: what the judge read the answer as; None where no answer could be read, which counts as wrong.
+    """
+
+    id: str
+    arm: str
+    judge: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    parsed: str | None = None
+
+
+def read_answers(run: Path) -> dict[tuple[str, str], Prediction]:
+    """Read the predictions that an evaluation has left so far, by arm and id."""
+    files = sorted((run / ANSWERS).glob("*.jsonl"))
+    return {(one.arm, one.id): one for file in files for one in read_appended(file, Prediction)}

@@ -1,41 +1,30 @@
 """Define what annotation files hold: rows, conversations, questions and video segments."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-KINDS = {
-    "color": "detail",
-    "shape": "detail",
-    "position": "detail",
-    "place": "correspondence",
-    "first": "temporal",
-    "last": "temporal",
-    "after": "temporal",
-    "count": "temporal",
-}
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question about one video, with its answer and the frames it needs.
+    """One question about one video or image, with its answer and what it needs.
 
     Attributes:
-        text: what is asked.
-        answer: the whole answer, such as ``star red``.
-        word: the word of the answer that decides whether it is right, such as ``red``.
-        kind: ``detail``, ``correspondence`` or ``temporal``: see `KINDS`.
-        type: the finer type, such as ``color`` or ``count``.
-        key: what the question is about, such as ``star``.
-        events: the frame indices of each relevant event; empty where every frame matters.
+        text: what is asked, without options.
+        answer: the true answer; of a multiple-choice question the text of the right option.
+        options: the texts of a multiple-choice question's options, in the order of their letters.
+        group: the finest type of question that the data set names, such as ``color``.
+        segments: the frame indices of each segment of the video that the question needs; empty where all frames matter.
+        meta: anything else that a benchmark reads or scores by, as JSON holds it.
     """
 
     text: str
     answer: str
-    word: str
-    kind: str
-    type: str
-    key: str
-    events: tuple[tuple[int, ...], ...] = ()
+    options: tuple[str, ...] = ()
+    group: str = ""
+    segments: tuple[tuple[int, ...], ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

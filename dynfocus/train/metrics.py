@@ -1,4 +1,4 @@
-"""Accumulate the scores of `dynfocus.evals` over batches and processes, with torchmetrics."""
+"""Accumulate a benchmark's columns over batches and processes, with torchmetrics."""
 
 from collections.abc import Sequence
 
@@ -6,53 +6,61 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from dynfocus.evals.accuracy import BALANCED
+from dynfocus.errors import DataError
+from dynfocus.evals.protocol import Benchmark, Mean
 from dynfocus.records.predictions import Prediction
-from dynfocus.records.rows import KINDS
 
-TYPES = tuple(KINDS)
-HIT, TOKENS = len(TYPES), len(TYPES) + 1
+HIT, TOKENS = "hit_rate", "visual_tokens"
 
 
 class AnswerScore(Metric):
-    """Accuracy by kind and type, hit rate and visual tokens of all predictions, over all processes.
+    """A benchmark's columns, the hit rate and the visual tokens of all predictions, over all processes.
 
-    >>> score = AnswerScore()
-    >>> score.update([Prediction("0", "v", "learned", "q", "a", "a", "detail", "color", 1.0, (3,), 1.0, 85)])
+    Args:
+        benchmark: says how answers are judged, and which columns there are.
+
+    Raises:
+        DataError: in `update`, if a question's group is none of the benchmark's.
+
+    >>> from dynfocus.evals.benchmarks import BENCHMARKS
+    >>> score = AnswerScore(BENCHMARKS["world"])
+    >>> meta = {"word": "red"}
+    >>> score.update([Prediction("0", "v", "learned", "q", "star red", "star red", "color", (3,), 1.0, 85, (), meta)])
     >>> {name: value.item() for name, value in score.compute().items()}
-    {'balanced': 1.0, 'accuracy': 1.0, 'visual_tokens': 85.0, 'hit_rate': 1.0, 'detail': 1.0, 'type/color': 1.0}
+    {'detail': 1.0, 'type/color': 1.0, 'hit_rate': 1.0, 'visual_tokens': 85.0}
     """
 
     full_state_update = False
 
-    def __init__(self) -> None:
+    def __init__(self, benchmark: Benchmark) -> None:
         super().__init__()
-        # Rows: each type, then the hit rate, then the visual tokens; columns: sum and number.
-        self.add_state("sums", torch.zeros(len(TYPES) + 2, 2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.benchmark = benchmark
+        self.rows = {key: row for row, key in enumerate((*benchmark.keys, HIT, TOKENS))}
+        # A row for each key of the benchmark's values; columns: sum and number.
+        self.add_state("sums", torch.zeros(len(self.rows), 2, dtype=torch.float64), dist_reduce_fx="sum")
         self.sums: Tensor
 
     def update(self, predictions: Sequence[Prediction]) -> None:
-        for p in predictions:
-            self._add(TYPES.index(p.type), p.correct)
-            self._add(TOKENS, p.visual_tokens)
-            if p.hit is not None:
-                self._add(HIT, p.hit)
+        for key, _, value in self.benchmark.list_values(self.benchmark.judge(predictions)):
+            if key not in self.rows:
+                known = ", ".join(self.benchmark.keys)
+                raise DataError(
+                    f"a question of the group {key!r}", f"one of {known}, of {self.benchmark.name}", "Correct the row."
+                )
+            self._add(key, value)
+        for one in predictions:
+            self._add(TOKENS, one.visual_tokens)
+            if one.hit is not None:
+                self._add(HIT, one.hit)
 
     def compute(self) -> dict[str, Tensor]:
-        kinds = {kind: [n for n, type in enumerate(TYPES) if KINDS[type] == kind] for kind in KINDS.values()}
-        groups = {"hit_rate": [HIT], **kinds, **{f"type/{type}": [n] for n, type in enumerate(TYPES)}}
-        means = {name: self._mean(rows) for name, rows in groups.items() if self.sums[rows, 1].sum() > 0}
-        balanced = [means[kind] for kind in BALANCED if kind in means]
-        return {
-            "balanced": torch.stack(balanced).mean() if balanced else self._mean([]),
-            "accuracy": self._mean(list(range(len(TYPES)))),
-            "visual_tokens": self._mean([TOKENS]),
-            **means,
-        }
+        """Compute every column of which all parts have values, and the means of what was shown."""
+        values = {}
+        for name, mean in {**self.benchmark.columns, **{name: Mean(((name,),)) for name in (HIT, TOKENS)}}.items():
+            sums = torch.stack([self.sums[[self.rows[key] for key in part]].sum(0) for part in mean.parts])
+            if bool((sums[:, 1] > 0).all()):
+                values[name] = (mean.scale * (sums[:, 0] / sums[:, 1]).mean()).float()
+        return values
 
-    def _add(self, row: int, value: float) -> None:
-        self.sums[row] += torch.tensor([value, 1.0], dtype=self.sums.dtype, device=self.sums.device)
-
-    def _mean(self, rows: list[int]) -> Tensor:
-        total, number = self.sums[rows].sum(0)
-        return (total / number).float()
+    def _add(self, key: str, value: float) -> None:
+        self.sums[self.rows[key]] += torch.tensor([value, 1.0], dtype=self.sums.dtype, device=self.sums.device)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError, DataError
-from dynfocus.evals.accuracy import score_answer, score_hits
+from dynfocus.evals.benchmarks import find_benchmark
+from dynfocus.evals.summary import score_hits
 from dynfocus.method.selectors import build_selector, check_selector
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
@@ -124,7 +125,6 @@ class DynFocusModule(Resumable):
                     "Correct model.arms.",
                 )
             check_selector(arm, "model.arms", (LEARNED, BLIND))
-        self.score = AnswerScore()
         self.model: DynFocusModel | None = None
         self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
 
@@ -143,6 +143,11 @@ class DynFocusModule(Resumable):
         module.load_state_dict(checkpoint["state_dict"], strict=False)
         module.generators = None  # a new run draws from its own
         return module
+
+    def setup(self, stage: str) -> None:
+        """Count answers as the data's benchmark does."""
+        data = getattr(self.trainer, "datamodule", None)
+        self.score = AnswerScore(find_benchmark(getattr(data, "benchmark", "world")))
 
     def configure_model(self) -> None:
         """Build the stage's model, and shard it where the strategy has a mesh of processes."""
@@ -263,12 +268,12 @@ class DynFocusModule(Resumable):
             question=question.text,
             answer=answer,
             truth=question.answer,
-            kind=question.kind,
-            type=question.type,
-            correct=score_answer(answer, question),
+            group=question.group,
             kept=tuple(kept),
             hit=score_hits(kept, question) if has_video and video.focus is not None else None,
             visual_tokens=int(video.mask[slot].sum()) if has_video else 0,
+            options=question.options,
+            meta=question.meta,
         )
 
     def export(self, what: Literal["projectors", "model"], folder: Path) -> None:

@@ -77,7 +77,7 @@ def split_rows(seed: int, split: Literal["val", "test"], videos: int) -> list[Ro
         questions = [ask_about_thing(type, *one) for type, one in zip(types, pairs, strict=True)]
         questions += [ask_about_time(type, video, rng) for type in ("first", "last", "after", "count")]
         for question in questions:
-            name = f"{split}_{index:06d}_{question.type}"
+            name = f"{split}_{index:06d}_{question.group}"
             rows.append({"id": name, **_conversation(medium, [question], before=True)})
     return rows
 

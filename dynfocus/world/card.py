@@ -41,14 +41,14 @@ that were rendered). Images: `images/train_INDEX.png`, the same size.
 {{"id": "...", "video": "videos/train_000001.mp4", "seed": {train}, "index": 1,
  "conversations": [{{"from": "human", "value": "<image>\\nwhat color is the star"}},
                    {{"from": "gpt", "value": "star red"}}],
- "questions": [{{"text": "what color is the star", "answer": "star red", "word": "red", "kind": "detail",
-                "type": "color", "key": "star", "events": [[7, 8]]}}]}}
+ "questions": [{{"text": "what color is the star", "answer": "star red", "options": [],
+                "group": "color", "segments": [[7, 8]], "meta": {{"key": "star", "word": "red"}}}}]}}
 ```
 
 Rows about an image have `image` in place of `video`; text-only rows have neither. `<image>` marks where the image or
-video stands. Captions have no `questions`. `questions` has one entry for each answer: `word` decides whether an answer
-is right, `events` lists the frames (from 0) that show what is asked; empty where all frames matter. Kinds: `detail`
-(color, shape, position), `correspondence` (place), `temporal` (first, last, after, count).
+video stands. Captions have no `questions`. `questions` has one entry for each answer: `segments` lists the frames (from
+0) that show what is asked; empty where all frames matter. `meta.word` decides whether an answer is right. Groups of
+questions: `detail` (color, shape, position), `correspondence` (place), `temporal` (first, last, after, count).
 
 ## How it was made
 

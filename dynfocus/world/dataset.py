@@ -25,7 +25,7 @@ from dynfocus.world.card import format_card
 from dynfocus.world.pixels import Pixels, render, to_yuv
 from dynfocus.world.videos import sample_image, sample_video
 
-CONTENT = 2  # another number whenever the same settings give other rows or pixels
+CONTENT = 3  # another number whenever the same settings give other rows or pixels
 SETTINGS = "world.json"
 # veryfast: as small and as true as the default preset here, in less than half the time.
 # cpu-independent: the same bytes on CPUs whose fastest code differs.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dynfocus.records.rows import KINDS, Question
+from dynfocus.records.rows import Question
 from dynfocus.world.videos import PLACES, Scene, Thing, WorldVideo
 
 NUMBERS = ("zero", "one", "two")
@@ -10,23 +10,23 @@ IMAGE_REQUESTS = ("describe the image", "what does the image show")
 VIDEO_REQUESTS = ("describe the video", "what does the video show")
 
 
-def _question(type: str, text: str, key: str, word: str, events: tuple[tuple[int, ...], ...] = ()) -> Question:
+def _question(type: str, text: str, key: str, word: str, segments: tuple[tuple[int, ...], ...] = ()) -> Question:
     # Answers repeat the key word: a tiny language model learns to copy it and then look it up within a minute,
     # and does not learn bare answers at all.
-    return Question(text, f"{key} {word}", word, KINDS[type], type, key, events)
+    return Question(text, f"{key} {word}", group=type, segments=segments, meta={"key": key, "word": word})
 
 
 def ask_about_thing(type: str, thing: Thing, scene: Scene) -> Question:
     """Ask a question of this type (color, shape, position or place) about one thing of a scene's event."""
     assert scene.event is not None
-    events = (scene.event.frames,)
+    segments = (scene.event.frames,)
     if type == "color":
-        return _question(type, f"what color is the {thing.shape}", thing.shape, thing.color, events)
+        return _question(type, f"what color is the {thing.shape}", thing.shape, thing.color, segments)
     if type == "shape":
-        return _question(type, f"what shape is {thing.color}", thing.color, thing.shape, events)
+        return _question(type, f"what shape is {thing.color}", thing.color, thing.shape, segments)
     if type == "position":
-        return _question(type, f"where is the {thing.shape}", thing.shape, thing.cell, events)
-    return _question("place", f"which place has the {thing.shape}", thing.shape, scene.place, events)
+        return _question(type, f"where is the {thing.shape}", thing.shape, thing.cell, segments)
+    return _question("place", f"which place has the {thing.shape}", thing.shape, scene.place, segments)
 
 
 def ask_about_time(type: str, video: WorldVideo, rng: np.random.Generator) -> Question:

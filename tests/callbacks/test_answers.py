@@ -19,10 +19,13 @@ from training_ranks import NOISY, StepData, several, strategy
 from callbacks.answers import Answers, flatten_settings, format_table
 from callbacks.predictions import Predictions, read_commit
 from dynfocus.errors import ConfigError
+from dynfocus.evals.benchmarks.world import WORLD
 from dynfocus.records.jsonl import read_jsonl
-from dynfocus.records.predictions import Prediction
+from dynfocus.records.predictions import Prediction, Verdict
 from dynfocus.train.fit import EXPECTED
 from dynfocus.train.module import DynFocusModule
+
+RIGHT = Verdict("0", "learned", "rules", {"correct": 1.0}, "red")
 
 
 class Cells(HTMLParser):
@@ -56,8 +59,9 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_table_shows_text_letter_by_letter(text: str) -> None:
     """As TensorBoard's own Markdown makes it."""
-    one = Prediction("0", text, "learned", text, text, text, "detail", "color", 1.0, (3, 5), 1.0, 85)
-    page = Cells(render_markdown(format_table([one, replace(one, correct=0.0, answer="", kept=())])))
+    one = Prediction("0", text, "learned", text, text, text, "color", (3, 5), 1.0, 85)
+    other = replace(one, answer="", kept=()), replace(RIGHT, scores={"correct": 0.0})
+    page = Cells(render_markdown(format_table([(one, RIGHT), other])))
     line = " ".join(text.split())
     rows = [page.cells[start : start + 5] for start in range(0, len(page.cells), 5)]
     cells = [[cell.strip() for cell in row] for row in rows]
@@ -69,8 +73,8 @@ def test_a_table_shows_text_letter_by_letter(text: str) -> None:
 
 
 def test_long_text_is_cut() -> None:
-    one = Prediction("0", "v", "learned", "why " * 100, "a", "a", "detail", "color", 1.0, (), None, 85)
-    assert len(Cells(render_markdown(format_table([one]))).cells[0].strip()) == 200
+    one = Prediction("0", "v", "learned", "why " * 100, "a", "a", "color", (), None, 85)
+    assert len(Cells(render_markdown(format_table([(one, RIGHT)]))).cells[0].strip()) == 200
 
 
 def test_the_text_is_a_sample_of_the_predictions(observed_run: Path, accumulator: Any) -> None:
@@ -81,7 +85,7 @@ def test_the_text_is_a_sample_of_the_predictions(observed_run: Path, accumulator
     [shown] = accumulator.Tensors("answers/test/samples/text_summary")
     lines = shown.tensor_proto.string_val[0].decode().splitlines()[2:]
     predictions = [one for one in read_jsonl(observed_run / "predictions.jsonl", Prediction) if one.arm == "learned"]
-    expected = format_table(predictions).splitlines()[2:]
+    expected = format_table(WORLD.judge(predictions)).splitlines()[2:]
     places = [expected.index(line) for line in lines]
     assert len(lines) == 8 < len(predictions)
     assert places == sorted(places)
@@ -102,7 +106,8 @@ def test_settings_stand_beside_the_last_scores(observed_run: Path, accumulator: 
     assert len(scores) == 9
     final = {name: [one.value for one in accumulator.Scalars(name)] for name in scores}
     metrics = json.loads((observed_run / "metrics.json").read_text())
-    for name, value in (metrics | metrics["accuracy_by_kind"]).items():
+    values = {name: column["value"] for name, column in metrics["columns"].items()}
+    for name, value in (values | {"hit_rate": metrics["hit_rate"]}).items():
         if f"final/test/{name}" in final:
             assert final.pop(f"final/test/{name}") == [pytest.approx(value)]
     for name in ("balanced", "detail", "temporal", "hit_rate"):
@@ -128,7 +133,7 @@ class DataToTest(StepData):
 
 def test_scores_are_those_of_all_processes(towers: Path, tmp_path: Path) -> None:
     """Three rows on two processes, whose answers are right as often as not."""
-    val_rows = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+    val_rows = [tiny.example(n, 4 + n, NOISY, segments=((n,),)) for n in range(3)]
 
     def work(rank: int) -> None:
         for message in EXPECTED:

@@ -33,7 +33,7 @@ def rows(counts: Sequence[int], start: int, settings: ConnectorSettings = NOISY,
     events = ((0,),) if known else ()
     media = [f"{n}.mp4" if count else None for n, count in enumerate(counts, start)]
     return [
-        tiny.example(start + n, count or 1, settings, media=media[n], events=events) for n, count in enumerate(counts)
+        tiny.example(start + n, count or 1, settings, media=media[n], segments=events) for n, count in enumerate(counts)
     ]
 
 

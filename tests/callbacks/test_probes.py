@@ -97,7 +97,7 @@ def test_lines_know_the_truth_of_their_row(place: Path, looks: list[Look]) -> No
         assert (row["id"], row["video"]) == (look.id, look.media)
         [question] = row["questions"]
         assert (question["text"], question["answer"]) == (look.question, look.truth)
-        assert look.selection.relevant == tuple(map(tuple, question["events"]))
+        assert look.selection.relevant == tuple(map(tuple, question["segments"]))
         assert look.selection.relevant  # rows whose question knows its frames come first
     assert [(look.phase, look.step, look.epoch) for look in looks[::2]] == [
         ("val", 6, 0),

@@ -18,7 +18,7 @@ from callbacks.probes import Probes, read_looks
 from datamodules.probe_videos import ProbeVideos
 from dynfocus.models.collate import Example
 
-VAL_ROWS = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+VAL_ROWS = [tiny.example(n, 4 + n, NOISY, segments=((n,),)) for n in range(3)]
 
 
 class ProbedData(StepData):

@@ -95,7 +95,7 @@ def test_waiting_is_told_from_working(towers: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(training_ranks, "StepData", partial(Slow, clock))
     steps = [*STEPS, *(rows([5, 6, 7], 40 + 3 * n) for n in range(2))]
     callbacks = [recorder, ClockTurner(clock), Saver(tmp_path / "one.ckpt"), Logging(every=5)]
-    val_rows = [tiny.example(60, 5, NOISY, events=((0,),))]
+    val_rows = [tiny.example(60, 5, NOISY, segments=((0,),))]
     learn(towers, "one", steps, val_rows=val_rows, callbacks=callbacks)
     values = next(numbers for phase, _, numbers in recorder.reports if phase == "train")
     # Of five batches the first is left out; the second was followed by a checkpoint, the third by a validation.

@@ -52,7 +52,9 @@ def costs(examples: Sequence[Example], settings: ConnectorSettings, answers: boo
 def test_tokens_are_those_that_rows_cost(towers: Path, name: str, accumulate: int) -> None:
     steps = [rows(4 * n, kinds, NOISY) for n, kinds in enumerate(KINDS)]
     val_rows = rows(20, [(5, 1, "films"), (8, 1, "web"), (1, 1, "web")], NOISY)
-    val_rows = [replace(one, row=replace(one.row, questions=tiny.row(0, events=((0,),)).questions)) for one in val_rows]
+    val_rows = [
+        replace(one, row=replace(one.row, questions=tiny.row(0, segments=((0,),)).questions)) for one in val_rows
+    ]
 
     def run(rank: int) -> Reports:
         counts = make_recorder(TokenCounts)

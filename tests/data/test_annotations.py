@@ -98,12 +98,12 @@ def test_an_index_of_an_older_form_is_made_anew(place: Path, monkeypatch: pytest
 
 
 def test_questions_go_with_their_turns(tmp_path: Path) -> None:
-    question = {"text": "a", "answer": "b", "word": "b", "kind": "detail", "type": "color", "key": "k", "events": []}
+    question = {"text": "a", "answer": "b"}
     output = [{"from": who, "value": "x"} for who in ("human", "gpt") * 3]
-    questions = [{**question, "key": str(number)} for number in range(3)]
+    questions = [{**question, "group": str(number)} for number in range(3)]
     both = [{"id": 1, "conversations": output, "questions": questions[:some]} for some in (3, 2)]
     (tmp_path / "rows.json").write_text(json.dumps(both))
-    keys = [[one.key for one in row.questions] for row in opened(tmp_path, rounds=2)]
+    keys = [[one.group for one in row.questions] for row in opened(tmp_path, rounds=2)]
     assert keys == [["0", "1"], ["2"], [], []]
     assert [len(row.questions) for row in opened(tmp_path)] == [3, 2]
 

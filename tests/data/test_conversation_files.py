@@ -19,8 +19,8 @@ GOOD: dict[str, Any] = {
     "conversations": [{"from": "human", "value": "<image>\nwhat color"}, {"from": "gpt", "value": "star red"}],
     "questions": [
         {
-            **{"text": "what color", "answer": "star red", "word": "red"},
-            **{"kind": "detail", "type": "color", "key": "star", "events": [[3, 4], [9]]},
+            **{"text": "what color", "answer": "star red", "group": "color", "segments": [[3, 4], [9]]},
+            "meta": {"word": "red"},
         }
     ],
 }
@@ -53,7 +53,7 @@ def test_rows_of_published_sets() -> None:
 def test_a_row_of_the_embedded_world(tmp_path: Path) -> None:
     (row,) = read_conversations(written(tmp_path, [GOOD]))
     assert (row.id, row.media) == ("7", "videos/7.mp4")
-    assert row.questions == (Question("what color", "star red", "red", "detail", "color", "star", ((3, 4), (9,))),)
+    assert row.questions == (Question("what color", "star red", (), "color", ((3, 4), (9,)), {"word": "red"}),)
 
 
 def test_text_rows_first_speakers_and_other_alphabets(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ WRONG = {
     "conversations of another kind": changed(("conversations",), {"human": "what"}),
     "image and video": changed(("image",), "a.jpg"),
     "several videos": changed(("video",), ["a.mp4", "b.mp4"]),
-    "events that are no lists": changed(("questions", 0, "events"), [3]),
-    "a question without events": changed(("questions", 0, "events"), KeyError),
+    "segments that are no lists": changed(("questions", 0, "segments"), [3]),
+    "a question without an answer": changed(("questions", 0, "answer"), KeyError),
     "an unknown field": changed(("questions", 0, "colour"), "red"),
     "a row that is text": "row",
     "a row that is null": None,

@@ -77,7 +77,7 @@ def test_videos_whose_question_knows_its_frames_come_first(world: Path, entries:
     probes = find_probes(rows(world, [*blind, two]), 2)
     assert [row.media for row in probes.rows] == [two["video"], one["video"]]
     assert probes.rows[0].index == 3
-    knowing = next(n for n, question in enumerate(two["questions"]) if question["events"])
+    knowing = next(n for n, question in enumerate(two["questions"]) if question["segments"])
     assert probes.rows[0].questions[0].text == two["questions"][knowing]["text"]
     assert probes.batch.relevant is not None
     assert probes.batch.relevant[0].any()

@@ -39,8 +39,8 @@ def of_rows(tmp_path: Path, video: Path) -> Set:
     return make
 
 
-def question(kind: str, *events: tuple[int, ...]) -> dict[str, Any]:
-    return {"text": "what", "answer": "that", "word": "that", "kind": kind, "type": "", "key": "", "events": events}
+def question(group: str, *segments: tuple[int, ...]) -> dict[str, Any]:
+    return {"text": "what", "answer": "that", "group": group, "segments": segments}
 
 
 def what_it_shows(video: WorldVideo, frame: int) -> tuple[str, object]:
@@ -97,11 +97,12 @@ def test_shares_of_the_world(place: Path, tmp_path: Path) -> None:
     assert "8 of 16 questions name their frames" in notes
     rows = {row["measure"]: row for row in csv.DictReader(line for line in text if not line.startswith("# "))}
     questions = [row["questions"][0] for row in json.loads((place / "data/test.json").read_text())]
-    needed = [len({f for event in question["events"] for f in event}) for question in questions if question["events"]]
+    segments = [question["segments"] for question in questions if question["segments"]]
+    needed = [len({frame for segment in each for frame in segment}) for each in segments]
     named = float(rows["irrelevant, questions that name frames"]["share"])
     assert named == pytest.approx(1 - np.mean(needed) / 20)
     assert float(rows["irrelevant, all questions"]["share"]) == pytest.approx(named / 2)
-    assert float(rows["irrelevant, temporal"]["share"]) == 0
+    assert float(rows["irrelevant, last"]["share"]) == 0
     share = float(rows["repeats an earlier frame"]["share"])
     assert 0 < float(rows["repeats the frame before"]["share"]) <= share < 1
     assert float(rows["repeats an earlier frame, threshold moved"]["share"]) >= share  # the last, widest one

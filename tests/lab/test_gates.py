@@ -2,7 +2,8 @@
 
 import pytest
 
-from dynfocus.evals.accuracy import summarize
+from dynfocus.evals.benchmarks.world import WORLD
+from dynfocus.evals.summary import summarize
 from dynfocus.lab.gates import find_failed_gates
 from dynfocus.records.predictions import Prediction
 
@@ -12,14 +13,12 @@ GOOD = {"learned": (1.0, 1.0), "uniform": (0.5, 1.0), "random": (0.5, 1.0), "bli
 def metrics(shares: dict[str, tuple[float, float]], hit: float = 1.0) -> dict:
     """Metrics of a run whose arms answer these shares of their detail and temporal questions rightly."""
 
-    def predictions_of(arm: str, kind: str, type: str, share: float, hit: float | None) -> list[Prediction]:
-        outcomes = [float(n < 10 * share) for n in range(10)]
-        return [Prediction("1", "v", arm, "q", "a", "a", kind, type, correct, (), hit, 85) for correct in outcomes]
+    def predictions_of(arm: str, group: str, share: float, hit: float | None) -> list[Prediction]:
+        answers, meta = ["red" if n < 10 * share else "blue" for n in range(10)], {"word": "red"}
+        return [Prediction("1", "v", arm, "q", text, "red", group, (), hit, 85, (), meta) for text in answers]
 
     arms = {
-        arm: summarize(
-            [*predictions_of(arm, "detail", "color", d, hit), *predictions_of(arm, "temporal", "last", t, None)]
-        )
+        arm: summarize([*predictions_of(arm, "color", d, hit), *predictions_of(arm, "last", t, None)], WORLD)
         for arm, (d, t) in shares.items()
     }
     return arms["learned"] | {"arms": arms}

@@ -124,7 +124,7 @@ def test_arms_take_whatever_names_a_selector(package: Callable[..., None], tmp_p
     arms = ("learned", "scaled", {"class_path": "scaled", "init_args": {"last": True}}, "blind")
     module = DynFocusModule(*tiny.towers(tmp_path / "towers"), tiny.SETTINGS, arms=arms, max_new_tokens=2)
     module.configure_model()
-    row = tiny.row(0, events=((1,),))
+    row = tiny.row(0, segments=((1,),))
     result = module.test_step(tiny.processor()([Example(row, sketch=tiny.sketch(9, seed=100))]), 0)
     assert {one.arm: one.kept for one in result[1:]} == {
         "scaled": (0, 1, 2),

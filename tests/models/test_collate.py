@@ -252,9 +252,9 @@ def test_frames_go_along_where_there_is_no_sketch() -> None:
 
 def test_relevant_frames_are_marked_where_the_rows_know_them() -> None:
     examples = [
-        tiny.example(0, 6, events=((1, 2), (4,))),
+        tiny.example(0, 6, segments=((1, 2), (4,))),
         tiny.example(1, 3),
-        tiny.example(2, 1, media=None, events=((0,),)),
+        tiny.example(2, 1, media=None, segments=((0,),)),
     ]
     relevant = tiny.processor()(examples).relevant
     assert relevant is not None

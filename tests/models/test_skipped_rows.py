@@ -34,8 +34,8 @@ def bad(why: str, settings: Any = tiny.SETTINGS) -> Example:
         "no turn": replace(row, turns=()),
         "middle": replace(row, turns=(Turn("how many", None), *row.turns)),
         "too long": replace(row, turns=(Turn("two " * 600, "red"),)),
-        "event": replace(row, questions=tiny.row(5, events=((1,), (3, 6))).questions),
-        "negative": replace(row, questions=tiny.row(5, events=((-1,),)).questions),
+        "event": replace(row, questions=tiny.row(5, segments=((1,), (3, 6))).questions),
+        "negative": replace(row, questions=tiny.row(5, segments=((-1,),)).questions),
     }
     return replace(example, row=rows[why])
 
@@ -46,7 +46,7 @@ SAID: dict[str, tuple[type[Exception], str]] = {
     "no turn": (PromptError, "row 'r5' without any turn"),
     "middle": (PromptError, "an open answer before the last turn"),
     "too long": (PromptError, r"row 'r5' of \d+ tokens.*The text itself is too long"),
-    "event": (DataError, r"row 'r5' \(number 5\), whose `events` name the frame 6 of 6 that were read.*frame_rule"),
+    "event": (DataError, r"row 'r5' \(number 5\), whose `segments` name the frame 6 of 6 that were read.*frame_rule"),
     "negative": (DataError, "name the frame -1 of 6"),
 }
 

@@ -12,16 +12,17 @@ from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import read_jsonl, write_jsonl
 from dynfocus.records.predictions import Prediction
 
-ONE = Prediction("0", "v", "learned", "q", "a", "a", "detail", "color", 1.0, (3,), 1.0, 85)
+ONE = Prediction("0", "v", "learned", "q", "a", "a", "color", (3,), 1.0, 85, ("a", "b"), {"word": "a"})
 TEXT = st.text(max_size=8)
-NAMES = ("id", "video", "arm", "question", "answer", "truth", "kind", "type")
+NAMES = ("id", "video", "arm", "question", "answer", "truth", "group")
 FIELDS = st.fixed_dictionaries(
     dict.fromkeys(NAMES, TEXT)
     | {
-        "correct": st.sampled_from([0.0, 1.0]),
         "kept": st.lists(st.integers(0, 99), max_size=4).map(tuple),
         "hit": st.none() | st.floats(0, 1),
         "visual_tokens": st.integers(0, 9999),
+        "options": st.lists(TEXT, max_size=3).map(tuple),
+        "meta": st.dictionaries(TEXT, TEXT, max_size=2),
     }
 )
 

@@ -38,7 +38,8 @@ from dynfocus.train import finished
 from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
 
-METRICS = '{{"arms": {{}}, "n": 1, "seed": 0, "seconds": 1, "accuracy_by_type": {{"THE TABLE": 1}}}}'
+COLUMNS = '{{"type/THE TABLE": {{"value": 1}}}}'
+METRICS = '{{"benchmark": "world", "arms": {{}}, "n": 1, "seed": 0, "seconds": 1, "columns": ' + COLUMNS + '}}'
 
 def run(command, again=False):
     verb, *args = command
@@ -68,7 +69,7 @@ def run(command, again=False):
     return types.SimpleNamespace(trainer=types.SimpleNamespace(default_root_dir=folder))
 
 PREDICTION = Prediction(
-    "r", "v 1.mp4", "learned", "what color is the star", "red", "red", "detail", "color", True, (1,), True, 85
+    "r", "v 1.mp4", "learned", "what color is the star", "red", "red", "color", (1,), 1.0, 85
 )
 sys.modules["dynfocus.train.fit"] = types.SimpleNamespace(run=run)
 sys.exit(cli.main(sys.argv[1:]))

@@ -226,9 +226,9 @@ def inputs(
 QUESTIONS = ["what color is the star", "how many circles", "what comes after the blue square ?"]
 
 
-def row(index: int, media: str | None = "v.mp4", turns: int = 1, events: tuple[tuple[int, ...], ...] = ()) -> Row:
+def row(index: int, media: str | None = "v.mp4", turns: int = 1, segments: tuple[tuple[int, ...], ...] = ()) -> Row:
     texts = [QUESTIONS[(index + n) % len(QUESTIONS)] for n in range(turns)]
-    known = tuple(Question(text, "star red", "red", "detail", "color", "star", events) for text in texts if events)
+    known = tuple(Question(text, "star red", (), "color", segments, {"word": "red"}) for text in texts if segments)
     return Row(f"r{index}", index, media, tuple(Turn(text, "star red") for text in texts), known)
 
 

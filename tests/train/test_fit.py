@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tiny_world import CONFIGS, call
 
 from dynfocus.cli import main
+from dynfocus.evals.benchmarks.world import KINDS
 from dynfocus.models.model import DynFocusModel
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction
@@ -76,7 +77,7 @@ def test_a_recipe_alone_has_a_folder_too(stage: str, capsys: pytest.CaptureFixtu
 
 def test_the_end_of_a_run(trained_runs: Path) -> None:
     metrics = json.loads((trained_runs / "stage2" / "metrics.json").read_text())
-    names = {"balanced", "accuracy", "accuracy_by_type", "hit_rate", "visual_tokens", "seconds", "seed", "n", "commit"}
+    names = {"benchmark", "columns", "unparsed", "hit_rate", "visual_tokens", "seconds", "seed", "n", "commit"}
     assert names <= metrics.keys()
     assert metrics["n"] == 2 * 8
     assert metrics["visual_tokens"] == 3 * (4 + 9 + 2) + 17 * 2
@@ -87,7 +88,7 @@ def test_the_end_of_a_run(trained_runs: Path) -> None:
     assert tokens["learned"] == tokens["uniform"] == tokens["random"] == {79}
     assert tokens["blind"] == {0}
     assert all(len(p.kept) == 3 for p in predictions if p.arm != "blind")
-    assert {p.hit for p in predictions if p.kind == "temporal"} == {None}
+    assert {p.hit for p in predictions if p.group in KINDS["temporal"]} == {None}
 
 
 def test_stages_train_what_their_table_says(place: Path, trained_runs: Path) -> None:

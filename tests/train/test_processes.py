@@ -130,7 +130,7 @@ def test_the_gradient_is_clipped_as_a_whole(towers: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_validation_in_between_counts_every_row_once(towers: Path, kind: str) -> None:
     """Three rows on two processes: one of them answers an extra one."""
-    val_rows = [tiny.example(n, 4 + n, NOISY, events=((n,),)) for n in range(3)]
+    val_rows = [tiny.example(n, 4 + n, NOISY, segments=((n,),)) for n in range(3)]
     one = learn(towers, "one", UNEVEN, val_rows=val_rows)
     two = both(towers, kind, UNEVEN, val_rows=val_rows)
     same(two, one)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dynfocus.evals.benchmarks.world import KINDS
 from dynfocus.records.rows import Question
 from dynfocus.world import dataset
 from dynfocus.world.build_rows import SPLIT_SEEDS, split_rows, split_seed, stage1_rows, stage2_rows
@@ -33,7 +34,7 @@ def source(row: dict) -> WorldVideo:
 
 
 def questions(row: dict) -> list[Question]:
-    tupled = [{**q, "events": tuple(map(tuple, q["events"]))} for q in row["questions"]]
+    tupled = [{**q, "options": (), "segments": tuple(map(tuple, q["segments"]))} for q in row["questions"]]
     return [Question(**fields) for fields in tupled]
 
 
@@ -87,10 +88,10 @@ def true_answer(question: Question, video: WorldVideo) -> str:
     """Answered a second time, from what happens in the video and the words of the question alone."""
     words = question.text.split()
     places = [scene.place for scene in video.scenes]
-    if question.kind == "temporal":
-        if question.type == "count":
+    if question.group in KINDS["temporal"]:
+        if question.group == "count":
             return NUMBERS[places.count(words[5])]
-        if question.type == "after":
+        if question.group == "after":
             assert places.count(words[-1]) == 1
             return places[places.index(words[-1]) + 1]
         return places[{"first": 0, "last": -1}[words[-1]]]
@@ -102,7 +103,7 @@ def true_answer(question: Question, video: WorldVideo) -> str:
     ]
     assert len(shown) == 1, question
     thing, scene = shown[0]
-    assert question.events == (scene.event.frames,)
+    assert question.segments == (scene.event.frames,)
     return {"what color": thing.color, "what shape": thing.shape, "where is": thing.cell, "which place": scene.place}[
         " ".join(words[:2])
     ]
@@ -117,15 +118,15 @@ def test_every_question_is_true_and_its_frames_show_it(rows):
     ]
     assert len(pairs) > 300
     for question, video in pairs:
-        assert question.word == true_answer(question, video)
-        assert question.answer == f"{question.key} {question.word}"
-        assert bool(question.events) == (question.kind != "temporal")
-        assert not set(sum(question.events, ())) & set(video.glitches)
+        assert question.meta["word"] == true_answer(question, video)
+        assert question.answer == "{key} {word}".format(**question.meta)
+        assert bool(question.segments) == (question.group not in KINDS["temporal"])
+        assert not set(sum(question.segments, ())) & set(video.glitches)
 
 
 def test_a_conversation_asks_once_about_a_thing(rows):
     for row in rows["stage2"]:
-        video, known = source(row), [question for question in questions(row) if question.events]
+        video, known = source(row), [question for question in questions(row) if question.segments]
         about = [
             thing
             for question in known
@@ -146,9 +147,10 @@ def test_no_answer_is_right_too_often():
         video = sample_video(9, index)
         for scene in video.eventful:
             for type, n in zip(("color", "shape", "position", "place"), rng.permutation(4), strict=True):
-                answers.setdefault(type, Counter())[ask_about_thing(type, scene.event.things[n], scene).word] += 1
+                word = ask_about_thing(type, scene.event.things[n], scene).meta["word"]
+                answers.setdefault(type, Counter())[word] += 1
         for type in ("first", "last", "after", "count"):
-            answers.setdefault(type, Counter())[ask_about_time(type, video, rng).word] += 1
+            answers.setdefault(type, Counter())[ask_about_time(type, video, rng).meta["word"]] += 1
     rates = {type: max(words.values()) / words.total() for type, words in answers.items()}
     assert all(rate <= (0.55 if type == "count" else 0.2) for type, rate in rates.items()), rates
     assert {type: len(words) for type, words in answers.items()} == {
@@ -162,4 +164,4 @@ def test_the_content_version_stands_for_the_rows():
     """SHA-256 of the rows of seed 0, 24 videos, 12 images, as this code made them: if it changes, so must CONTENT."""
     made = stage1_rows(0, 24, 12, 60), stage2_rows(0, 24, 12, 60), split_rows(0, "val", 4), split_rows(0, "test", 4)
     digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()[:12]
-    assert (dataset.CONTENT, digest) == (2, "00588184ffbb")
+    assert (dataset.CONTENT, digest) == (3, "5c9ad24c95da")

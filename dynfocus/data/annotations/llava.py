@@ -88,5 +88,10 @@ def _read_part(part: dict, shown: dict[str, Any]) -> str:
 
 
 def _parse_question(fields: dict) -> Question:
-    events = tuple(tuple(require_list(event, "an event")) for event in require_list(fields["events"], "events"))
-    return Question(**{**fields, "events": events})
+    if "word" in fields:  # the form of older worlds
+        meta = {"key": fields["key"], "word": fields["word"]}
+        named = {"text": fields["text"], "answer": fields["answer"], "group": fields["type"], "meta": meta}
+        fields = {**named, "segments": fields["events"]}
+    lists = {name: require_list(fields.get(name, []), name) for name in ("options", "segments")}
+    segments = tuple(tuple(require_list(segment, "a segment")) for segment in lists["segments"])
+    return Question(**{**fields, "options": tuple(lists["options"]), "segments": segments})

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
+from dynfocus.evals.benchmarks.world import KINDS
 from dynfocus.records.rows import Question, Turn
-from dynfocus.world.questions import KINDS, video_questions
+from dynfocus.world.questions import video_questions
 from dynfocus.world.towers.symbolic_rows import TALK, RowMaker, SymbolicRow
 from dynfocus.world.towers.tower_settings import LanguageSettings
 from dynfocus.world.towers.train_language import embed
@@ -43,10 +44,10 @@ def reading_quality(
 def _scores(questions: list[Question], answers: list[str]) -> dict[str, float]:
     right = defaultdict(list)
     for question, answer in zip(questions, answers, strict=True):
-        right[question.type].append(question.word in answer.split())
-    types = {type: float(np.mean(hits)) for type, hits in right.items()}
-    kinds = {kind: [types[type] for type in types if KINDS[type] == kind] for kind in dict.fromkeys(KINDS.values())}
-    return {kind: float(np.mean(shares)) for kind, shares in kinds.items() if shares} | types
+        right[question.group].append(question.meta["word"] in answer.split())
+    groups = {group: float(np.mean(hits)) for group, hits in right.items()}
+    kinds = {kind: [groups[group] for group in names if group in groups] for kind, names in KINDS.items()}
+    return {kind: float(np.mean(shares)) for kind, shares in kinds.items() if shares} | groups
 
 
 def _answers(model: Any, tokenizer: PreTrainedTokenizerBase, image_id: int, rows: list[SymbolicRow]) -> list[str]:

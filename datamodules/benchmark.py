@@ -1,0 +1,142 @@
+"""Define the LightningDataModule of published benchmarks: their questions, asked as the benchmark asks them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, SupportsIndex, overload
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from datamodules.conversations import ConversationDataModule, Split
+from datamodules.examples import ExampleDataset, as_example
+from dynfocus.data.annotations.sources import Source
+from dynfocus.errors import DataError, MissingFileError
+from dynfocus.evals.benchmarks import find_benchmark, find_split
+from dynfocus.evals.files import BenchmarkFiles
+from dynfocus.evals.protocol import Benchmark, Item
+from dynfocus.models.collate import Example
+from dynfocus.records.predictions import read_answers
+from dynfocus.records.rows import Row, Turn, VideoSegment
+
+NAMED = 10  # missing videos that an error names
+
+
+class BenchmarkRows(Sequence[Row]):
+    """The questions of a benchmark as rows, and the files of their videos."""
+
+    def __init__(self, name: str, files: BenchmarkFiles, items: Sequence[Item]) -> None:
+        self.source, self.files, self.items = SimpleNamespace(name=name), files, items
+        self.paths = {item.video: files.find_video(item.video) for item in items}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        item = self.items[index]
+        turn = Turn(item.question.text, item.question.answer)
+        path = self.paths[item.video]
+        return Row(item.id, int(index), path or item.video, (turn,), (item.question,), item.span, self.source.name)
+
+    @property
+    def missing(self) -> list[str]:
+        """The published names of videos without a file."""
+        return sorted(video for video, path in self.paths.items() if path is None)
+
+    def find(self, row: Row) -> Path | VideoSegment:
+        """Find the file that a row is about, or the segment of it; raises MissingFileError if there is none."""
+        path = self.files.root / str(row.media)
+        if not path.is_file():
+            raise MissingFileError(f"no video {row.media} below {self.files.root}", "the video", "Get it.")
+        return path if row.span is None else VideoSegment(path, *row.span)
+
+    def address(self, row: Row) -> str:
+        """Return the video's path below the folder, with ``#start-end`` where the row is about a segment."""
+        return str(row.media) if row.span is None else f"{row.media}#{row.span[0]}-{row.span[1]}"
+
+
+class BenchmarkDataset(ExampleDataset):
+    """Examples whose turn is the benchmark's prompt, for which it may read the seconds of the frames."""
+
+    benchmark: Benchmark
+
+    def make_example(self, row: Row, annotations: Any) -> Example:
+        media = self.read_media(row, annotations)
+        asked = self.benchmark.prompt(row.questions[0], media.seconds.tolist())
+        return as_example(replace(row, turns=(replace(row.turns[0], question=asked),)), media)
+
+
+class BenchmarkDataModule(ConversationDataModule):
+    """The questions of a published benchmark, for a test.
+
+    Args:
+        root: folder of the benchmark's annotation files and videos, in any layout.
+        benchmark: its name.
+        split: which of its splits; the benchmark's own default if none is named.
+        allow_missing: leave out questions about videos that are not there, instead of an error that names them.
+        rows: ask only the first so many questions.
+        run: folder of an evaluation; questions that it has answered already are not asked again.
+        arms: what every question has to be answered under.
+        kwargs: as in `ConversationDataModule`.
+
+    Raises:
+        ConfigError: for an unknown benchmark or split.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        benchmark: str,
+        split: str | None = None,
+        allow_missing: bool = False,
+        rows: int | None = None,
+        run: Path | None = None,
+        arms: tuple[str, ...] = ("learned",),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        self.benchmark = benchmark
+        self.protocol, self.allow_missing = find_benchmark(benchmark), allow_missing
+        self.split = find_split(benchmark, split)
+        self.limit, self.run, self.arms = rows, run, arms
+        self.ids: list[str] = []
+
+    def prepare_data(self) -> None:
+        """Nothing is indexed: a benchmark's files are read whole."""
+
+    def splits(self, stage: str) -> tuple[Split, ...]:
+        return ("test",)
+
+    def sources(self, split: Split) -> list[Source]:
+        return []
+
+    def dataset(self, split: Split, skip_invalid: bool = False) -> ExampleDataset:
+        dataset = BenchmarkDataset([self.read_rows()], self.rule, self.cache, skip_invalid)
+        dataset.benchmark = self.protocol
+        return dataset
+
+    def read_rows(self) -> BenchmarkRows:
+        """Read the questions that are to be asked; raises DataError if videos are missing and may not be."""
+        files = BenchmarkFiles(self.root)
+        rows = BenchmarkRows(self.benchmark, files, list(self.protocol.read(files, self.split))[: self.limit])
+        if rows.missing:
+            few = ", ".join(rows.missing[:NAMED]) + (" ..." if len(rows.missing) > NAMED else "")
+            problem = (
+                f"{len(rows.missing)} of the {len(rows.paths)} videos of {self.benchmark} not below {self.root}: {few}"
+            )
+            if not self.allow_missing:
+                raise DataError(problem, "all videos", "Get them, or pass --allow-missing, which results will name.")
+            rank_zero_info(f"{problem}; their questions are left out")
+        there = [item for item in rows.items if rows.paths[item.video] is not None]
+        self.ids = [item.id for item in there]
+        answered = {} if self.run is None else read_answers(self.run)
+        left = [item for item in there if any((arm, item.id) not in answered for arm in self.arms)]
+        if len(left) < len(there):
+            rank_zero_info(f"{len(there) - len(left)} of {len(there)} questions are answered already")
+        return BenchmarkRows(self.benchmark, files, left)

@@ -1,0 +1,23 @@
+"""List the benchmarks: a file each, and a line here."""
+
+from dynfocus.errors import ConfigError
+from dynfocus.evals.benchmarks.mlvu import MLVU
+from dynfocus.evals.benchmarks.world import WORLD
+from dynfocus.evals.protocol import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, MLVU)}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """Return the benchmark of that name; raises ConfigError if there is none."""
+    if name not in BENCHMARKS:
+        raise ConfigError(f"the benchmark {name!r}", f"one of {', '.join(BENCHMARKS)}", "Correct the name.")
+    return BENCHMARKS[name]
+
+
+def find_split(benchmark: str, split: str | None) -> str:
+    """Return the split of a benchmark, the first one if none is named; raises ConfigError if there is none."""
+    splits = find_benchmark(benchmark).splits
+    if split is not None and split not in splits:
+        raise ConfigError(f"the split {split!r} of {benchmark}", f"one of {', '.join(splits)}", "Correct --split.")
+    return split or splits[0]

@@ -1,0 +1,123 @@
+"""Find and read the published files of a benchmark, wherever below a folder they lie."""
+
+import csv
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dynfocus.errors import DataError
+
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+# A published row may leave these out of the name that its file has, or the file may.
+PREFIXES = ("", "v_", "vid", "video")
+
+
+@dataclass(frozen=True)
+class BenchmarkFiles:
+    """The folder of a benchmark's annotation files and videos, in any layout.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        DataError: if it is no folder.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root}, which is no folder", "the folder of the benchmark's files", "Correct --root."
+            )
+
+    @cached_property
+    def paths(self) -> dict[str, list[PurePosixPath]]:
+        """Every file below the folder by its name in small letters; paths are relative to the folder, in order."""
+        found: dict[str, list[PurePosixPath]] = defaultdict(list)
+        for folder, folders, files in os.walk(self.root, followlinks=True):
+            folders.sort()
+            for name in sorted(files):
+                path = PurePosixPath(Path(folder, name).relative_to(self.root).as_posix())
+                found[name.lower()].append(path)
+        return found
+
+    def find(self, *names: str) -> Path:
+        """Find the first of some files that is there; raises DataError that lists what was looked for and where."""
+        for name in names:
+            if (path := self._find_one(name)) is not None:
+                return self.root / path
+        raise DataError(
+            f"{self.root}, which holds none of {', '.join(names)}, nor does any folder in it",
+            "one of these annotation files, as the benchmark publishes them",
+            "Download it, or correct --root.",
+        )
+
+    def find_video(self, name: str) -> str | None:
+        """Find a video by the name that a row gives it; None where there is none.
+
+        Args:
+            name: such as ``needle_32.mp4``, ``v_abc`` without a suffix, ``1201`` of the file ``vid1201.avi``, or
+                ``clevrer/video_1.mp4`` where different videos have the same name.
+
+        Returns:
+            its path relative to the folder.
+        """
+        path = PurePosixPath(name)
+        stem, suffix = (path.stem, path.suffix) if path.suffix.lower() in VIDEOS else (path.name, "")
+        for prefix in PREFIXES:
+            for ending in dict.fromkeys((suffix, *VIDEOS)):
+                file = self._find_one(str(path.with_name(f"{prefix}{stem}{ending}"))) if ending else None
+                if file is not None:
+                    return str(file)
+        return None
+
+    def read_json(self, *names: str) -> Any:
+        """Read the first of some JSON files that is there; raises DataError."""
+        return self._read(self.find(*names), lambda text: json.loads(text))
+
+    def read_json_lines(self, *names: str) -> list[Any]:
+        """Read the first of some files of JSON lines that is there; raises DataError."""
+        return self._read(self.find(*names), lambda text: [json.loads(line) for line in text.splitlines() if line])
+
+    def read_csv(self, *names: str) -> list[dict[str, str]]:
+        """Read the first of some CSV files that is there, with a header; raises DataError."""
+        return self._read(self.find(*names), lambda text: list(csv.DictReader(text.splitlines(keepends=True))))
+
+    def read_parquet(self, *names: str) -> list[dict[str, Any]]:
+        """Read the first of some parquet files that is there; raises DataError, also where pyarrow is not installed."""
+        path = self.find(*names)
+        try:
+            from pyarrow import ArrowException, parquet
+        except ImportError as error:
+            raise DataError(
+                f"{path}, and no pyarrow that reads it", "pyarrow", 'Install it: pip install "dynfocus[eval]".'
+            ) from error
+        try:
+            return parquet.read_table(path).to_pylist()
+        except (OSError, ArrowException) as error:
+            raise DataError(f"{path} ({error})", "a parquet file", "Download it again.") from error
+
+    def _read(self, path: Path, parse: Any) -> Any:
+        try:
+            return parse(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(f"{path} ({error})", f"a readable {path.suffix} file", "Download it again.") from error
+
+    def _find_one(self, name: str) -> PurePosixPath | None:
+        """The file of that name: in a folder of that name where several have it, else in any."""
+        wanted = PurePosixPath(name)
+        paths = self.paths.get(wanted.name.lower(), [])
+        paths = [path for path in paths if path.parts[-len(wanted.parts) :] == wanted.parts] or paths
+        if len({self._size(path) for path in paths}) > 1:
+            raise DataError(
+                f"{self.root} with {paths[0]} and {paths[1]}, which differ", f"one file {name}", "Remove the other one."
+            )
+        return paths[0] if paths else None
+
+    def _size(self, path: PurePosixPath) -> int:
+        return (self.root / path).stat().st_size

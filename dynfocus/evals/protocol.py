@@ -1,0 +1,88 @@
+"""Define what a benchmark is: how its answers are judged without a model, and which numbers its table shows."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dynfocus.evals.files import BenchmarkFiles
+from dynfocus.records.predictions import Prediction, Verdict
+from dynfocus.records.rows import Question
+
+RULES = "rules"
+
+
+class Value(NamedTuple):
+    """One number that columns average: its key, such as the question's group, and its cluster, such as the video."""
+
+    key: str
+    cluster: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Mean:
+    """How a column follows from values: the unweighted mean of its parts, each the mean of all values with its keys."""
+
+    parts: tuple[tuple[str, ...], ...]
+    scale: float = 1.0
+
+
+Judged = tuple[Prediction, Verdict]
+
+
+class Item(NamedTuple):
+    """One question of a benchmark, as its files have it.
+
+    Attributes:
+        id: unique in the benchmark.
+        video: the published name of the video, which `BenchmarkFiles.find_video` finds.
+        question: what is asked.
+        span: start and end in seconds, where the question is about a segment of the video alone.
+    """
+
+    id: str
+    video: str
+    question: Question
+    span: tuple[float, float] | None = None
+
+
+def ask_plainly(question: Question, seconds: Sequence[float]) -> str:
+    """Ask the question as it is."""
+    return question.text
+
+
+def list_values(judged: Iterable[Judged]) -> list[Value]:
+    """List one value a prediction: whether it is right, under its question's group; clusters are videos."""
+    return [Value(one.group, one.video, verdict.scores["correct"]) for one, verdict in judged]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark; `dynfocus.evals.benchmarks.BENCHMARKS` lists all.
+
+    Attributes:
+        name: what the command line and results call it.
+        read: the questions of a split, from the benchmark's published files.
+        splits: the splits that there are; the first is the one that is meant where none is named.
+        prompt: what the model is asked, of a question and of the seconds at which frames are taken, for subtitles.
+        check: judges one answer by rules, without a model: what its verdict's ``scores`` and ``parsed`` are.
+        columns: the numbers of its table, in the table's order; empty parts are left out.
+        list_values: what the columns are made of; one value a prediction unless the benchmark counts otherwise.
+    """
+
+    name: str
+    read: Callable[[BenchmarkFiles, str], Iterable[Item]]
+    check: Callable[[Prediction], tuple[dict[str, float], str | None]]
+    columns: Mapping[str, Mean]
+    prompt: Callable[[Question, Sequence[float]], str] = ask_plainly
+    splits: tuple[str, ...] = ("test",)
+    list_values: Callable[[Iterable[Judged]], Sequence[Value]] = list_values
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key of a value, in the columns' order."""
+        return tuple(dict.fromkeys(key for mean in self.columns.values() for part in mean.parts for key in part))
+
+    def judge(self, predictions: Iterable[Prediction]) -> list[Judged]:
+        """Judge predictions by rules."""
+        return [(one, Verdict(one.id, one.arm, RULES, *self.check(one))) for one in predictions]

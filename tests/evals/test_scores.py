@@ -1,0 +1,91 @@
+"""The numbers of a table, their intervals, and comparisons of two sets of answers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from dynfocus.evals.protocol import Mean, Value
+from dynfocus.evals.scores import Column, adjust_holm, compute_mcnemar, difference_interval, make_columns
+
+
+def column(rights: Sequence[tuple[str, float]]) -> Column:
+    (made,) = make_columns([Value("a", *one) for one in rights], {"accuracy": Mean((("a",),))})
+    return made
+
+
+def test_columns_by_hand() -> None:
+    values = [Value("a", "1", 1.0), Value("a", "2", 0.0), Value("b", "1", 1.0), Value("b", "1", 1.0)]
+    values += [Value("c", "3", 0.0), Value("c", "3", 1.0), Value("c", "3", 0.0), Value("c", "4", 0.0)]
+    means = {
+        "pooled": Mean((("a", "b", "c"),)),
+        "mean of three": Mean((("a",), ("b",), ("c",)), scale=100),
+        "a with b, c": Mean((("a", "b"), ("c",))),
+        "incomplete": Mean((("a",), ("absent",))),
+        "absent": Mean((("absent",),)),
+    }
+    result = {one.name: (one.value, one.n) for one in make_columns(values, means)}
+    assert result == {
+        "pooled": (4 / 8, 8),
+        "mean of three": (pytest.approx(100 * (0.5 + 1 + 0.25) / 3), 8),
+        "a with b, c": ((0.75 + 0.25) / 2, 8),
+    }
+
+
+@given(st.lists(st.tuples(st.sampled_from("12345"), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30))
+def test_an_interval_lies_in_zero_to_one_and_is_the_same_twice(rights: list[tuple[str, float]]) -> None:
+    low, high = column(rights).interval(draws=100)
+    assert 0 <= low <= high <= 1
+    assert (low, high) == column(rights[::-1]).interval(draws=100)
+    if len({right for _, right in rights}) == 1:
+        assert low == high == rights[0][1]
+    if len({video for video, _ in rights}) == 1:  # one video: nothing to draw from
+        assert low == high
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """400 sets of 60 videos with one question each: 95 % of the intervals, plus or minus four standard errors."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):
+        rights = (rng.random(60) < 0.7).astype(float)
+        low, high = column([(str(n), right) for n, right in enumerate(rights.tolist())]).interval(draws=200)
+        inside += low <= 0.7 <= high
+    assert abs(inside / 400 - 0.94) < 4 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_questions_of_one_video_are_drawn_together() -> None:
+    """Ten equal answers to each of 20 videos tell no more than one does."""
+    rights = [float(n % 3 == 0) for n in range(20)]
+    one = [(str(n), right) for n, right in enumerate(rights)]
+    ten = [(str(n), right) for n, right in enumerate(rights) for _ in range(10)]
+    apart = [(str(100 * k + n), right) for n, right in enumerate(rights) for k in range(10)]
+    width = {name: np.ptp(column(rows).interval()) for name, rows in (("one", one), ("ten", ten), ("apart", apart))}
+    assert width["ten"] == pytest.approx(width["one"])
+    assert width["apart"] < 0.5 * width["one"]
+
+
+def test_two_runs_that_are_right_alike_differ_by_nothing() -> None:
+    """The same videos are drawn for both: what both have in common does not widen the interval of their difference."""
+    rights = [(str(n), float(n % 3 == 0)) for n in range(60)]
+    better = [(video, 1.0 if n == 1 else right) for n, (video, right) in enumerate(rights)]
+    assert difference_interval(column(rights), column(rights)) == (0, 0)
+    low, high = difference_interval(column(better), column(rights))
+    assert 0 == low < 1 / 60 < high < 0.06
+    alone = column(rights).interval()
+    assert high - low < 0.3 * (alone[1] - alone[0])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_mcnemar_is_the_two_sided_binomial_test_of_what_differs(pairs: list[tuple[bool, bool]]) -> None:
+    wins, losses = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    expected = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert compute_mcnemar([a for a, _ in pairs], [b for _, b in pairs]) == pytest.approx(expected)
+
+
+def test_holm_by_hand() -> None:
+    assert adjust_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust_holm([0.6, 0.5]) == [1.0, 1.0]
+    assert adjust_holm([]) == []

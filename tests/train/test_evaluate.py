@@ -1,0 +1,114 @@
+"""A trained model is asked the questions of a benchmark, through the real command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynfocus.cli import main
+from dynfocus.records.jsonl import read_jsonl
+from dynfocus.records.predictions import Prediction, Verdict, read_answers
+
+Capture = pytest.CaptureFixture[str]
+
+
+def evaluate(place: Path, trained_runs: Path, out: Path, *more: str) -> int:
+    args = (str(place / "data"), "--out", str(out), "--model", str(trained_runs / "stage2" / "model"))
+    return main(["evaluate", "world", *args, "--batch-size", "1", *more])
+
+
+def results(out: Path) -> tuple[list[Prediction], dict[str, Any]]:
+    return list(read_jsonl(out / "predictions.jsonl", Prediction)), json.loads((out / "metrics.json").read_text())
+
+
+def test_the_world_as_a_benchmark_gives_what_its_own_test_gave(
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    arms = ("learned", "uniform", "random", "blind")
+    same = ("--batch-size", "64", "--cache", str(place / "sketches"), "--max-new-tokens", "6")
+    assert evaluate(place, trained_runs, tmp_path / "run", *same, "--arms", *arms) == 0
+    predictions, metrics = results(tmp_path / "run")
+    expected, exact = results(trained_runs / "stage2")
+    assert [(one.arm, one.id, one.answer, one.kept, one.visual_tokens) for one in predictions] == [
+        (one.arm, one.id, one.answer, one.kept, one.visual_tokens) for one in expected
+    ]
+    assert {arm: one["columns"] for arm, one in metrics["arms"].items()} == {
+        arm: one["columns"] for arm, one in exact["arms"].items()
+    }
+    verdicts = list(read_jsonl(tmp_path / "run" / "verdicts.jsonl", Verdict))
+    assert [(one.arm, one.id) for one in verdicts] == [(one.arm, one.id) for one in predictions]
+    output = capsys.readouterr().out
+    assert all(f"\n{arm} " in output for arm in arms)
+
+
+def test_a_stopped_run_goes_on_and_asks_nothing_twice(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    """Stopped at five moments, each with half a line behind it."""
+    assert evaluate(place, trained_runs, tmp_path / "whole") == 0
+    lines = (tmp_path / "whole" / "answers" / "0.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 16
+    for count in (0, 1, 5, 15, 16):
+        out = tmp_path / str(count)
+        (out / "answers").mkdir(parents=True)
+        shutil.copy(tmp_path / "whole" / "card.json", out)
+        (out / "answers" / "0.jsonl").write_text("".join(lines[:count]) + ('{"id": "te' if count < 16 else ""))
+        assert evaluate(place, trained_runs, out) == 0
+        assert results(out) == results(tmp_path / "whole")
+        after = (out / "answers" / "0.jsonl").read_text().splitlines(keepends=True)
+        assert after[:count] == lines[:count]
+        assert sorted(after) == sorted(lines)
+
+
+def test_two_processes_give_what_one_gives(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    assert evaluate(place, trained_runs, tmp_path / "one") == 0
+    args = (str(place / "data"), "--out", str(tmp_path / "two"), "--model", str(trained_runs / "stage2" / "model"))
+    command = [sys.executable, "-m", "dynfocus", "evaluate", "world", *args, "--batch-size", "1", "--devices", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "two" / "answers").glob("*.jsonl"))) == 2
+    (one, metrics), (two, others) = results(tmp_path / "one"), results(tmp_path / "two")
+    assert two == one
+    assert others == metrics
+
+
+def test_answers_of_other_settings_are_not_mixed(
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert evaluate(place, trained_runs, tmp_path / "run", "--rows", "4") == 0
+    assert len(read_answers(tmp_path / "run")) == 4
+    assert evaluate(place, trained_runs, tmp_path / "run", "--frames", "5") == 1
+    assert "whose answers were made with another frame_rule" in capsys.readouterr().err
+    assert evaluate(place, trained_runs, tmp_path / "run") == 0  # the rest of the same questions
+    assert results(tmp_path / "run")[1]["n"] == 16
+
+
+def test_missing_videos_are_named(place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(place / "data", root)
+    missing = json.loads((root / "test.json").read_text())[0]["video"]
+    (root / missing).unlink()
+    args = ("--model", str(trained_runs / "stage2" / "model"), "--out", str(tmp_path / "run"))
+    assert main(["evaluate", "world", str(root), *args]) == 1
+    assert f"1 of the 2 videos of world not below {root}: {missing}" in capsys.readouterr().err
+    assert main(["evaluate", "world", str(root), *args, "--allow-missing"]) == 0
+    predictions, metrics = results(tmp_path / "run")
+    assert (metrics["n"], {one.video == missing for one in predictions}) == (8, {False})
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (("worlds",), "the benchmark 'worlds'. Needed: one of world"),
+        (("world", "--split", "train"), "the split 'train' of world. Needed: one of test, val"),
+        (("mlvu",), "holds none of json/7_topic_reasoning.json, 7_topic_reasoning.json"),
+    ],
+)
+def test_wrong_names_are_said(
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture, args: tuple[str, ...], error: str
+) -> None:
+    more = ("--out", str(tmp_path / "run"), "--model", str(trained_runs / "stage2" / "model"))
+    assert main(["evaluate", args[0], str(place / "data"), *more, *args[1:]]) == 1
+    assert error in capsys.readouterr().err
