@@ -11,6 +11,7 @@ import pytest
 from make_videos import write_video
 from PIL import Image
 
+from dynfocus.cli import main
 from dynfocus.data.annotations.dataset import Annotations
 from dynfocus.data.annotations.sources import FormatName, Source
 from dynfocus.errors import DataError
@@ -203,3 +204,22 @@ def test_members_of_a_tar_stay_where_they_belong(tmp_path: Path) -> None:
             tar.addfile(info, io.BytesIO(data))
     rows = open_rows(tmp_path, "bad.tar", "query_response")
     assert (tmp_path / "index") in Path(str(rows.find(rows[0]))).parents
+
+
+def test_a_table_of_questions_and_answers(tmp_path: Path, capsys: Any) -> None:
+    lines = 'video,question,answer\na.mp4,Who waves?,The baker.\n,Who?,\nb.mp4,<video>Who?,"A, B"\n'
+    (tmp_path / "qa.csv").write_text(lines)
+    rows = open_rows(tmp_path, "qa.csv", "query_response")
+    assert (rows[0].id, rows[0].media, rows[0].turns) == ("0", "a.mp4", TURNS)
+    assert rows[2].turns == (Turn("Who?", "A, B"),)
+    with pytest.raises(DataError, match="row 1"):
+        rows[1]
+    (tmp_path / "other.csv").write_text("video_name,question,answer\na,Who waves?,The baker.\n")
+    with pytest.raises(DataError, match="'video_name', which nobody reads"):
+        open_rows(tmp_path, "other.csv", "query_response")[0]
+    (tmp_path / "qa.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    assert open_rows(tmp_path, "qa.csv.gz", "query_response")[0].turns == TURNS
+    assert main(["doctor", "--file", str(tmp_path / "qa.csv")]) == 0
+    assert "format: query_response, in a CSV table" in capsys.readouterr().out
+    assert main(["doctor", "--file", str(tmp_path / "other.csv")]) == 1
+    assert "video_name, question, answer" in capsys.readouterr().err

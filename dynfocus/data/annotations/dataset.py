@@ -87,7 +87,9 @@ class Annotations:
         places = self.index
         file = int(places.files[index])
         data = self.open_files.read(self.files[file], int(places.lengths[index]), int(places.offsets[index]))
-        entry = self.format.parse(decode(self.format.layout, data, places.columns[file]), self.context)
+        columns = places.columns[file]
+        layout = "table" if columns else self.format.layout
+        entry = self.format.parse(decode(layout, data, columns), self.context)
         if entry is None:
             raise ValueError("a row of another split")
         return make_row(entry, index, self.source, int(places.firsts[index]))

@@ -42,10 +42,10 @@ class Format:
     read_companion: Callable[[Source, Path], Any] | None = None
 
 
+# Where several fit a file, the first is its format: the general one is the last.
 FORMATS: dict[FormatName, Format] = {
     "conversations": Format("list", llava.parse_conversation, llava.NEEDS),
     "jsonl": Format("lines", llava.parse_conversation, llava.NEEDS),
-    "query_response": Format("lines", query_response.parse_query_response, query_response.NEEDS),
     "webvid": Format("table", webvid.parse_webvid, webvid.NEEDS, webvid.COLUMNS),
     "videochatgpt": Format("list", videochatgpt.parse_videochatgpt, videochatgpt.NEEDS),
     "scienceqa": Format(
@@ -57,4 +57,5 @@ FORMATS: dict[FormatName, Format] = {
     ),
     "clevrer": Format("list", clevrer.parse_clevrer, clevrer.NEEDS),
     "sharegpt4video": Format("lines", sharegpt4video.parse_sharegpt4video, sharegpt4video.NEEDS),
+    "query_response": Format("lines", query_response.parse_query_response, query_response.NEEDS),
 }

@@ -19,7 +19,7 @@ from dynfocus.data.annotations.scan import detect_layout, read_header, scan
 from dynfocus.errors import DataError
 from dynfocus.records.atomic import atomic_write, settled
 
-VERSION = 5  # of index files; those of another version are built again
+VERSION = 6  # of index files; those of another version are built again
 MAX_TURNS = 2**16 - 1  # turns of a row that the index can count; no published set has a hundredth of them
 # Names and types of the numbers that the index holds of each row.
 ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "turns": "H"}
@@ -99,8 +99,9 @@ def _build_index(context: ParseContext, files: Sequence[Path], stamp: str) -> In
     total = sum(file.stat().st_size for file in files)
     with tqdm(total=total, desc=f"indexing {source.name}", unit="B", unit_scale=True, delay=1, leave=False) as bar:
         for number, file in enumerate(files):
-            columns.append(_read_columns(file, form.columns))
-            for offset, length, value in scan(detect_layout(form.layout, file), file):
+            layout = detect_layout(form.layout, file)
+            columns.append(_read_columns(file, form.columns) if layout == "table" else [])
+            for offset, length, value in scan(layout, file):
                 bar.update(length)
                 # A row that does not fit raises when it is read; here it only takes its place.
                 rows = [(0, 0, 0, 0, 0)]
@@ -125,7 +126,7 @@ def _build_index(context: ParseContext, files: Sequence[Path], stamp: str) -> In
 
 
 def _read_columns(file: Path, required: tuple[str, ...]) -> list[str]:
-    columns = read_header(file) if required else []
+    columns = read_header(file)
     if missing := [name for name in required if name not in columns]:
         raise DataError(
             f"{file}, a table with the columns {columns}",

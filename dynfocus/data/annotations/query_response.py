@@ -22,7 +22,7 @@ def parse_query_response(value: Any, context: ParseContext) -> Entry:
     Also read: ``input``, which follows an ``instruction``; earlier turns as pairs in ``history``; ``system``; ``id``. A
     caption without a question answers one of the requests of `parse_webvid`. Media are read as `parse_media` says.
     """
-    row = require_object(value)
+    row = {key: one for key, one in require_object(value).items() if one != ""}  # as a table's empty cells are
     medium = parse_media(row)
     answer = next((row[key] for key in ANSWER_KEYS if row.get(key) is not None), None)
     if answer is None:

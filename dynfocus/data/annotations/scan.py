@@ -37,7 +37,11 @@ def scan(layout: Layout, path: Path) -> Generator[Element, None, None]:
 
 
 def detect_layout(layout: Layout, path: Path) -> Layout:
-    """Tell a list from lines of objects, whichever of the two a format says: both hold rows; raises DataError."""
+    """Tell a list from lines of objects, whichever of the two a format says, and lines from a table: all hold rows.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
     if layout not in ("list", "lines"):
         return layout
     with _open(path) as file:
@@ -46,6 +50,8 @@ def detect_layout(layout: Layout, path: Path) -> Layout:
         file.seek(0)
         _skip_bom(file)
         line = next(filter(bytes.strip, iter(lambda: file.readline(LIMIT), b"")), b"")
+    if layout == "lines" and line and not line.lstrip().startswith(b"{"):
+        return "table"
     with suppress(ValueError, RecursionError):
         return "lines" if isinstance(json.loads(line), dict) else layout
     return layout
@@ -65,7 +71,11 @@ def decode(layout: Layout, data: bytes, columns: Sequence[str]) -> Any:
 def read_header(path: Path) -> list[str]:
     """Read the column names of a CSV file; empty if it has none; raises DataError if it cannot be read."""
     with _open(path) as file:
-        return _read_header(file)[0]
+        try:
+            return _read_header(file)[0]
+        except csv.Error as error:
+            problem = f"{path}, whose first line names no columns ({error})"
+            raise DataError(problem, "a CSV table", "Check the file and its format.") from error
 
 
 def unreadable_error(path: Path, error: OSError) -> DataError:

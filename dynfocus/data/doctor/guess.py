@@ -1,6 +1,5 @@
 """Guess the format of an annotation file of unknown origin, and show rows of it as the model will read them."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -93,10 +92,10 @@ def guess_format(source: Source, index: Path) -> Guess:
         file = unpack(files[0], index, form.layout)
         try:
             layout = detect_layout(form.layout, file)
-            if form.columns and not {*form.columns} <= {*read_header(file)}:
+            if layout == "table" and not {*form.columns} <= {*read_header(file)}:
                 continue
             values = [value for *_, value in islice(scan(layout, file), SAMPLED)]
-        except (DataError, csv.Error):
+        except DataError:
             continue
         companion = None if form.companion_name is None else files[0].parent / form.companion_name
         keys[name] = next((list(value) for value in values if isinstance(value, dict)), [])
