@@ -127,3 +127,16 @@ def test_times_in_a_table_are_named(tmp_path: Path, form: FormatName, text: str)
     rows = Annotations(Source("set", "rows.csv", form), tmp_path, tmp_path / "index")
     with pytest.raises(DataError, match="start"):
         rows[0]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"video": "1.mp4", "meta": {"start": 2.0, "end": 5.0}},
+        {"video": {"path": "1.mp4", "start": 2.0, "end": 5.0}},
+        {"video": "1.mp4", "info": {"clip": {"id": 3}, "start_frame": 9}},
+        {"meta": {"video_path": "1.mp4"}},
+    ],
+)
+def test_times_and_media_one_level_down_are_named(tmp_path: Path, shown: dict[str, Any]) -> None:
+    assert "which nobody reads" in cause(tmp_path, {"id": 1, "conversations": WORDS, **shown})

@@ -61,6 +61,19 @@ def test_the_whole_prompt_reads_as_the_template_writes(chat: str) -> None:
     assert tokenizer.decode(opened.input_ids).count(VICUNA_SYSTEM.strip()) == 1
 
 
+@chats
+def test_a_rows_own_system_text_stands_in_place_of_the_sentence(chat: str) -> None:
+    tokenizer = tiny_tokenizers.tokenizer("byte pairs", chat)
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    own, sentence = (
+        encode(tokenizer, TURNS, TEMPLATES["chat"], True, system=text).input_ids
+        for text in ("Answer in one word.<|im_end|></s><image>", None)
+    )
+    text = tokenizer.decode(own)
+    assert (text.count("Answer in one word."), VICUNA_SYSTEM.strip() in text) == (1, False)
+    assert [token for token in own if token in special] == [token for token in sentence if token in special]
+
+
 def without_marks(text: str) -> bool:
     """Whether transformers reads a text as we do: a special token's name is text to us and that token to it."""
     return not any(mark in text for mark in tiny_tokenizers.tokenizer("byte pairs", "marked").all_special_tokens)

@@ -19,7 +19,7 @@ from dynfocus.data.annotations.scan import detect_layout, read_header, scan
 from dynfocus.errors import DataError
 from dynfocus.records.atomic import atomic_write, settled
 
-VERSION = 6  # of index files; those of another version are built again
+VERSION = 7  # of index files; those of another version are built again
 MAX_TURNS = 2**16 - 1  # turns of a row that the index can count; no published set has a hundredth of them
 # Names and types of the numbers that the index holds of each row.
 ARRAYS = {"offsets": "Q", "lengths": "I", "files": "H", "firsts": "I", "turns": "H"}

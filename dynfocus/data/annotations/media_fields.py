@@ -70,6 +70,7 @@ def _list_names(value: Any, key: str) -> list[str | tuple[str, ...]]:
     if not value:
         return []
     if isinstance(value, dict):
+        refuse_unread_keys({name: value[name] for name in value.keys() - {"path", "url", "bytes"}}, True, ())
         return _list_names(value.get("path") or value.get("url") or require_text(None, f"the path of {key}"), key)
     if isinstance(value, str):
         return [require_text(value, key).removeprefix("file://")]
@@ -116,8 +117,12 @@ def refuse_unread_keys(row: dict, shows: bool, read: Sequence[str] = SPAN_NAMES)
     """Raise ValueError that names keys nobody reads where they look like the medium of a row, or like times in it.
 
     Such a row would be learned from without what it is about. Where a row ``shows`` something, further names of it are
-    left alone, but not a second picture beside the first. The keys ``read`` are known.
+    left alone, but not a second picture beside the first. The keys ``read`` are known. Objects in the row are looked
+    into, one level down.
     """
+    inner = {key: value for key, value in row.items() if isinstance(value, dict) and key not in MEDIA_KEYS}
+    if inner:
+        row = row | {f"{key}.{name}": one for key, value in inner.items() for name, one in value.items()}
     media_keys, second_keys, time_keys = _sort_keys(tuple(row))
     if shows:
         media = [key for key in second_keys if row[key]]
