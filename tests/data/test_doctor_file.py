@@ -91,6 +91,7 @@ def test_a_file_that_no_format_fits_is_named(tmp_path: Path, capsys: Any) -> Non
     assert main(["doctor", "--file", str(path)]) == 1
     error = capsys.readouterr().err
     assert all(part in error for part in ("clip_name", "text", "conversations", "query_response"))
+    assert "as query_response: 'clip_name', which nobody reads" in error
     (tmp_path / "noise").write_bytes(bytes(range(256)))
     assert main(["doctor", "--file", str(tmp_path / "noise")]) == 1
     assert main(["doctor", "--file", str(tmp_path / "absent.json")]) == 1

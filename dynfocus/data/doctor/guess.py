@@ -83,6 +83,7 @@ def describe_file(file: Path, media: Path | None, index: Path) -> Iterator[str]:
 def guess_format(source: Source, index: Path) -> Guess:
     """Guess the format of a source's file from its first rows, whatever format it names; raises DataError."""
     fits: dict[FormatName, int] = {}
+    unfit = ""
     keys: dict[FormatName, list[str]] = {}
     layouts: dict[FormatName, tuple[str, int]] = {}
     for name, form in FORMATS.items():
@@ -100,27 +101,33 @@ def guess_format(source: Source, index: Path) -> Guess:
         companion = None if form.companion_name is None else files[0].parent / form.companion_name
         keys[name] = next((list(value) for value in values if isinstance(value, dict)), [])
         layouts[name] = LAYOUTS[layout], len(values)
-        if count := sum(_fits(name, source, companion, value) for value in values):
+        causes = [_find_cause(name, source, companion, value) for value in values]
+        if count := causes.count(None):
             fits[name] = count
+        elif causes and causes[0]:
+            unfit += f"; as {name}: {causes[0]}"
     if not fits:
         seen = next((f"whose first row has the keys {', '.join(one)}" for one in keys.values() if one), "without a row")
         needs = "; ".join(f"{name}: {form.needs}" for name, form in FORMATS.items() if name != "jsonl")
         raise DataError(
-            f"{source.file}, {seen}", f"rows that a format fits ({needs})", "Rename keys, or write it anew."
+            f"{source.file}, {seen}{unfit}", f"rows that a format fits ({needs})", "Rename keys, or write it anew."
         )
     best = max(fits, key=lambda name: fits[name])
     return Guess(best, layouts[best][0], keys[best], fits, layouts[best][1])
 
 
-def _fits(name: FormatName, source: Source, companion: Path | None, value: Any) -> bool:
+def _find_cause(name: FormatName, source: Source, companion: Path | None, value: Any) -> str | None:
+    """Find why a row does not fit a format; None where it does, and empty where only a key is missing."""
     form = FORMATS[name]
     try:
         if isinstance(value, ValueError):
             raise value
         content = form.read_companion(source, companion) if form.read_companion and companion else None
-        return form.parse(value, ParseContext(source, content)) is not None
-    except (*PARSE_ERRORS, DataError):
-        return False
+        return None if form.parse(value, ParseContext(source, content)) is not None else ""
+    except KeyError:
+        return ""
+    except (*PARSE_ERRORS, DataError) as error:
+        return str(error)
 
 
 def _describe_row(rows: Annotations, number: int) -> Iterator[str]:
