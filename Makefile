@@ -8,6 +8,7 @@
 ## DEVICES=8 NODES=2       GPUs (or processes) a machine, and machines, of the named stage
 ## LAUNCH="srun"           what starts the named stage's processes, instead of Lightning itself
 ## SEEDS=0,1,2             the seeds of make slow
+## BENCH=mlvu ROOT=DATA    the benchmark of make evaluate, and the folder of its files; MODEL=FOLDER another model
 ## AGAIN=1                 repeat the named target although it is done
 ## RUN=runs/world          the folder of the runs, of figures, and of what TensorBoard shows
 -include .venv/settings.mk
@@ -16,7 +17,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 SEEDS ?= 0,1,2
 RUN ?= runs/world
-variables := PYTHON TORCH TORCH_ARGS UV CONFIG ARGS STAGE1_ARGS SEED DEVICES NODES LAUNCH SEEDS AGAIN RUN
+variables := PYTHON TORCH TORCH_ARGS UV CONFIG ARGS STAGE1_ARGS SEED DEVICES NODES LAUNCH SEEDS BENCH ROOT MODEL AGAIN RUN
 stages := stage1 stage2 posttune lora qlora
 data := cache/world/data
 towers := cache/world/towers
@@ -28,7 +29,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
-.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow test check bench gpu tensorboard figures notebooks clean
+.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow evaluate test check bench gpu tensorboard figures notebooks clean
 
 # What is said on the command line is read or refused, never swallowed.
 given = $(and $(filter command line,$(origin $(1))),$($(1)))
@@ -36,7 +37,8 @@ nearest = $(shell python3 -c 'import difflib, sys; names = dict((word + ":" + wo
 needs = $(if $(call given,$(1)),$(if $(filter $(2),$(MAKECMDGOALS)),,$(error $(1) was given, but none of the named targets takes it: name one of $(2))))
 $(foreach name,$(filter-out $(variables),$(.VARIABLES)),$(if $(filter command line,$(origin $(name))),$(error $(name) is no variable of this Makefile, the nearest is $(call nearest,$(name)); `make help` lists all)))
 $(foreach name,CONFIG SEED DEVICES NODES LAUNCH,$(call needs,$(name),$(stages)))
-$(call needs,ARGS,world towers $(stages) slow test bench gpu tensorboard)
+$(foreach name,BENCH ROOT MODEL,$(call needs,$(name),evaluate))
+$(call needs,ARGS,world towers $(stages) slow evaluate test bench gpu tensorboard)
 $(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
 
 hash := \#
@@ -118,6 +120,10 @@ smol: install ## write SmolLM2-135M-Instruct, a small real language model, into 
 slow: $(towers)/towers.json smol ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
 	@$(python) -m dynfocus seeds --seeds $(SEEDS) $(ARGS)
 	$(python) -m pytest -q -m slow
+
+evaluate: install ## ask a trained model the questions of a benchmark, and print its table; a stopped run goes on
+	@$(foreach name,BENCH ROOT,$(if $($(name)),,$(error make evaluate needs $(name)=...; see make help)))
+	$(python) -m dynfocus evaluate $(call quote,$(BENCH)) $(call quote,$(ROOT)) --out $(call quote,$(RUN)/evaluate/$(BENCH)) $(if $(MODEL),--model $(call quote,$(MODEL))) $(args)
 
 test: install ## run the tests on all cores, four at most (ARGS go to pytest: "-n 0 --pdb")
 	@$(python) -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile $(ARGS)

@@ -32,7 +32,10 @@ LIGHTNING = {
 VERBS: dict[str, Callable[..., None]] = {
     **{verb.__name__: verb for verb in (verbs.ask, verbs.evaluate, verbs.plan, verbs.doctor, verbs.sketch)},
     "sketch --config": verbs.sketch_data,
-    **{verb.__name__: verb for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.seeds)},
+    **{
+        verb.__name__: verb
+        for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.compare, verbs.seeds)
+    },
     **{"figure 1a": verbs.figure_1a, "figure 4": verbs.figure_4, "figure 5": verbs.figure_5},
 }
 set_loader("text", lambda text: text)  # the words of a command line as they are, where jsonargparse would read YAML

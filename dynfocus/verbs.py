@@ -321,6 +321,25 @@ def table(folder: Path, bars: bool = False) -> None:
         raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
 
 
+def compare(runs: Sequence[Path], *, arms: Sequence[str] = ()) -> None:
+    """Compare tested runs, or arms of one run, on identical questions: differences with intervals, McNemar's test.
+
+    Example: dynfocus compare runs/world/stage2 --arms learned uniform random
+
+    Args:
+        runs: folders of tested runs; the first one is compared with each of the others.
+        arms: of one run, the arms to compare; of several runs, one arm that is taken from each.
+    """
+    from dynfocus.evals.compare import format_comparisons, read_arm
+
+    if (len(runs) > 1 and len(arms) > 1) or (len(runs) == 1 and len(arms) < 2):
+        given = f"{len(runs)} runs and {len(arms)} arms"
+        raise UsageError(given, "several runs and at most one arm, or one run and several arms", "Correct the command.")
+    named = [(run, arm) for run in runs for arm in (arms or (None,))]
+    first, *others = (read_arm(run, arm) for run, arm in named)
+    print(format_comparisons(first, others))
+
+
 def seeds(seeds: str = "0,1,2") -> None:
     """Train and test the embedded world once a seed, DynFocus and its baseline, average pooling.
 
