@@ -42,7 +42,7 @@ class ConnectorSettings:
         samples: n, noise samples of Eq. 6.
         redundant_tokens: |U_b=0|, 0 or 2 tokens for each frame that is not kept.
         kept_tokens: |U_b=1|, by the paper's numbers at its own sizes: 0 none, 2 the rods alone, 40 cones and
-            rods, 256 every patch and the rods.
+            rods, 256 every patch and the rods. 38, the cones without rods, is the released code's and not the paper's.
         patch_frames: where kept frames give every patch, whose patches a sketch holds: those of the event
             ``representatives``, which are all that DPE reads, or those of ``all`` frames, for other selectors.
         selector: which frames are kept: a name in `dynfocus.method.selectors.SELECTORS`, one that an installed package
@@ -68,7 +68,7 @@ class ConnectorSettings:
     sigma: float = 0.1
     samples: int = 500
     redundant_tokens: Literal[0, 2] = 2
-    kept_tokens: Literal[0, 2, 40, 256] = 40
+    kept_tokens: Literal[0, 2, 38, 40, 256] = 40
     patch_frames: Literal["representatives", "all"] = "representatives"
     selector: SelectorChoice = "dpe"
     encoder: Literal["dynfocus", "average_pooling"] = "dynfocus"
@@ -133,12 +133,13 @@ class ConnectorSettings:
     @property
     def cones(self) -> int:
         """Cone tokens of one kept frame."""
-        return {0: 0, 2: 0, 40: self.pooled + self.grains, 256: self.patches}[self.kept_tokens]
+        cones = self.pooled + self.grains
+        return {0: 0, 2: 0, 38: cones, 40: cones, 256: self.patches}[self.kept_tokens]
 
     @property
     def kept_rods(self) -> int:
         """Rod tokens of one kept frame."""
-        return 0 if self.kept_tokens == 0 else 2
+        return 0 if self.kept_tokens in (0, 38) else 2
 
 
 def selector_parts(choice: SelectorChoice) -> tuple[str, dict[str, Any]]:
@@ -182,8 +183,10 @@ class FrameRule:
     """Which frames are taken from a video and how they are resized.
 
     Attributes:
-        size: height and width of the frames, in pixels. The whole frame is squeezed to a square, as InstructBLIP's
-            processor does, so nothing at the borders is lost.
+        size: height and width of the frames, in pixels.
+        fit: how a frame that is no square becomes one. ``squeeze``: as a whole, as InstructBLIP's processor does, so
+            nothing at the borders is lost and shapes change. ``crop``: the square in its middle, as wide as its shorter
+            side. ``pad``: as a whole and in its shape, between two grey borders.
         frames: at most this many, from the middles of equal shares of those that ``fps`` takes; None for all.
         fps: frames per second, each the first at or after its time; None for every frame of the file.
         interpolation: ``bicubic`` (antialiased) or ``box``, the mean over each target pixel's area.
@@ -196,6 +199,7 @@ class FrameRule:
     fps: float | None = 1.0
     interpolation: Literal["bicubic", "box"] = "bicubic"
     max_pixels: int | None = 89_478_485
+    fit: Literal["squeeze", "crop", "pad"] = "squeeze"
 
     def __post_init__(self) -> None:
         for name, value in (("size", self.size), ("frames", self.frames), ("max_pixels", self.max_pixels)):
@@ -205,6 +209,8 @@ class FrameRule:
             raise ConfigError(f"frame rule with fps={self.fps}", "a number above 0, or null", "Change fps.")
         if self.interpolation not in ("bicubic", "box"):
             raise ConfigError(f"interpolation={self.interpolation}", "bicubic or box", "Change interpolation.")
+        if self.fit not in ("squeeze", "crop", "pad"):
+            raise ConfigError(f"frame rule with fit = {self.fit}", "one of squeeze, crop, pad", "Correct fit.")
 
 
 def prototypes(frames: int, settings: ConnectorSettings) -> int:

@@ -17,7 +17,7 @@ def test_defaults_are_the_papers() -> None:
     assert (s.events, s.keep, s.patches, s.pooled, s.grains, s.cones, s.kept_rods) == (25, 0.8, 256, 16, 22, 38, 2)
 
 
-@pytest.mark.parametrize(("tokens", "cones", "rods"), [(0, 0, 0), (2, 0, 2), (40, 38, 2), (256, 256, 2)])
+@pytest.mark.parametrize(("tokens", "cones", "rods"), [(0, 0, 0), (2, 0, 2), (38, 38, 0), (40, 38, 2), (256, 256, 2)])
 def test_kept_tokens_by_the_papers_numbers(tokens: Any, cones: int, rods: int) -> None:
     s = ConnectorSettings(kept_tokens=tokens)
     assert (s.cones, s.kept_rods) == (cones, rods)
@@ -65,7 +65,7 @@ def test_grids_are_square(name: str, value: int) -> None:
     ("name", "value"),
     [
         ("redundant_tokens", 1),
-        ("kept_tokens", 38),
+        ("kept_tokens", 39),
         ("neighbourhood", "clusters"),
         ("encoder", "average"),
         ("sketch_dtype", "float8"),

@@ -37,7 +37,7 @@ class Cones(nn.Module):
                 )
             return self.fine(focus.patches)
         rows = torch.cat([focus.pooled, focus.grains], 2)
-        return self.fine(rows if self.settings.kept_tokens == 40 else rows[:, :, :0])
+        return self.fine(rows if self.settings.cones else rows[:, :, :0])
 
 
 class Rods(nn.Module):

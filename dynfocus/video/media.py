@@ -7,6 +7,7 @@ import torch
 from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video import Clip, read_media
+from dynfocus.video.resizing import GREY
 
 Media = Path | VideoSegment | FrameFiles | None  # None: nothing, as in text-only rows
 
@@ -15,4 +16,4 @@ def read_or_blank(media: Media, rule: FrameRule) -> Clip:
     """Read a video, an image or a segment; for None give the one grey frame that text-only rows bring."""
     if media is not None:
         return read_media(media, rule)
-    return Clip(torch.full((1, rule.size, rule.size, 3), 128, dtype=torch.uint8), torch.zeros(1), "pillow")
+    return Clip(torch.full((1, rule.size, rule.size, 3), GREY, dtype=torch.uint8), torch.zeros(1), "pillow")

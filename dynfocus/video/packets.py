@@ -50,6 +50,7 @@ class Packets:
         for_decord: whether decord finds them too, where it need not turn them.
         bulk: bytes of the most frames, at their own size, that are decoded to reach one of them; 0 if unknown.
         shows_all: whether every packet, once there is a picture, must give a frame.
+        pixel: width of a stored pixel as it is shown, over its height.
     """
 
     stamps: NDArray[np.int64] | None
@@ -59,6 +60,7 @@ class Packets:
     for_decord: bool
     bulk: int
     shows_all: bool
+    pixel: float = 1.0
 
 
 def read_packets(path: Path, rule: FrameRule) -> Packets:
@@ -74,6 +76,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         codec, names = stream.codec_context, set(container.format.name.split(","))
         has_index = not CONTAINERS.isdisjoint(names)
         check_pixels(path, codec.width, codec.height, rule)
+        pixel = float(stream.sample_aspect_ratio or 1)
         stamps: list[int | None] = []
         keys: list[int] = []
         last_second, longest_delay, keys_in_order, nothing_discarded = 0.0, 0, True, True
@@ -113,7 +116,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         # times of all frames.
         is_timed = is_timed and len(set(in_order)) == len(stamps) and len(split_clocks(in_order)) == 1
         if not is_timed:
-            return Packets(None, None, None, False, False, 0, False)
+            return Packets(None, None, None, False, False, 0, False, pixel)
         ticks = np.array(ordered_stamps, np.int64)
         is_8_bit = codec.format is not None and all(part.bits == 8 for part in codec.format.components)
         has_one_stream = len(container.streams.video) == 1
@@ -122,7 +125,8 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         key_indices = np.searchsorted(ticks, sorted(keys))
         bulk = 3 * codec.width * codec.height * int(np.diff(key_indices, append=len(ticks)).max(initial=0))
         for_decord = seekable and longest_delay < MAX_DELAY
-        return Packets(ticks, times, key_indices, seekable, for_decord, bulk, codec.name not in MAY_HIDE)
+        shows_all = codec.name not in MAY_HIDE
+        return Packets(ticks, times, key_indices, seekable, for_decord, bulk, shows_all, pixel)
 
 
 def split_clocks(stamps: Iterable[int]) -> list[list[int]]:

@@ -46,7 +46,7 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
         self.media, self.seconds, self.size = media, seconds, size
         shown = media.paths[0] if isinstance(media, FrameFiles) else media
         self.path = shown.path if isinstance(shown, VideoSegment) else Path(shown)
-        self.rule = replace(rule, size=size, interpolation="bicubic")
+        self.rule = replace(rule, size=size, interpolation="bicubic", fit="squeeze" if rule.fit == "pad" else rule.fit)
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.shape: tuple[int, int] | None = None
         self.packets: Packets | None = None
@@ -85,6 +85,8 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
             raise unreadable_error(self.path, error) from error
 
     def _fit(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.rule.fit == "crop":  # what the model does not see is not shown
+            self.shape = (1, 1)
         self.shape = self.shape or display_size(self.path)
         longer = max(self.shape)
         size = [max(1, round(self.size * side / longer)) for side in self.shape]

@@ -95,7 +95,7 @@ def read_with_decord(segment: VideoSegment, rule: FrameRule, packets: Packets, l
         if times is None or len(times) != len(stamps) or (np.abs(times - stamps) > SLACK + ROUNDING * times).any():
             raise RuntimeError(f"its packets and decord's {len(stamps)} frames do not agree")
         indices = pick_segment_frames(times, rule, segment)
-        frames = resize_frames((_frame(video, index) for index in indices), len(indices), rule)
+        frames = resize_frames((_frame(video, index) for index in indices), len(indices), rule, packets.pixel)
         if frames is None or len(errors) > before:
             raise RuntimeError(f"its decoder reports: {errors[before] if len(errors) > before else 'too few frames'}")
     except (RuntimeError, decord.DECORDError, IndexError, ValueError) as error:

@@ -27,13 +27,16 @@ def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> 
     Raises:
         VideoError: if no frame is there, or the decoder reports damage in one that is asked for.
     """
+    pixel = packets.pixel
+    if pixel != 1 and read_turn(segment).transpose:
+        pixel = 1 / pixel
     if packets.stamps is not None and packets.times is not None:
         times, indices = packets.times, pick_segment_frames(packets.times, rule, segment)
         attempts = {False: [Run(int(packets.stamps[0]), packets.stamps[indices].tolist())]}
         if packets.seekable and packets.keys is not None:
             attempts = {True: plan_runs(packets.stamps, packets.keys, indices)} | attempts
         for jump, run_list in attempts.items():
-            frames = resize_frames(_decode_runs(segment, run_list, jump), len(indices), rule)
+            frames = resize_frames(_decode_runs(segment, run_list, jump), len(indices), rule, pixel)
             if frames is not None:
                 return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
     stamps, unit = [], 0.0
@@ -51,7 +54,7 @@ def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> 
     ticks = join_clocks(split_clocks(stamps))
     times = (ticks - ticks[0]) * unit
     indices = pick_segment_frames(times, rule, segment)
-    frames = resize_frames(_decode_indices(segment, set(indices)), len(indices), rule)
+    frames = resize_frames(_decode_indices(segment, set(indices)), len(indices), rule, pixel)
     if frames is None:
         raise unreadable_error(segment.path, "it holds other frames when it is read again")
     return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")

@@ -102,6 +102,7 @@ def test_what_training_does_not_read_is_said(root: Path, log: Path) -> None:
     )
     diagnose([one], 0, progress=False)
     assert one.explain_unused() is None
+    assert replace(one, rule=replace(RULE, fit="crop")).load() is not None  # the same can be read, however it is cut
     words = one.collator
     for other, named in (
         (replace(one, rule=replace(RULE, frames=3, max_pixels=9)), "frame_rule.frames, frame_rule.max_pixels"),

@@ -59,6 +59,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "frames": {"rule": replace(RULE, frames=3)},
     "fps": {"rule": replace(RULE, fps=0.5)},
     "interpolation": {"rule": replace(RULE, interpolation="bicubic")},
+    "fit": {"rule": replace(RULE, fit="crop")},
+    "another fit": {"rule": replace(RULE, fit="pad")},
     "patches": {"settings": replace(tiny.SETTINGS, patches=144)},
     "pooled": {"settings": replace(tiny.SETTINGS, pooled=9)},
     "spatial_prototypes": {"settings": replace(tiny.SETTINGS, spatial_prototypes=(5, 3))},
@@ -83,6 +85,11 @@ def test_every_change_has_a_key_of_its_own(cache, media, monkeypatch) -> None:
             monkeypatch.setattr(sketching_itself, "FORMAT", 0)
         result[name] = keys(cache(**change))
     assert len({path for paths in result.values() for path in paths}) == len(result) * len(media)
+
+
+def test_sketches_made_before_frames_could_be_cropped_are_found(cache, media) -> None:
+    assert RULE.fit == "squeeze"
+    assert set(json.loads(cache().key(media[0]))["rule"]) == {"size", "frames", "fps", "interpolation"}
 
 
 def test_what_shapes_no_sketch_is_not_in_the_key(cache, media) -> None:

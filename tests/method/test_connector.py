@@ -17,6 +17,7 @@ from dynfocus.types import FrameSketch, VideoTokens, stack_sketches
 
 SWITCHES = [replace(tiny.SETTINGS, kept_tokens=k, redundant_tokens=r) for k in (0, 2, 40, 256) for r in (0, 2)]
 SWITCHES += [replace(tiny.SETTINGS, encoder="average_pooling"), replace(tiny.SETTINGS, selector="uniform")]
+SWITCHES += [replace(tiny.SETTINGS, kept_tokens=38), replace(tiny.SETTINGS, kept_tokens=38, redundant_tokens=0)]
 SWITCHES += [replace(tiny.SETTINGS, score_reads_question=True), replace(tiny.SETTINGS, neighbourhood="nearest")]
 
 
@@ -168,6 +169,13 @@ def test_every_parameter_of_the_connector_trains() -> None:
     run(net, tiny.sketch(9)).tokens.pow(3).sum().backward()
     silent = [name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     assert not silent
+
+
+def test_cones_without_rods_are_the_same_cones() -> None:
+    both = [run(made(replace(tiny.SETTINGS, kept_tokens=k, redundant_tokens=0)), tiny.sketch(9)) for k in (38, 40)]
+    cones = both[1].tokens[0].unflatten(0, (-1, tiny.SETTINGS.cones + 2))[:, : tiny.SETTINGS.cones]
+    assert torch.equal(both[0].tokens[0], cones.flatten(0, 1))
+    assert torch.equal(both[0].focus.frames, both[1].focus.frames)
 
 
 @pytest.mark.parametrize("kept_tokens", [0, 2])

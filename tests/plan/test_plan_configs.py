@@ -12,7 +12,7 @@ import yaml
 from dynfocus.cli import main
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.lora import add_adapters
-from dynfocus.plan import Training, make_plan
+from dynfocus.plan import Training, list_tokens, make_plan
 from dynfocus.plan.configs import read_options
 from dynfocus.plan.sizes import Sizes, read_sizes
 from dynfocus.settings import LoraSettings
@@ -43,6 +43,14 @@ def overlay(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_the_released_codes_tokens_are_planned(stage: str, overlay: Callable[[str], Path]) -> None:
+    paths = recipes(stage, "released")
+    assert list_tokens(make_plan(paths, frames=16))["visual_tokens"] == 320
+    with pytest.raises(ConfigError, match="fit"):
+        make_plan([*paths, overlay("model: {frame_rule: {fit: stretch}}")], frames=16)
 
 
 @pytest.mark.parametrize("stack", STACKS, ids="-".join)
@@ -207,7 +215,7 @@ def test_a_run_that_starts_from_adapters_trains_adapters(overlay: Callable[[str]
         ("model: {connector: {events: null}}", "events.*int.*None"),
         ("model: {connector: {events: true}}", "events.*int.*True"),
         ("model: {connector: {events: 0}}", "events = 0.*at least 1"),
-        ("model: {connector: {kept_tokens: 3}}", "kept_tokens.*0, 2, 40, 256.*3"),
+        ("model: {connector: {kept_tokens: 3}}", "kept_tokens.*0, 2, 38, 40, 256.*3"),
         ("model: {connector: {spatial_prototypes: [a]}}", "spatial_prototypes.*a"),
         ("model: {stage: stage3}", "stage.*'stage1', 'stage2', 'posttune'.*stage3"),
         ("model: {lora: {rank: 0}}", r"lora\.rank = 0"),

@@ -133,6 +133,17 @@ def test_cells_of_table_6_from_the_command_line(
     check_costs(tmp_path / "run", settings)
 
 
+def test_the_released_codes_numbers_run(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    lines = (CONFIGS / "released.yaml").read_text().splitlines()
+    assert any("does not imitate" in line for line in lines if line.startswith("#"))
+    model = fit_and_test(place, tmp_path / "run", trained_runs / "stage1", "--config", str(CONFIGS / "released.yaml"))
+    settings = connector(model)
+    assert (model["frame_rule"]["fit"], settings.kept_tokens, settings.instruction_mode) == ("crop", 38, "frame")
+    paper = ConnectorSettings(**yaml.safe_load((CONFIGS / "released.yaml").read_text())["model"]["connector"])
+    assert budget(16, paper).visual_tokens == 320
+    check_costs(tmp_path / "run", settings)
+
+
 def test_two_overlays_make_a_cell_of_table_6(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = resolve_settings(place, tmp_path / "run", capsys, *overlay_flags("redundant_0", "kept_2"))["connector"]
     assert (both["redundant_tokens"], both["kept_tokens"]) == (0, 2)

@@ -51,10 +51,12 @@ class TrainingView:
         """All that a checkup's numbers depend on, which excludes the connector's settings and the context."""
         annotations, collator = self.annotations, self.collator
         places = {"folder": os.path.realpath(self._home), "links": annotations.links, "stamp": annotations.stamp}
+        rule = asdict(self.rule)
+        del rule["fit"]  # how frames become square does not change what can be read
         return {
             "source": annotations.source.name,
             "annotations": asdict(annotations.source) | places,
-            "rule": asdict(self.rule),
+            "rule": rule,
             "tokenizer": _digest_tokenizer(collator.tokenizer),
             "prompt": {
                 "template": collator.prompt,

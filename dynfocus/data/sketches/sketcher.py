@@ -72,6 +72,8 @@ class Sketcher:
     def provenance(self) -> dict[str, Any]:
         """All that every sketch depends on besides its medium."""
         rule = {name: value for name, value in asdict(self.rule).items() if name not in LIMITS}
+        if self.rule.fit == "squeeze":
+            del rule["fit"]  # sketches of before there was a choice keep their keys
         return {"format": FORMAT, "rule": rule, "encoder": self.encoder, "sketch": sketch_settings(self.settings)}
 
     def key(self, media: Media) -> str:
