@@ -1,5 +1,6 @@
 """What a row's neighbours in a batch must not change: its encoded question, its kept frames, its answer."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 
@@ -81,3 +82,24 @@ def test_questions_are_padded_on_the_right_whatever_the_tokenizer_says() -> None
         batch = parts(ONE, side, False)[1](examples(ONE))
         assert batch.question_mask[:, 0].tolist() == [bool(mask.any()) for mask in batch.question_mask]
         assert (batch.question_mask[:, 1:] <= batch.question_mask[:, :-1]).all()
+
+
+@pytest.mark.parametrize("connector", [ONE, FRAME], ids=["instruction", "frame"])
+def test_accumulated_batches_learn_what_one_batch_learns(connector: ConnectorSettings) -> None:
+    net, collate = parts(connector, "left", False)
+    rows, gradients = examples(connector), []
+    for size in (len(rows), 2):
+        copy = deepcopy(net)
+        copy.connector.train()
+        batches = [replace(collate, answers=True)(rows[n : n + size]) for n in range(0, len(rows), size)]
+        total = sum(batch.targets for batch in batches)
+        for batch in batches:
+            (copy(batch, step=3)[0] * batch.targets / total).backward()
+        gradients.append({n: p.grad for n, p in copy.connector.named_parameters() if p.grad is not None})
+    whole, accumulated = gradients
+    assert whole.keys() == accumulated.keys()
+    assert any("score" in name for name in whole)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(
+            accumulated[name], gradient, atol=1e-4 * max(1, float(gradient.abs().max())), rtol=1e-3
+        )
