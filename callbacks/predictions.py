@@ -1,4 +1,4 @@
-"""Write predictions, verdicts and metrics after a test, and predictions alone after a prediction run."""
+"""Write predictions, verdicts and metrics after a test, predict.jsonl and predict.json after a prediction run."""
 
 import json
 import subprocess
@@ -9,17 +9,21 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.export import FIT_CARD
 from callbacks.observer import gather_objects
 from dynfocus.evals.summary import summarize
-from dynfocus.records.atomic import write_text
+from dynfocus.records.atomic import set_aside, write_text
 from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
 
 
 class Predictions(Callback):
     """Collect the predictions of a test and write them, with their summary, into the run's folder.
+
+    ``metrics.json`` and ``predict.json`` say what made them: the command, all settings of the model, the data. Results
+    of before are renamed to ``metrics.1.json`` and so on. A run with ``fast_dev_run`` writes none.
 
     Many processes give the files of one: arm after arm in the order of the data set's rows, which are shared out as
     `datamodules.sampler.RankDataset` does it. The first process writes.
@@ -66,33 +70,55 @@ class Predictions(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         predictions = self.gather_predictions(trainer)
-        if trainer.is_global_zero:
-            write_jsonl(self.folder(trainer) / "predictions.jsonl", predictions)
-
-    def folder(self, trainer: Trainer) -> Path:
-        return Path(self.dirpath or trainer.default_root_dir)
+        card = {"n": len(predictions), **describe_run(trainer, pl_module)}
+        self.write(trainer, {"predict.jsonl": predictions, "predict.json": card})
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         predictions = self.gather_predictions(trainer)
         if not trainer.is_global_zero:
             return
-        folder = self.folder(trainer)
+        fit_card = self.folder(trainer) / FIT_CARD
         seconds = time.monotonic() - self.start
-        if (folder / FIT_CARD).exists():
-            seconds += json.loads((folder / FIT_CARD).read_text())["seconds"]
+        if fit_card.exists():
+            seconds += json.loads(fit_card.read_text())["seconds"]
         arms = dict.fromkeys(p.arm for p in predictions)
         benchmark = pl_module.score.benchmark
         by_arm = {arm: summarize([p for p in predictions if p.arm == arm], benchmark) for arm in arms}
-        first = next(iter(by_arm.values()))
-        metrics = {"benchmark": benchmark.name, **first} | {
-            "seconds": round(seconds, 1),
-            "seed": torch.initial_seed(),
-            "commit": read_commit(),
-            "arms": by_arm,
-        }
-        write_jsonl(folder / "predictions.jsonl", predictions)
-        write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in benchmark.judge(predictions)])
-        write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        first, results = next(iter(by_arm.items()))
+        card = {"benchmark": benchmark.name, "arm": first, "seconds": round(seconds, 1)}
+        metrics = results | card | describe_run(trainer, pl_module) | {"arms": by_arm}
+        verdicts = [verdict for _, verdict in benchmark.judge(predictions)]
+        self.write(
+            trainer, {"predictions.jsonl": predictions, "verdicts.jsonl": verdicts, "metrics.json": metrics}
+        )
+
+    def folder(self, trainer: Trainer) -> Path:
+        return Path(self.dirpath or trainer.default_root_dir)
+
+    def write(self, trainer: Trainer, results: dict[str, Any]) -> None:
+        """Write predictions and what is said of them by the names of their files; earlier ones are renamed."""
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        paths = {self.folder(trainer) / name: content for name, content in results.items()}
+        for path, place in set_aside(list(paths)).items():
+            rank_zero_info(f"the earlier {path} now lies in {place}")
+        for path, content in paths.items():
+            if path.suffix == ".jsonl":
+                write_jsonl(path, content)
+            else:
+                write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def describe_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Describe what makes the results of a run."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    files = {split: str(file) for split, file in getattr(data, "files", {}).items() if split == "test"}
+    made_by = {
+        "command": trainer.state.fn.value,  # type: ignore[union-attr]
+        "settings": dict(pl_module.hparams),
+        "data": {"root": str(getattr(data, "root", "")), "files": files},
+    }
+    return {"seed": torch.initial_seed(), "commit": read_commit(), "made_by": made_by}
 
 
 def read_commit() -> str:

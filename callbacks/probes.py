@@ -38,6 +38,7 @@ class Look:
         id, media: the row's own name, and the video or image that it shows.
         question, answer, truth: the texts.
         selection: which frames were kept, and why.
+        arm: how, as in `dynfocus.records.predictions.Prediction`.
     """
 
     phase: str
@@ -50,6 +51,7 @@ class Look:
     answer: str
     truth: str
     selection: Selection
+    arm: str = "learned"
 
 
 class Probes(Callback):
@@ -81,7 +83,7 @@ class Probes(Callback):
             raise ConfigError(f"pictures = {pictures}", "at least 0", "Raise it.")
         self.videos, self.dirpath, self.pictures = videos, dirpath, pictures
         self.probes: dict[str, Any] = {}  # of each phase
-        self.looks: dict[tuple[str, int], list[Look]] = {}  # of each phase and step, those written
+        self.looks: dict[tuple[str, int, str], list[Look]] = {}  # of each phase, step and arm, those written
 
     def file(self, trainer: Trainer) -> Path:
         return Path(self.dirpath or trainer.default_root_dir) / SELECTIONS
@@ -90,7 +92,7 @@ class Probes(Callback):
         self.probes, self.looks = {}, {}
         if trainer.is_global_zero:
             for look in read_looks(self.file(trainer)):
-                self.looks.setdefault((look.phase, look.step), []).append(look)
+                self.looks.setdefault((look.phase, look.step, look.arm), []).append(look)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not sum(trainer.num_val_batches) and not trainer.global_step:
@@ -120,27 +122,27 @@ class Probes(Callback):
             answers, video = module.answer(batch)
         if not trainer.is_global_zero:
             return
-        looks = []
+        looks, arm = [], module.own_arm
         for slot, (row, times, answer) in enumerate(zip(rows, seconds, answers, strict=True)):
             question = row.questions[-1] if row.questions else None
             choice = make_selection(video, slot, times, module.model.settings, question.segments if question else ())
             texts = row.turns[-1].question, answer, question.answer if question else row.turns[-1].answer or ""
             place = phase, trainer.global_step, trainer.current_epoch, row.index, row.id, str(row.media)
-            looks.append(Look(*place, *texts, choice))
+            looks.append(Look(*place, *texts, choice, arm))
         self.write(trainer, looks)
         self.show(trainer, looks, frames)
 
     def write(self, trainer: Trainer, looks: list[Look]) -> None:
-        """Put them into the file, in the place of an earlier look at the same step."""
-        self.looks[looks[0].phase, looks[0].step] = looks
+        """Put them into the file, in the place of an earlier look at the same step, with the same selector."""
+        self.looks[looks[0].phase, looks[0].step, looks[0].arm] = looks
         lines = [json.dumps(asdict(look)) + "\n" for some in self.looks.values() for look in some]
         write_text(self.file(trainer), "".join(lines))
 
     def show(self, trainer: Trainer, looks: list[Look], frames: Sequence[Any]) -> None:
         """Put them into the logger: pictures and histograms into TensorBoard, churn into any."""
-        phase, step = looks[0].phase, looks[0].step
-        before = [at for name, at in self.looks if name == phase and at < step]
-        changed = compute_churn(looks, self.looks[phase, max(before)]) if before else None
+        phase, step, arm = looks[0].phase, looks[0].step, looks[0].arm
+        before = [at for name, at, which in self.looks if (name, which) == (phase, arm) and at < step]
+        changed = compute_churn(looks, self.looks[phase, max(before), arm]) if before else None
         for logger in trainer.loggers:
             if changed is not None:
                 logger.log_metrics({f"dpe/{phase}/churn": changed}, step)

@@ -16,7 +16,7 @@ def find_failed_gates(metrics: dict[str, Any]) -> list[str]:
         "balanced accuracy": (learned["balanced"], 0.75),
         "accuracy on detail": (detail["learned"], 0.85),
         "accuracy on temporal": (learned["temporal"], 0.62),
-        "hit rate": (metrics["hit_rate"], 0.95),
+        "hit rate": (arms["learned"]["hit_rate"], 0.95),
         "what uniform frames lose on detail": (detail["learned"] - detail["uniform"], 0.3),
         "what random frames lose on detail": (detail["learned"] - detail["random"], 0.3),
         "how far blind stays below 1 in balanced accuracy": (1 - scores["blind"]["balanced"], 0.6),

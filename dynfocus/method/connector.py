@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dynfocus.errors import FeatureError
 from dynfocus.method.cce import Cones, Projector, Rods, weave
-from dynfocus.method.selectors import build_selector
+from dynfocus.method.selectors import build_selector, choose
 from dynfocus.method.sketch import is_finite
 from dynfocus.settings import ConnectorSettings, kept
 from dynfocus.types import FrameSketch, SelectorInputs, VideoTokens
@@ -39,7 +39,7 @@ class Connector(nn.Module):
         check(sketch)
         frames = tuple(sketch.frames.tolist())
         keep = tuple(kept(count, self.settings) for count in frames)
-        focus = self.select(sketch, SelectorInputs(frames, keep, rows, step, question, question_mask, relevant))
+        focus = choose(self.select, sketch, SelectorInputs(frames, keep, rows, step, question, question_mask, relevant))
         cones = self.cones(focus)
         rods = self.rods(sketch, question, question_mask)
         return weave(cones, rods, focus, sketch, self.settings, padded=min(frames) < sketch.mask.shape[1])

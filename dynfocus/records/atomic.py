@@ -3,8 +3,9 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from secrets import token_hex
 
@@ -57,3 +58,14 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all; raises DiskError."""
     with atomic_write(path) as part:
         part.write_text(text)
+
+
+def set_aside(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Rename those files that are there, so that others can take their places; all get one number.
+
+    Returns the new path of each, such as ``metrics.1.json`` of ``metrics.json``.
+    """
+    there = [path for path in paths if path.exists()]
+    numbered = ({path: path.with_name(f"{path.stem}.{n}{path.suffix}") for path in paths} for n in count(1))
+    places = next(one for one in numbered if not any(place.exists() for place in one.values()))
+    return {path: path.rename(places[path]) for path in there}

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynfocus.records.jsonl import read_appended
 
+UNTRAINED = " (untrained)"  # behind the name of a selector whose weights were not trained with the model
 ANSWERS = "answers"  # the folder of the predictions of each process of an evaluation
 
 
@@ -17,7 +18,8 @@ class Prediction:
     Attributes:
         id: the annotation row's id.
         video: the path of its video, relative to the data set.
-        arm: how frames were kept: ``learned``, ``uniform``, ``random``, ``oracle`` or ``blind`` (no video).
+        arm: how frames were kept: ``learned`` (by the selector that the model was trained with), ``blind`` (no video),
+            or a selector by its own name, with ``(untrained)`` where it has weights that no training has changed.
         question: what was asked, without options.
         answer: what the model wrote.
         truth, options, group, meta: the question's, as in `Question`.

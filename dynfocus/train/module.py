@@ -1,8 +1,6 @@
 """The LightningModule: the stages, and nothing of the method."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +12,7 @@ from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.summary import score_hits
-from dynfocus.method.selectors import build_selector, check_selector
+from dynfocus.models.loading import trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.models.prompts import TEMPLATES, Turns, check_tokenizer
@@ -30,8 +28,8 @@ from dynfocus.settings import (
     StageName,
     TemplateName,
     restored,
-    selector_label,
 )
+from dynfocus.train.arms import BLIND, LEARNED, Arms
 from dynfocus.train.build import Building
 from dynfocus.train.fsdp import check_strategy, gathered, language_layers, shard
 from dynfocus.train.metrics import AnswerScore
@@ -40,7 +38,6 @@ from dynfocus.train.resume import Resumable, plain
 from dynfocus.train.summary import overview
 from dynfocus.types import Batch, VideoTokens
 
-LEARNED, BLIND = "learned", "blind"
 PATHS = ("encoders", "language_model", "vision", "init_from")
 SETTINGS = {"connector": ConnectorSettings, "frame_rule": FrameRule, "lora": LoraSettings}
 
@@ -73,7 +70,7 @@ class DynFocusModule(Resumable):
         weight_decay: of AdamW.
         betas: of AdamW.
         arms: what a test compares: ``learned``, ``blind`` (no video), or any selector as ``connector.selector`` takes
-            it, which then keeps the frames of the same trained model at the same number of tokens.
+            it, which then keeps the frames of the same trained model at the same number of tokens; see `Arms`.
         max_new_tokens: longest answer in validation and test.
     """
 
@@ -116,15 +113,7 @@ class DynFocusModule(Resumable):
         lr = STAGES[stage].lr if lr is None else lr
         self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr, "instruction": lr}
         self.warmup, self.optimizer, self.weight_decay, self.betas = warmup, optimizer, weight_decay, betas
-        self.arms, self.max_new_tokens = {selector_label(arm): arm for arm in arms}, max_new_tokens
-        for arm in (self.arms[label] for label in self.arms if label not in (LEARNED, BLIND)):
-            if connector.encoder != "dynfocus":
-                raise ConfigError(
-                    f"the arm {selector_label(arm)!r} with the encoder {connector.encoder}, which has no selector",
-                    f"{LEARNED} or {BLIND}",
-                    "Correct model.arms.",
-                )
-            check_selector(arm, "model.arms", (LEARNED, BLIND))
+        self.arms, self.max_new_tokens = Arms(arms, connector), max_new_tokens
         self.model: DynFocusModel | None = None
         self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
 
@@ -164,12 +153,19 @@ class DynFocusModule(Resumable):
                 "the language model that it was trained with",
                 "Set model.language_model to that one's folder.",
             )
+        start, is_fit = self.building.init_from, trainer is not None and trainer.state.fn == "fit"
+        if start is not None and start.is_dir() and not is_fit:
+            self.arms.trained = trained_config(start).settings.selector
         if trainer is not None:
             check_strategy(
                 trainer.strategy, (self.model.towers or {}).get("quantize"), self.optimizer, self.shard_towers
             )
         if self.device_mesh is not None:
             shard(self.model, self.device_mesh["data_parallel"], half_precision(precision), self.shard_towers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.arms.trained = checkpoint["hyper_parameters"]["connector"]["selector"]
 
     def configure_optimizers(self) -> Any:
         from transformers import get_cosine_schedule_with_warmup  # loads peft too, which takes seconds
@@ -228,18 +224,27 @@ class DynFocusModule(Resumable):
         self.score.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:  # type: ignore[override]
-        return [prediction for arm in self.arms for prediction in self.predict_arm(batch, arm)]
+        assert self.model is not None
+        arms = self.arms.names(self.model).values()
+        return [prediction for arm in arms for prediction in self.predict_arm(batch, arm)]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, Any]]:
         return [asdict(prediction) for prediction in self.predict_arm(batch, LEARNED)]
 
+    @property
+    def own_arm(self) -> str:
+        """The name in results of the selector that the model runs with."""
+        assert self.model is not None
+        return self.arms.name(LEARNED, self.model)
+
     def predict_arm(self, batch: Batch, arm: str) -> list[Prediction]:
         """Answer every row's question greedily, with the frames kept as ``arm`` says."""
         assert self.model is not None
-        with self.keeping(arm):
+        with self.arms.keeping(arm, self.model):
             answers, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
         asked = [n for n, record in enumerate(batch.records) if record is not None]
-        return [self.prediction(batch, video, n, answers[n], arm) for n in asked]
+        name = self.arms.name(arm, self.model)
+        return [self.prediction(batch, video, n, answers[n], name) for n in asked]
 
     def answer(self, batch: Batch) -> tuple[list[str], VideoTokens]:
         """The greedy answer to every row's question, and the visual tokens it was read from."""
@@ -292,19 +297,3 @@ class DynFocusModule(Resumable):
         with atomic_write(folder / "model") as part:
             self.model.save(part, state)
             DynFocusProcessor(*tokenizers, self.model.config, **self.reading).save_pretrained(part)
-
-    @contextmanager
-    def keeping(self, arm: str) -> Iterator[None]:
-        """For the time of a block, let another selector keep the frames of the same model."""
-        assert self.model is not None
-        if arm in (LEARNED, BLIND):
-            yield
-            return
-        connector, settings = self.model.connector, replace(self.model.settings, selector=self.arms[arm])
-        learned = connector.select
-        widths = self.model.vision.width, self.model.config.qformer_config.hidden_size
-        connector.select = build_selector(settings, *widths).to(self.device).eval()
-        try:
-            yield
-        finally:
-            connector.select = learned

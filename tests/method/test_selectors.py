@@ -1,5 +1,6 @@
 """Other ways to choose frames, at the same number of tokens."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynfocus.errors import ConfigError, SelectorError
+from dynfocus.method.connector import Connector
 from dynfocus.method.dpe import EventPrototypeSelector
 from dynfocus.method.selectors import (
     SELECTORS,
@@ -22,7 +24,7 @@ from dynfocus.method.selectors import (
     build_selector,
 )
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import FrameSketch, SelectorInputs, stack_sketches
+from dynfocus.types import Focus, FrameSketch, SelectorInputs, stack_sketches
 
 
 def chosen(
@@ -158,14 +160,92 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_scores_are_read_on_the_host_once_in_each_mode() -> None:
+def test_scores_are_read_on_the_host_once_a_call() -> None:
     one, net, counts = tiny.sketch(7), UniformSelector(tiny.SETTINGS, 0, 0), []
     for training in (True, True, True, False, False, True):
         inputs = tiny.inputs(one, [2])
         with Reads() as reads:
             net.train(training)(one, inputs)
         counts.append(reads.count)
-    assert counts == [1, 0, 0, 1, 0, 0]
+    assert counts == [1] * 6
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_scores_that_become_nan_later_are_named(training: bool) -> None:
+    one, net = tiny.sketch(7), Returning(tiny.SETTINGS, 0, 0).train(training)
+    net.scores = torch.rand(1, 7)
+    net(one, tiny.inputs(one, [2]))
+    net.scores = torch.full((1, 7), torch.nan)
+    with pytest.raises(SelectorError, match="scores that are NaN"):
+        net(one, tiny.inputs(one, [2]))
+
+
+class Altering(FrameSelector):
+    """Centres the frames in place, as a selector may by mistake."""
+
+    def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
+        sketch.pooled -= sketch.pooled.mean(1, keepdim=True)
+        inputs.question.zero_()
+        return sketch.pooled.square().mean((2, 3))
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_a_selector_cannot_change_what_others_read(inference: bool) -> None:
+    with torch.inference_mode(inference):
+        one = tiny.sketch(9)
+        inputs = tiny.inputs(one, [3])
+        before = one.pooled.clone(), inputs.question.clone()
+        focus = Altering(tiny.SETTINGS, 0, 0)(one, inputs)
+        assert torch.equal(one.pooled, before[0])
+        assert torch.equal(inputs.question, before[1])
+        assert torch.equal(focus.pooled[0], one.pooled[0, focus.frames[0]])
+
+
+class Own(torch.nn.Module):
+    """A selector with a forward of its own, which spoils what a good one returns."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, sketch: FrameSketch, inputs: SelectorInputs) -> Any:
+        return self.change(UniformSelector(tiny.SETTINGS, 0, 0)(sketch, inputs))
+
+
+def shorter(focus: Focus) -> Focus:
+    return Focus(*(part[:, :2] for part in (focus.frames, focus.mask, focus.pooled, focus.grains)))
+
+
+@pytest.mark.parametrize(
+    ("change", "output"),
+    [
+        (lambda focus: focus.frames, "returns a Tensor"),
+        (lambda focus: focus.nothing, r"fails \(AttributeError: .*test_selectors\.py, line \d+\)"),
+        (
+            lambda focus: replace(focus, frames=focus.frames.flip(1)),
+            r"returns the frames \[7, 4, 1\] of video 0, which has 9",
+        ),
+        (lambda focus: replace(focus, frames=focus.frames * 0 + 4), r"returns the frames \[4, 4, 4\] of video 0"),
+        (lambda focus: replace(focus, frames=focus.frames + 5), r"returns the frames \[6, 9, 12\] of video 0"),
+        (
+            lambda focus: replace(focus, mask=focus.mask & (focus.frames > 1)),
+            r"returns the frames \[4, 7\] of .* K' = 3",
+        ),
+        (lambda focus: shorter(focus), r"returns frames that are no whole .* \[B, K\] = \[1, 3\]"),
+        (lambda focus: replace(focus, pooled=focus.pooled[:, :, :2]), "returns pooled of another shape"),
+        (lambda focus: replace(focus, grains=focus.grains / 0), "returns grains that are NaN or infinite"),
+    ],
+)
+def test_a_forward_of_ones_own_is_checked(change: Any, output: str) -> None:
+    one = tiny.sketch(9)
+    torch.manual_seed(0)
+    connector = Connector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH, tiny.OUT)
+    inputs = tiny.inputs(one, [3])
+    connector.select = Own(lambda focus: focus)
+    connector(one, inputs.question, inputs.question_mask, inputs.rows)
+    connector.select = Own(change)
+    with pytest.raises(SelectorError, match=rf"Own, whose forward {output}"):
+        connector(one, inputs.question, inputs.question_mask, inputs.rows)
 
 
 def test_a_mistake_in_rank_is_named_with_its_line() -> None:

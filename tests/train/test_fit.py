@@ -203,5 +203,5 @@ def test_validate_and_predict(place: Path, trained_runs: Path, tmp_path: Path) -
     run.mkdir()
     (run / "model").symlink_to(trained_runs / "stage2" / "model")
     assert call(place, "predict", "stage2", run) == 0
-    assert len(list(read_jsonl(run / "predictions.jsonl", Prediction))) == 2 * 8
+    assert len(list(read_jsonl(run / "predict.jsonl", Prediction))) == 2 * 8
     assert call(place, "validate", "stage2", run) == 0

@@ -14,7 +14,7 @@ from torch import nn
 
 from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.method.dpe import EventPrototypeSelector
-from dynfocus.method.selectors.base import FrameSelector
+from dynfocus.method.selectors.base import FrameSelector, choose
 from dynfocus.method.selectors.frames import OracleSelector, RandomSelector, UniformSelector
 from dynfocus.settings import ConnectorSettings, SelectorChoice, selector_label, selector_parts
 
@@ -27,6 +27,7 @@ __all__ = [
     "UniformSelector",
     "build_selector",
     "check_selector",
+    "choose",
 ]
 
 OLD, NEW = (
