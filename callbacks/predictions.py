@@ -88,9 +88,7 @@ class Predictions(Callback):
         card = {"benchmark": benchmark.name, "arm": first, "seconds": round(seconds, 1)}
         metrics = results | card | describe_run(trainer, pl_module) | {"arms": by_arm}
         verdicts = [verdict for _, verdict in benchmark.judge(predictions)]
-        self.write(
-            trainer, {"predictions.jsonl": predictions, "verdicts.jsonl": verdicts, "metrics.json": metrics}
-        )
+        self.write(trainer, {"predictions.jsonl": predictions, "verdicts.jsonl": verdicts, "metrics.json": metrics})
 
     def folder(self, trainer: Trainer) -> Path:
         return Path(self.dirpath or trainer.default_root_dir)

@@ -16,7 +16,7 @@ from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item
 from dynfocus.models.collate import Example
-from dynfocus.records.predictions import read_answers
+from dynfocus.records.predictions import UNTRAINED, read_answers
 from dynfocus.records.rows import Row, Turn, VideoSegment
 
 NAMED = 10  # missing videos that an error names
@@ -136,7 +136,11 @@ class BenchmarkDataModule(ConversationDataModule):
         there = [item for item in rows.items if rows.paths[item.video] is not None]
         self.ids = [item.id for item in there]
         answered = {} if self.run is None else read_answers(self.run)
-        left = [item for item in there if any((arm, item.id) not in answered for arm in self.arms)]
+        left = [
+            item
+            for item in there
+            if any(not answered.keys() & {(arm, item.id), (arm + UNTRAINED, item.id)} for arm in self.arms)
+        ]
         if len(left) < len(there):
             rank_zero_info(f"{len(there) - len(left)} of {len(there)} questions are answered already")
         return BenchmarkRows(self.benchmark, files, left)

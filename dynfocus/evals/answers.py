@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# The end tokens that language models leave in a text which was decoded with them.
-END_TOKENS = re.compile(r"</s>|<eos>|<end_of_turn>|<\|(?:im_end|endoftext|eot_id|end|end_of_text)\|>", re.I)
+# The special tokens that language models leave around an answer which was decoded with them.
+TOKENS = re.compile(r"</?s>|<(?:bos|eos|pad|start_of_turn|end_of_turn)>|<\|[^<>|]+\|>", re.I)
 ARTICLES = {"a", "an", "the"}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 PLURALS = {
@@ -32,10 +32,22 @@ BRACKETED = re.compile(r"\(([A-Z])\)|\[([A-Z])\]|\*\*([A-Z])\*\*")
 LONE = re.compile(r"(?<![A-Za-z'’.])([A-Z])(?![A-Za-z'’])(?!\s+[a-z])")
 
 
+def cut_answer(text: str) -> str:
+    """The answer between special tokens: what a model writes behind its end token is none, in Unicode's form NFKC."""
+    parts = (part.strip() for part in TOKENS.split(text))
+    return unicodedata.normalize("NFKC", next(filter(None, parts), ""))
+
+
 def normalize_text(text: str) -> str:
-    """Write a text in small letters, without end tokens, punctuation, articles and double spaces."""
-    plain = unicodedata.normalize("NFKC", END_TOKENS.sub(" ", text)).casefold()
-    words = re.sub(r"[^\w\s']|_", " ", plain).replace("'", "").split()
+    """Write a text in small letters, without special tokens, punctuation, articles and double spaces.
+
+    A word keeps the marks on its letters (vowels of many scripts) and joins at an apostrophe; a number at the commas of
+    its thousands. The minus of a number becomes a word.
+    """
+    plain = re.sub(r"(?<=\w)['’](?=\w)|(?<=\d),(?=\d{3}(?!\d))", "", cut_answer(text).casefold())
+    plain = re.sub(r"(?<!\S)[-−](?=\d)", "minus ", plain)
+    letters = (sign if sign.isalnum() or unicodedata.category(sign)[0] == "M" else " " for sign in plain)
+    words = [word for word in "".join(letters).split() if any(map(str.isalnum, word))]
     return " ".join(word for word in words if word not in ARTICLES) or " ".join(words)
 
 
@@ -57,7 +69,7 @@ def parse_choice(answer: str, options: Sequence[str]) -> str | None:
     at the start, as in "B. the dog"; the text of one option, alone or within the answer; the one letter in brackets;
     the one lone capital letter. Letters that the answer rules out ("not A") or that have no option are passed over.
     """
-    text = unicodedata.normalize("NFKC", END_TOKENS.sub(" ", answer)).strip()
+    text = cut_answer(answer)
     letters = LETTERS[: len(options)]
     boxed = [letter.upper() for letter in BOXED.findall(text)]
     if boxed and boxed[-1] in letters:
