@@ -56,6 +56,11 @@ def list_values(judged: Iterable[Judged]) -> list[Value]:
     return [Value(one.group, one.video, verdict.scores["correct"]) for one, verdict in judged]
 
 
+def name_no_template(prediction: Prediction) -> tuple[str, ...]:
+    """Name no prompt of a judge: rules judge every answer."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """One benchmark; `dynfocus.evals.benchmarks.BENCHMARKS` lists all.
@@ -68,6 +73,9 @@ class Benchmark:
         check: judges one answer by rules, without a model: what its verdict's ``scores`` and ``parsed`` are.
         columns: the numbers of its table, in the table's order; empty parts are left out.
         list_values: what the columns are made of; one value a prediction unless the benchmark counts otherwise.
+        templates: names of the prompts in ``dynfocus/evals/judges`` by which a judge that is a model scores an answer;
+            what they ask for beyond question, truth and answer stands in the prediction's ``meta``. There ``pair`` is
+            the id of another question, which the prompt shows as ``$pair_question`` and ``$pair_answer``.
     """
 
     name: str
@@ -77,6 +85,7 @@ class Benchmark:
     prompt: Callable[[Question, Sequence[float]], str] = ask_plainly
     splits: tuple[str, ...] = ("test",)
     list_values: Callable[[Iterable[Judged]], Sequence[Value]] = list_values
+    templates: Callable[[Prediction], tuple[str, ...]] = name_no_template
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -48,9 +48,12 @@ class Verdict:
 
     Attributes:
         id, arm: the prediction's.
-        judge: who judged, such as ``rules``.
+        judge: who judged, such as ``rules``, or the name of a judge's results.
         scores: the numbers that the benchmark's columns are means of, such as ``correct``.
-        parsed: what the judge read the answer as; None where no answer could be read, which counts as wrong.
+        parsed: what the judge read the answer as; None where no answer could be read, which counts as wrong. Of a judge
+            that is a model its reply.
+        model: the model that judged, if it was one.
+        failure: why the judge gave no verdict, or not all scores; those that are missing count nowhere.
     """
 
     id: str
@@ -58,6 +61,8 @@ class Verdict:
     judge: str
     scores: Mapping[str, float] = field(default_factory=dict)
     parsed: str | None = None
+    model: str | None = None
+    failure: str | None = None
 
 
 def read_answers(run: Path) -> dict[tuple[str, str], Prediction]:

@@ -23,6 +23,7 @@ TASKS = {
     **{"TR": "7_topic_reasoning", "AR": "6_anomaly_reco", "VS": "9_summary", "NQA": "2_needle", "ER": "3_ego"},
     **{"PQA": "1_plotQA", "SSC": "8_sub_scene", "AO": "5_order", "AC": "4_count"},
 }
+TEMPLATES = {"VS": ("mlvu_summary",), "SSC": ("mlvu_sub_scene",)}
 TEXTS = {"VS": ("completeness", "reliability"), "SSC": ("accuracy", "relevance")}
 CHOICES = tuple(task for task in TASKS if task not in TEXTS)
 
@@ -52,6 +53,11 @@ def check(prediction: Prediction) -> tuple[dict[str, float], str | None]:
     return check_choice(prediction) if prediction.options else check_open(prediction)
 
 
+def name_templates(prediction: Prediction) -> tuple[str, ...]:
+    """Name the prompts of the tasks of texts."""
+    return TEMPLATES.get(prediction.group, ())
+
+
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether a choice is right, or what a judge gave to a text, under its task."""
     return [
@@ -74,6 +80,7 @@ MLVU = Benchmark(
     prompt=prompt,
     check=check,
     list_values=list_values,
+    templates=name_templates,
     columns={
         **{task: _text_mean(task) if task in TEXTS else Mean(((f"{task}/correct",),), 100) for task in TASKS},
         "M-Avg": Mean(tuple((f"{task}/correct",) for task in CHOICES), 100),

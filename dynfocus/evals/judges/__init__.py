@@ -1,0 +1,1 @@
+"""Judge answers with language models, by prompts that lie beside this file."""
