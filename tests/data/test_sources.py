@@ -91,6 +91,13 @@ def test_no_rounds_is_refused() -> None:
         ("v_bakeryAAA01.mp4", VIDEO, "v_bakeryAAA01.mkv"),
         ("activitynet/train/v_bakeryAAA01.mp4", VIDEO, "activitynet/train/v_bakeryAAA01.webm"),
         ("v_bakeryAAA01", VIDEO, "v_bakeryAAA01.mkv"),
+        ("v_bakeryAAA01.mp4", VIDEO, "v_bakeryAAA01.mov"),
+        ("v_bakeryAAA01", VIDEO, "v_bakeryAAA01.MOV"),
+        ("1.mov", VIDEO, "1.mp4"),
+        ("1.mp4", VIDEO, "1.flv"),
+        ("1", VIDEO, "1.wmv"),
+        ("1.wmv", VIDEO, "1.m4v"),
+        ("1106/1000000001.mp4", VIDEO, "1000000001.mkv"),
     ],
 )
 def test_media_under_the_names_that_people_have_them_by(tmp_path: Path, annotated: str, kind: int, there: str) -> None:
@@ -100,6 +107,14 @@ def test_media_under_the_names_that_people_have_them_by(tmp_path: Path, annotate
     touch(tmp_path, there)
     assert result.find(annotated, kind, None) == tmp_path / there
     assert result.address(annotated, kind, None) == annotated
+
+
+@pytest.mark.parametrize("there", ["000001_000050/12.mp4", "12.mp4", "12.webm", "12.MOV"])
+@pytest.mark.parametrize("source", [SETS["webvid"], SETS["webvid_qa"], Source("clips", "rows.csv", "webvid")])
+def test_webvid_is_found_with_its_folders_and_without(tmp_path: Path, source: Source, there: str) -> None:
+    folder = Path(source.folder, str(source.media))
+    touch(tmp_path, str(folder / there))
+    assert MediaFinder(source, tmp_path).find("000001_000050/12.mp4", VIDEO, None) == tmp_path / folder / there
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from dynfocus.data.annotations.sources import Source, sort_by_number
 from dynfocus.data.annotations.unpack import find_unpacked
 from dynfocus.errors import DataError, MissingFileError, PathEscapeError
 
-VIDEOS = (".mp4", ".mkv", ".webm", ".avi")
-SUFFIXES = (*VIDEOS, ".MP4", ".AVI")
+VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".wmv", ".mpg")
+SUFFIXES = (*VIDEOS, ".MP4", ".AVI", ".MOV")
 OCR_VQA = (".png", ".gif", ".jpeg", ".PNG")
 VG = re.compile(r"(|.*/)VG_100K(_2)?(/[^/]+)")
 KIND_KEYS = {IMAGE: "<image>", IMAGES: "<image>"}
@@ -49,7 +49,8 @@ class MediaFinder:
         folder, rest = self._place(name, kind, group)
         count = 0
         base = self.root / self.source.folder / folder
-        for candidate in candidates(rest, name):
+        is_webvid = "webvid" in (self.source.format, self.source.name.partition("_")[0])
+        for candidate in candidates(rest, name, is_webvid):
             count += 1
             if os.path.isfile(
                 base / candidate
@@ -137,7 +138,7 @@ class MediaFinder:
         return path
 
 
-def candidates(name: str, annotated: str) -> Iterator[str]:
+def candidates(name: str, annotated: str, is_webvid: bool = False) -> Iterator[str]:
     """Yield the names that a medium may have in its folder, the likeliest first; ``annotated`` is that in the row."""
     yield name
     path = PurePosixPath(name)
@@ -145,8 +146,6 @@ def candidates(name: str, annotated: str) -> Iterator[str]:
         yield from (str(path.with_suffix(suffix)) for suffix in OCR_VQA)
     if parts := VG.fullmatch(name):
         yield from (f"{parts[1]}{folder}{parts[3]}" for folder in ("images", "VG_100K" if parts[2] else "VG_100K_2"))
-    if re.fullmatch(r"(.*/)?[0-9]{4}/[0-9]+\.mp4", name):  # NExT-QA's folders, which some unpack without
-        yield str(path.parent.parent / path.name)
     if number := re.fullmatch(r"video_([0-9]{5})\.mp4", path.name):
         start = int(number[1]) // CLEVRER_FOLDER * CLEVRER_FOLDER
         nested = f"video_{start:05d}-{start + CLEVRER_FOLDER:05d}/{path.name}"
@@ -157,3 +156,6 @@ def candidates(name: str, annotated: str) -> Iterator[str]:
         yield from (str(path.with_suffix(suffix)) for suffix in SUFFIXES if suffix != path.suffix)
     elif path.suffix.lower() in (".jpg", ".jpeg", ".png"):
         yield str(path.with_suffix(path.suffix.swapcase()))
+    # NExT-QA's and WebVid's folders, which some unpack or fetch without.
+    if (is_webvid and len(path.parts) > 1) or re.fullmatch(r"(.*/)?[0-9]{4}/[0-9]+\.mp4", name):
+        yield from candidates(str(path.parent.parent / path.name), annotated)
