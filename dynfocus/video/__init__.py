@@ -49,7 +49,8 @@ def read_clip(
 
     Damage that is noticed is an error, never a frame that is painted over or repeated. Noticed is what the container
     contradicts anywhere in the file, and what the decoder reports of the frames that it goes through: where one can
-    jump, those from the last key frame before a wanted one on. Not noticed are a few wrong bits that still make
+    jump, those from the last key frame before a wanted one on. No damage is what only pictures miss that are not shown,
+    as those before the first key frame of a clip cut without encoding. Not noticed are a few wrong bits that still make
     sense to a decoder (those of HEVC, VP8 and VP9 notice the least), and these ends of a file, which then counts as a
     shorter video: a cut between two fragments of an MP4, between two clusters of a Matroska or WebM whose writer told
     no length, between two parts of an AVI above 1 GB or anywhere in one without a length, or anywhere in MPEG-TS and

@@ -9,8 +9,9 @@ import bisect
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import av
@@ -36,6 +37,18 @@ MAX_REORDER = 16  # frames; in no codec are more stored between a frame and the 
 IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
 MAX_DELAY = 1 << 27  # units of time from decoding to showing; decord's FFmpeg drops all delays where one is 2^28
 MAX_EARLY_END = 1.0  # seconds that all of a file's streams may end before the length in its header
+
+
+@dataclass
+class Collecting:
+    """The threads that collect errors now, for which PyAV's level is raised, and its settings before."""
+
+    lock: Lock = field(default_factory=Lock)
+    count: int = 0
+    before: tuple[int | None, bool] = (None, True)
+
+
+collecting = Collecting()
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,8 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         keys: list[int] = []
         last_second, longest_delay, keys_in_order, nothing_discarded = 0.0, 0, True, True
         with collect_pyav_errors() as errors:
-            # Matroska's header holds one length for all streams, so the sound counts when its end is checked.
-            for packet in container.demux([stream, *(container.streams.audio if "matroska" in names else ())]):
+            # Matroska's header holds one length for all streams, so sound and subtitles count when its end is checked.
+            for packet in container.demux(list(container.streams) if "matroska" in names else [stream]):
                 if packet.size == 0:  # the mark at a stream's end
                     continue
                 if packet.pts is not None:
@@ -99,8 +112,8 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
                 # Stored after a key frame and shown before it: an open GOP, where a jump to that key frame goes wrong.
                 elif not keys or packet.pts is None or packet.pts < keys[-1]:
                     keys_in_order = False
-        if "mp4" in names and len(stamps) < stream.frames:
-            raise unreadable_error(path, f"only {len(stamps)} of its {stream.frames} frames are there")
+        if "mp4" in names and len(stamps) < stream.frames and (count := count_stored_frames(path)) < stream.frames:
+            raise unreadable_error(path, f"only {count} of its {stream.frames} frames are there")
         header_seconds = (container.duration or 0) / av.time_base
         if "matroska" in names and last_second < header_seconds - MAX_EARLY_END:
             raise unreadable_error(path, f"it ends after {last_second:.1f} of {header_seconds:.1f} s")
@@ -127,6 +140,12 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         for_decord = seekable and longest_delay < MAX_DELAY
         shows_all = codec.name not in MAY_HIDE
         return Packets(ticks, times, key_indices, seekable, for_decord, bulk, shows_all, pixel)
+
+
+def count_stored_frames(path: Path) -> int:
+    """Count the frames in an MP4, those too of which its edit list says that they are not shown."""
+    with av.open(str(path.absolute()), options={"ignore_editlist": "1"}) as container:
+        return sum(packet.size > 0 for packet in container.demux(video_stream(container, path)))
 
 
 def split_clocks(stamps: Iterable[int]) -> list[list[int]]:
@@ -218,15 +237,21 @@ def video_stream(container: Any, path: Path) -> Any:
 
 @contextmanager
 def collect_pyav_errors() -> Iterator[list[str]]:
-    """Give a list that holds, after the block, the errors that PyAV's FFmpeg logged without raising them."""
+    """Give a list that holds, after the block, the errors that PyAV's FFmpeg logged in this thread without raising."""
     errors: list[str] = []
-    level, repeats = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # else a file that is read again logs nothing
+    with collecting.lock:
+        if not collecting.count:
+            collecting.before = av.logging.get_level(), av.logging.get_skip_repeated()
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)  # else a file that is read again logs nothing
+        collecting.count += 1
     try:
         with av.logging.Capture() as logs:
             yield errors
         errors += [text for severity, _, text in logs if severity <= av.logging.ERROR]
     finally:
-        av.logging.set_skip_repeated(repeats)
-        av.logging.set_level(level)
+        with collecting.lock:
+            collecting.count -= 1
+            if not collecting.count:
+                av.logging.set_level(collecting.before[0])
+                av.logging.set_skip_repeated(collecting.before[1])

@@ -1,8 +1,10 @@
 """Read videos with PyAV: every frame in its order, whatever the codec; what its decoder reports is an error."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
@@ -14,9 +16,12 @@ from numpy.typing import NDArray
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
-from dynfocus.video.packets import Packets, join_clocks, split_clocks, video_stream
+from dynfocus.video.packets import Packets, collect_pyav_errors, join_clocks, split_clocks, video_stream
 from dynfocus.video.resizing import resize_frames
 
+# A picture that H.264 need not remember any longer is not there. That hurts none: one that is predicted from a missing
+# picture is reported by itself.
+UNMARKED = "mmco: unref short failure"
 NEAR = 4  # frames; decoding so many is faster than jumping over them
 
 
@@ -96,32 +101,68 @@ def _decode_runs(segment: VideoSegment, runs: list[Run], jump: bool) -> Iterator
                 except av.FFmpegError:
                     return
             count = 0
-            for frame in _decode_run(container, stream, run):
+            for frame in _decode_run(container, stream, run, segment.path):
                 count += 1
                 yield convert(frame)
             if count < len(run.stamps):
                 return
 
 
-def _decode_run(container: Any, stream: Any, run: Run) -> Iterator[av.VideoFrame]:
-    needed, context, count, in_run = {run.start, *run.stamps}, stream.codec_context, 0, False
-    for packet in container.demux(stream):
-        # What no other frame is predicted from need not be decoded: in most files, every second frame.
-        context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in needed else "NONREF"
-        for frame in packet.decode():
-            if not in_run and frame.pts != run.start:
+def _decode_run(container: Any, stream: Any, run: Run, path: Path) -> Iterator[av.VideoFrame]:
+    count, in_run = 0, False
+    for frame in _decode_frames(container, stream, path, {run.start, *run.stamps}):
+        if not in_run and frame.pts != run.start:
+            return
+        in_run = True
+        if frame.pts == run.stamps[count]:
+            yield frame
+            count += 1
+            if count == len(run.stamps):
                 return
-            in_run = True
-            if frame.pts == run.stamps[count]:
+
+
+def _decode_frames(container: Any, stream: Any, path: Path, needed: set[int] | None = None) -> Iterator[av.VideoFrame]:
+    """Yield the frames that follow; with ``needed``, only those that others are predicted from, and those.
+
+    A clip that was cut without encoding has pictures before its first key frame, or stored after it and shown before
+    it, that refer to others which are not there: damage in them is none, and they are not shown.
+
+    Raises:
+        VideoError: if the decoder reports damage in another one.
+    """
+    begin: float | None = None
+    latest, is_cut = -math.inf, False
+    for packet in container.demux(stream):
+        if needed is not None:
+            # What no other frame is predicted from need not be decoded: in most files, every second frame.
+            is_needed = packet.pts is None or packet.pts in needed
+            stream.codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
+        if begin is None and packet.is_keyframe:
+            begin = -math.inf if packet.pts is None else packet.pts
+        latest = max(latest, -math.inf if packet.pts is None else packet.pts)
+        # Matroska has no stamps for what is shown before 0 s.
+        precedes = begin is None or (-math.inf < latest <= begin if packet.pts is None else packet.pts < begin)
+        frames: list[av.VideoFrame] = []
+        with collect_pyav_errors() as errors:
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError as error:
+                errors.append(str(error))
+        errors = [error for error in errors if UNMARKED not in error]
+        if errors and not precedes:
+            raise unreadable_error(path, errors[0])
+        is_cut |= bool(errors)
+        for frame in frames:
+            is_shown = begin is not None and (frame.pts is None or frame.pts >= begin)
+            if is_shown or not (is_cut or frame.is_corrupt):
                 yield frame
-                count += 1
-                if count == len(run.stamps):
-                    return
+    if begin is None and is_cut:
+        raise unreadable_error(path, "none of its pictures can be decoded without others, which are not there")
 
 
 def _decode_all(segment: VideoSegment) -> Iterator[av.VideoFrame]:
     with _open_video(segment) as (container, stream):
-        yield from container.decode(stream)
+        yield from _decode_frames(container, stream, segment.path)
 
 
 def _decode_indices(segment: VideoSegment, indices: set[int]) -> Iterator[NDArray[np.uint8]]:
@@ -137,8 +178,7 @@ def _decode_indices(segment: VideoSegment, indices: set[int]) -> Iterator[NDArra
 def _open_video(segment: VideoSegment) -> Iterator[tuple[Any, Any]]:
     with av.open(str(segment.path.absolute())) as container:
         stream = video_stream(container, segment.path)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}  # else damage is painted over without an error
+        stream.codec_context.thread_count = 1  # so that what the decoder reports is of the packet just read
         yield container, stream
 
 
