@@ -36,6 +36,7 @@ VERBS: dict[str, Callable[..., None]] = {
         verb.__name__: verb
         for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.compare, verbs.seeds)
     },
+    **{"write-samples": verbs.write_samples, "read-samples": verbs.read_samples},
     **{"figure 1a": verbs.figure_1a, "figure 4": verbs.figure_4, "figure 5": verbs.figure_5},
 }
 set_loader("text", lambda text: text)  # the words of a command line as they are, where jsonargparse would read YAML

@@ -340,6 +340,49 @@ def compare(runs: Sequence[Path], *, arms: Sequence[str] = ()) -> None:
     print(format_comparisons(first, others))
 
 
+def write_samples(run: Path, root: Path, *, out: Path, arm: str | None = None, split: str | None = None) -> None:
+    """Write the answers of a tested run as lmms-eval's sample log, so that its scores can be computed on them.
+
+    Example: dynfocus write-samples runs/world/evaluation cache/world/data --out samples_world.jsonl
+
+    Args:
+        run: folder of the run.
+        root: folder of the benchmark's files.
+        out: the log to write.
+        arm: whose answers, if not the first arm's.
+        split: the benchmark's split that was asked.
+    """
+    from dynfocus.evals import lmms_eval
+    from dynfocus.evals.benchmarks import read_items
+    from dynfocus.evals.compare import read_arm
+
+    answers = read_arm(run, arm)
+    lmms_eval.write_samples(out, answers.judged.values(), read_items(answers.benchmark, root, split))
+    print(f"{len(answers.judged)} samples are in {out}")
+
+
+def read_samples(log: Path, benchmark: str, root: Path, *, out: Path, split: str | None = None) -> None:
+    """Judge the answers in lmms-eval's sample log as `evaluate` judges a model's, and print the benchmark's table.
+
+    Example: dynfocus read-samples samples_world.jsonl world cache/world/data --out runs/theirs
+
+    Args:
+        log: a log of one task, written with --log_samples.
+        benchmark: the benchmark of that task.
+        root: folder of the benchmark's files.
+        out: folder for predictions, verdicts and metrics.
+        split: the benchmark's split that was asked.
+    """
+    from dynfocus.evals import lmms_eval
+    from dynfocus.evals.benchmarks import find_benchmark, find_split, read_items
+    from dynfocus.evals.results_table import format_results
+    from dynfocus.evals.summary import write_results
+
+    predictions = lmms_eval.read_samples(log, read_items(benchmark, root, split), "lmms-eval")
+    facts = {"split": find_split(benchmark, split), "samples": str(log)}
+    print(format_results(write_results(out, predictions, find_benchmark(benchmark), facts)))
+
+
 def seeds(seeds: str = "0,1,2") -> None:
     """Train and test the embedded world once a seed, DynFocus and its baseline, average pooling.
 

@@ -1,10 +1,14 @@
 """Summarize the answers of a test: the benchmark's columns, and what was shown for them."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dynfocus.evals.protocol import Benchmark
 from dynfocus.evals.scores import make_columns
+from dynfocus.records.atomic import write_text
+from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import Question
 
@@ -34,3 +38,27 @@ def summarize(predictions: Sequence[Prediction], benchmark: Benchmark) -> dict[s
         "unparsed": sum(verdict.parsed is None for _, verdict in judged) / max(len(judged), 1),
         "n": len(predictions),
     }
+
+
+def write_results(
+    folder: Path, predictions: Sequence[Prediction], benchmark: Benchmark, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Judge predictions by rules, and write predictions.jsonl, verdicts.jsonl and metrics.json.
+
+    Args:
+        folder: where to.
+        predictions: of all arms, arm after arm.
+        benchmark: how they are judged and counted.
+        facts: what else metrics.json holds, such as what the predictions were made with.
+
+    Returns:
+        what metrics.json holds: the facts, the summary of the first arm, and those of all arms under ``arms``.
+    """
+    arms = dict.fromkeys(one.arm for one in predictions)
+    by_arm = {arm: summarize([one for one in predictions if one.arm == arm], benchmark) for arm in arms}
+    first = next(iter(by_arm.values()), summarize([], benchmark))
+    metrics = {"benchmark": benchmark.name, **first, **facts, "arms": by_arm}
+    write_jsonl(folder / "predictions.jsonl", predictions)
+    write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in benchmark.judge(predictions)])
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics

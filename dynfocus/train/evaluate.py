@@ -8,12 +8,11 @@ from typing import Any
 
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
-from dynfocus.evals.summary import summarize
+from dynfocus.evals.summary import write_results
 from dynfocus.models.loading import trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
-from dynfocus.records.jsonl import write_jsonl
-from dynfocus.records.predictions import Prediction, read_answers
+from dynfocus.records.predictions import read_answers
 from dynfocus.train.finished import digest_files
 from dynfocus.train.fit import Experiment, run
 
@@ -87,7 +86,16 @@ def evaluate(
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
     args = [word for name, text in texts.items() if options[name] is not None for word in (f"--{name}", text)]
     done = run(["test", "--config", str(CONFIG), *args], Evaluation)
-    return _write_results(out, done.datamodule.ids, benchmark, card) if done.trainer.is_global_zero else {}
+    if not done.trainer.is_global_zero:
+        return {}
+    answers = read_answers(out)
+    predictions = [
+        answers[arm, id]
+        for arm in dict.fromkeys(arm for arm, _ in answers)
+        for id in done.datamodule.ids
+        if (arm, id) in answers
+    ]
+    return write_results(out, predictions, find_benchmark(benchmark), card)
 
 
 def _check_card(file: Path, card: dict[str, Any]) -> None:
@@ -102,16 +110,3 @@ def _check_card(file: Path, card: dict[str, Any]) -> None:
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(card, indent=2) + "\n")
-
-
-def _write_results(out: Path, ids: Sequence[str], benchmark: str, card: dict[str, Any]) -> dict[str, Any]:
-    """Write predictions.jsonl, verdicts.jsonl and metrics.json of all answers, in the benchmark's order."""
-    answers, protocol = read_answers(out), find_benchmark(benchmark)
-    arms = {arm: [answers[arm, id] for id in ids if (arm, id) in answers] for arm, _ in answers}
-    predictions: list[Prediction] = [one for listed in arms.values() for one in listed]
-    by_arm = {arm: summarize(listed, protocol) for arm, listed in arms.items()}
-    metrics = {**card, **next(iter(by_arm.values())), "arms": by_arm}
-    write_jsonl(out / "predictions.jsonl", predictions)
-    write_jsonl(out / "verdicts.jsonl", [verdict for _, verdict in protocol.judge(predictions)])
-    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return metrics

@@ -1,9 +1,12 @@
 """List the benchmarks: a file each, and a line here."""
 
+from pathlib import Path
+
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks.mlvu import MLVU
 from dynfocus.evals.benchmarks.world import WORLD
-from dynfocus.evals.protocol import Benchmark
+from dynfocus.evals.files import BenchmarkFiles
+from dynfocus.evals.protocol import Benchmark, Item
 
 BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, MLVU)}
 
@@ -13,6 +16,11 @@ def find_benchmark(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise ConfigError(f"the benchmark {name!r}", f"one of {', '.join(BENCHMARKS)}", "Correct the name.")
     return BENCHMARKS[name]
+
+
+def read_items(benchmark: str, root: Path, split: str | None = None) -> list[Item]:
+    """Read the questions of a benchmark from its files; raises ConfigError or DataError."""
+    return list(find_benchmark(benchmark).read(BenchmarkFiles(root), find_split(benchmark, split)))
 
 
 def find_split(benchmark: str, split: str | None) -> str:
