@@ -14,7 +14,7 @@ from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError, MissingFileError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, Item
+from dynfocus.evals.protocol import Benchmark, Item, digest_prompts, shuffle_options
 from dynfocus.models.collate import Example
 from dynfocus.records.predictions import UNTRAINED, read_answers
 from dynfocus.records.rows import Row, Turn, VideoSegment
@@ -81,6 +81,7 @@ class BenchmarkDataModule(ConversationDataModule):
         split: which of its splits; the benchmark's own default if none is named.
         allow_missing: leave out questions about videos that are not there, instead of an error that names them.
         rows: ask only the first so many questions.
+        shuffle: put the options of each question into another order, the same every time.
         run: folder of an evaluation; questions that it has answered already are not asked again.
         arms: what every question has to be answered under.
         kwargs: as in `ConversationDataModule`.
@@ -96,6 +97,7 @@ class BenchmarkDataModule(ConversationDataModule):
         split: str | None = None,
         allow_missing: bool = False,
         rows: int | None = None,
+        shuffle: bool = False,
         run: Path | None = None,
         arms: tuple[str, ...] = ("learned",),
         **kwargs: Any,
@@ -104,8 +106,9 @@ class BenchmarkDataModule(ConversationDataModule):
         self.benchmark = benchmark
         self.protocol, self.allow_missing = find_benchmark(benchmark), allow_missing
         self.split = find_split(benchmark, split)
-        self.limit, self.run, self.arms = rows, run, arms
+        self.limit, self.shuffle, self.run, self.arms = rows, shuffle, run, arms
         self.ids: list[str] = []
+        self.facts: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         """Nothing is indexed: a benchmark's files are read whole."""
@@ -124,7 +127,9 @@ class BenchmarkDataModule(ConversationDataModule):
     def read_rows(self) -> BenchmarkRows:
         """Read the questions that are to be asked; raises DataError if videos are missing and may not be."""
         files = BenchmarkFiles(self.root)
-        rows = BenchmarkRows(self.benchmark, files, list(self.protocol.read(files, self.split))[: self.limit])
+        items = list(self.protocol.read(files, self.split))[: self.limit]
+        items = [shuffle_options(item) for item in items] if self.shuffle else items
+        rows = BenchmarkRows(self.benchmark, files, items)
         if rows.missing:
             few = ", ".join(rows.missing[:NAMED]) + (" ..." if len(rows.missing) > NAMED else "")
             problem = (
@@ -135,6 +140,11 @@ class BenchmarkDataModule(ConversationDataModule):
             rank_zero_info(f"{problem}; their questions are left out")
         there = [item for item in rows.items if rows.paths[item.video] is not None]
         self.ids = [item.id for item in there]
+        self.facts = {
+            "videos_missing": len(rows.missing),
+            "questions_left_out": len(rows.items) - len(there),
+            "prompts": digest_prompts(self.protocol, there),
+        }
         answered = {} if self.run is None else read_answers(self.run)
         left = [
             item

@@ -181,6 +181,7 @@ def evaluate(
     frames: int | None = None,
     rows: int | None = None,
     allow_missing: bool = False,
+    shuffle: bool = False,
     cache: Path | None = None,
     batch_size: int = 8,
     max_new_tokens: int = 16,
@@ -203,6 +204,7 @@ def evaluate(
         frames: most frames to look at, instead of the model's frame_rule.frames.
         rows: ask only the first so many questions.
         allow_missing: leave out questions whose video is missing.
+        shuffle: put the options of each question into another order, as a control of their places.
         cache: folder to keep sketches in, so that no video is read twice.
         batch_size: questions that are answered together.
         max_new_tokens: most tokens of an answer.
@@ -218,6 +220,7 @@ def evaluate(
         "split": split,
         "rows": rows,
         "allow_missing": allow_missing,
+        "shuffle": shuffle,
         "max_new_tokens": max_new_tokens,
     }
     settings |= {

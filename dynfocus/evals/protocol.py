@@ -1,9 +1,11 @@
 """Define what a benchmark is: how its answers are judged without a model, and which numbers its table shows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import NamedTuple
 
+from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.records.predictions import Prediction, Verdict
 from dynfocus.records.rows import Question
@@ -44,6 +46,23 @@ class Item(NamedTuple):
     video: str
     question: Question
     span: tuple[float, float] | None = None
+
+
+def shuffle_options(item: Item) -> Item:
+    """Put the options of a choice into another order, which follows from the question's id, as a control."""
+    question = item.question
+    order = sorted(range(len(question.options)), key=lambda n: sha256(f"{item.id}/{n}".encode()).hexdigest())
+    letter = question.meta.get("letter")
+    moved = LETTERS[order.index(LETTERS.index(letter))] if letter else letter
+    options = tuple(question.options[n] for n in order)
+    meta = dict(question.meta) | ({"letter": moved} if "letter" in question.meta else {})
+    return item._replace(question=replace(question, options=options, meta=meta))
+
+
+def digest_prompts(benchmark: "Benchmark", items: Iterable[Item]) -> str:
+    """Digest what a model is asked, without what depends on the frames of a video."""
+    prompts = "\0".join(benchmark.prompt(item.question, ()) for item in items)
+    return sha256(prompts.encode()).hexdigest()[:12]
 
 
 def ask_plainly(question: Question, seconds: Sequence[float]) -> str:

@@ -64,6 +64,7 @@ def evaluate(
         "model": digest_files([model]),
         "frame_rule": asdict(rule),
         "arms": list(arms),
+        "options_shuffled": settings["shuffle"],
         "max_new_tokens": settings["max_new_tokens"],
     }
     _check_card(out / CARD, card)
@@ -95,7 +96,7 @@ def evaluate(
         for id in done.datamodule.ids
         if (arm, id) in answers
     ]
-    return write_results(out, predictions, find_benchmark(benchmark), card)
+    return write_results(out, predictions, find_benchmark(benchmark), card | done.datamodule.facts)
 
 
 def _check_card(file: Path, card: dict[str, Any]) -> None:

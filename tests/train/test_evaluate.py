@@ -4,14 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynfocus.cli import main
+from dynfocus.evals.protocol import Item, shuffle_options
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction, Verdict, read_answers
+from dynfocus.records.rows import Question
 
 Capture = pytest.CaptureFixture[str]
 
@@ -96,6 +99,23 @@ def test_missing_videos_are_named(place: Path, trained_runs: Path, tmp_path: Pat
     assert main(["evaluate", "world", str(root), *args, "--allow-missing"]) == 0
     predictions, metrics = results(tmp_path / "run")
     assert (metrics["n"], {one.video == missing for one in predictions}) == (8, {False})
+
+
+def test_options_are_shuffled_alike_each_time() -> None:
+    options = ("a", "b", "b", "d")
+    items = [
+        Item(str(n), "v", Question("q", options[n % 4], options, meta={"letter": "ABCD"[n % 4]})) for n in range(40)
+    ]
+    once, again = ([shuffle_options(item) for item in items] for _ in range(2))
+    assert once == again
+    assert len({item.question.options for item in once}) > 8
+    for item, moved in zip(items, once, strict=True):
+        assert sorted(moved.question.options) == sorted(options)
+        assert moved.question.options["ABCD".index(moved.question.meta["letter"])] == item.question.answer
+    places = Counter(item.question.meta["letter"] for item in once)
+    assert min(places.values()) >= 4
+    plain = Item("1", "v", Question("q", "a"))
+    assert shuffle_options(plain) == plain
 
 
 @pytest.mark.parametrize(
