@@ -50,7 +50,7 @@ def test_a_normal_form_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "truth", "right"),
+    ("answer", "truth", "correct"),
     [
         ("Dogs.", "dog", True),
         ("the boxes", "box", True),
@@ -73,8 +73,8 @@ def test_a_normal_form_stays(text: str) -> None:
         ("cooking", "cook", False),
     ],
 )
-def test_open_answers(answer: str, truth: str, right: bool) -> None:
-    assert match_answer(answer, truth) == right
+def test_open_answers(answer: str, truth: str, correct: bool) -> None:
+    assert match_answer(answer, truth) == correct
 
 
 # Kinds of replies that people report of video models, in our own words; None: no answer can be read.

@@ -12,8 +12,8 @@ from dynfocus.evals.protocol import Mean, Value
 from dynfocus.evals.scores import Column, adjust_holm, compute_mcnemar, difference_interval, make_columns
 
 
-def column(rights: Sequence[tuple[str, float]]) -> Column:
-    (made,) = make_columns([Value("a", *one) for one in rights], {"accuracy": Mean((("a",),))})
+def column(outcomes: Sequence[tuple[str, float]]) -> Column:
+    (made,) = make_columns([Value("a", *one) for one in outcomes], {"accuracy": Mean((("a",),))})
     return made
 
 
@@ -36,13 +36,13 @@ def test_columns_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("12345"), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30))
-def test_an_interval_lies_in_zero_to_one_and_is_the_same_twice(rights: list[tuple[str, float]]) -> None:
-    low, high = column(rights).interval(draws=100)
+def test_an_interval_lies_in_zero_to_one_and_is_the_same_twice(outcomes: list[tuple[str, float]]) -> None:
+    low, high = column(outcomes).interval(draws=100)
     assert 0 <= low <= high <= 1
-    assert (low, high) == column(rights[::-1]).interval(draws=100)
-    if len({right for _, right in rights}) == 1:
-        assert low == high == rights[0][1]
-    if len({video for video, _ in rights}) == 1:  # one video: nothing to draw from
+    assert (low, high) == column(outcomes[::-1]).interval(draws=100)
+    if len({correct for _, correct in outcomes}) == 1:
+        assert low == high == outcomes[0][1]
+    if len({video for video, _ in outcomes}) == 1:  # one video: nothing to draw from
         assert low == high
 
 
@@ -50,18 +50,18 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     """400 sets of 60 videos with one question each: 95 % of the intervals, plus or minus four standard errors."""
     rng, inside = np.random.default_rng(0), 0
     for _ in range(400):
-        rights = (rng.random(60) < 0.7).astype(float)
-        low, high = column([(str(n), right) for n, right in enumerate(rights.tolist())]).interval(draws=200)
+        outcomes = (rng.random(60) < 0.7).astype(float)
+        low, high = column([(str(n), correct) for n, correct in enumerate(outcomes.tolist())]).interval(draws=200)
         inside += low <= 0.7 <= high
     assert abs(inside / 400 - 0.94) < 4 * (0.05 * 0.95 / 400) ** 0.5
 
 
 def test_questions_of_one_video_are_drawn_together() -> None:
     """Ten equal answers to each of 20 videos tell no more than one does."""
-    rights = [float(n % 3 == 0) for n in range(20)]
-    one = [(str(n), right) for n, right in enumerate(rights)]
-    ten = [(str(n), right) for n, right in enumerate(rights) for _ in range(10)]
-    apart = [(str(100 * k + n), right) for n, right in enumerate(rights) for k in range(10)]
+    outcomes = [float(n % 3 == 0) for n in range(20)]
+    one = [(str(n), correct) for n, correct in enumerate(outcomes)]
+    ten = [(str(n), correct) for n, correct in enumerate(outcomes) for _ in range(10)]
+    apart = [(str(100 * k + n), correct) for n, correct in enumerate(outcomes) for k in range(10)]
     width = {name: np.ptp(column(rows).interval()) for name, rows in (("one", one), ("ten", ten), ("apart", apart))}
     assert width["ten"] == pytest.approx(width["one"])
     assert width["apart"] < 0.5 * width["one"]
@@ -69,12 +69,12 @@ def test_questions_of_one_video_are_drawn_together() -> None:
 
 def test_two_runs_that_are_right_alike_differ_by_nothing() -> None:
     """The same videos are drawn for both: what both have in common does not widen the interval of their difference."""
-    rights = [(str(n), float(n % 3 == 0)) for n in range(60)]
-    better = [(video, 1.0 if n == 1 else right) for n, (video, right) in enumerate(rights)]
-    assert difference_interval(column(rights), column(rights)) == (0, 0)
-    low, high = difference_interval(column(better), column(rights))
+    outcomes = [(str(n), float(n % 3 == 0)) for n in range(60)]
+    better = [(video, 1.0 if n == 1 else correct) for n, (video, correct) in enumerate(outcomes)]
+    assert difference_interval(column(outcomes), column(outcomes)) == (0, 0)
+    low, high = difference_interval(column(better), column(outcomes))
     assert 0 == low < 1 / 60 < high < 0.06
-    alone = column(rights).interval()
+    alone = column(outcomes).interval()
     assert high - low < 0.3 * (alone[1] - alone[0])
 
 

@@ -14,14 +14,16 @@ WORLD = BENCHMARKS["world"]
 QUESTION = Question("what color is the star", "star red", (), "color", ((3, 4), (9,)), {"word": "red"})
 
 
-def prediction(video: int, right: bool, group: str = "color", hit: float | None = None, tokens: int = 85) -> Prediction:
-    answer = "star red" if right else "star blue"
+def prediction(
+    video: int, correct: bool, group: str = "color", hit: float | None = None, tokens: int = 85
+) -> Prediction:
+    answer = "star red" if correct else "star blue"
     meta = {"word": "red"}
     return Prediction("1", f"{video}.mp4", "learned", "q", answer, "star red", group, (), hit, tokens, (), meta)
 
 
 @pytest.mark.parametrize(
-    ("answer", "right"),
+    ("answer", "correct"),
     [
         ("star red", 1.0),
         ("red", 1.0),
@@ -37,9 +39,9 @@ def prediction(video: int, right: bool, group: str = "color", hit: float | None 
         ("Star: RED!</s>", 1.0),
     ],
 )
-def test_an_answer_is_right_if_it_ends_with_the_word(answer: str, right: float) -> None:
+def test_an_answer_is_right_if_it_ends_with_the_word(answer: str, correct: float) -> None:
     scores, parsed = WORLD.check(replace(prediction(0, True), answer=answer))
-    assert scores == {"correct": right}
+    assert scores == {"correct": correct}
     assert (parsed is None) == (not answer.strip())
 
 
@@ -55,7 +57,7 @@ def test_no_segment_no_hit() -> None:
 
 
 def test_a_summary_by_hand() -> None:
-    result = summarize(
+    summary = summarize(
         [
             prediction(0, True, "color", 1.0, 80),
             prediction(0, False, "shape", 0.5, 80),
@@ -66,7 +68,7 @@ def test_a_summary_by_hand() -> None:
         ],
         WORLD,
     )
-    values = {name: (one["value"], one["n"]) for name, one in result["columns"].items()}
+    values = {name: (one["value"], one["n"]) for name, one in summary["columns"].items()}
     assert values == {
         "balanced": ((0.25 + 1.0) / 2, 5),
         "detail": (0.25, 4),
@@ -77,7 +79,7 @@ def test_a_summary_by_hand() -> None:
         "type/place": (0.0, 1),
         "type/count": (1.0, 1),
     }
-    assert (result["hit_rate"], result["visual_tokens"], result["unparsed"], result["n"]) == (0.5, 85, 1 / 6, 6)
+    assert (summary["hit_rate"], summary["visual_tokens"], summary["unparsed"], summary["n"]) == (0.5, 85, 1 / 6, 6)
 
 
 def test_a_summary_of_nothing_has_no_number() -> None:

@@ -51,8 +51,8 @@ def test_every_block_that_instructblips_files_hold_is_counted() -> None:
     width, hidden, rows = 1408, 6144, 257
     block = 2 * rows * (4 * width**2 + 2 * width * hidden) + 2 * 2 * rows**2 * width
     stem = 2 * 256 * width * 3 * 14**2
-    result = count_answer_flops(1, PAPER, Training(), read_towers(), 1)["vision"]
-    assert result == 39 * block + stem
+    flops = count_answer_flops(1, PAPER, Training(), read_towers(), 1)["vision"]
+    assert flops == 39 * block + stem
 
 
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])

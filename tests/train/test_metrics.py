@@ -18,8 +18,8 @@ ANSWERED = st.tuples(
 )
 
 
-def prediction(group: str, right: bool, hit: float | None = 1.0, tokens: int = 85) -> Prediction:
-    answer, meta = "red" if right else "blue", {"word": "red"}
+def prediction(group: str, correct: bool, hit: float | None = 1.0, tokens: int = 85) -> Prediction:
+    answer, meta = "red" if correct else "blue", {"word": "red"}
     return Prediction("1", "v", "learned", "q", answer, "red", group, (3,), hit, tokens, (), meta)
 
 
@@ -30,11 +30,13 @@ def test_score_equals_the_summary_of_all_batches(batches: list[list[tuple[str, b
     for batch in batches:
         score.update([prediction(*one) for one in batch])
         predictions += [prediction(*one) for one in batch]
-    result = {name: value.item() for name, value in score.compute().items()}
-    exact = summarize(predictions, WORLD)
-    expected = {name: one["value"] for name, one in exact["columns"].items()}
-    expected |= {name: exact[name] for name in ("hit_rate", "visual_tokens") if exact[name] is not None and predictions}
-    assert result == pytest.approx(expected, rel=1e-6)
+    computed = {name: value.item() for name, value in score.compute().items()}
+    summary = summarize(predictions, WORLD)
+    expected = {name: one["value"] for name, one in summary["columns"].items()}
+    expected |= {
+        name: summary[name] for name in ("hit_rate", "visual_tokens") if summary[name] is not None and predictions
+    }
+    assert computed == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_reset_score_has_forgotten() -> None:
