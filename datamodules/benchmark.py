@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, SupportsIndex, overload
 
@@ -17,7 +17,7 @@ from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, digest_prompts, shuffle_options
 from dynfocus.models.collate import Example
 from dynfocus.records.predictions import UNTRAINED, read_answers
-from dynfocus.records.rows import Row, Turn, VideoSegment
+from dynfocus.records.rows import FrameFiles, Question, Row, Turn, VideoSegment
 
 NAMED = 10  # missing videos that an error names
 
@@ -27,7 +27,7 @@ class BenchmarkRows(Sequence[Row]):
 
     def __init__(self, name: str, files: BenchmarkFiles, items: Sequence[Item]) -> None:
         self.source, self.files, self.items = SimpleNamespace(name=name), files, items
-        self.paths = {item.video: files.find_video(item.video) for item in items}
+        self.paths = {item.video: self._find_path(item) for item in items if item.video is not None}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -41,24 +41,41 @@ class BenchmarkRows(Sequence[Row]):
             return [self[n] for n in range(*index.indices(len(self)))]
         item = self.items[index]
         turn = Turn(item.question.text, item.question.answer)
-        path = self.paths[item.video]
-        return Row(item.id, int(index), path or item.video, (turn,), (item.question,), item.span, self.source.name)
+        media = None if item.video is None else self.paths[item.video] or item.video
+        return Row(item.id, int(index), media, (turn,), (item.question,), item.span, self.source.name)
 
     @property
     def missing(self) -> list[str]:
         """The published names of videos without a file."""
         return sorted(video for video, path in self.paths.items() if path is None)
 
-    def find(self, row: Row) -> Path | VideoSegment:
+    def find(self, row: Row) -> Path | VideoSegment | FrameFiles | None:
         """Find the file that a row is about, or the segment of it; raises MissingFileError if there is none."""
-        path = self.files.root / str(row.media)
+        if row.media is None:
+            return None
+        path, fps = self.files.root / row.media, self.items[row.index].fps
+        if fps is not None and path.is_dir():
+            frames = tuple(self.files.root / frame for frame in self.files.find_frames(row.media))
+            return FrameFiles(frames, tuple(n / fps for n in range(len(frames))), *(row.span or ()))
         if not path.is_file():
             raise MissingFileError(f"no video {row.media} below {self.files.root}", "the video", "Get it.")
         return path if row.span is None else VideoSegment(path, *row.span)
 
-    def address(self, row: Row) -> str:
+    def address(self, row: Row) -> str | None:
         """Return the video's path below the folder, with ``#start-end`` where the row is about a segment."""
-        return str(row.media) if row.span is None else f"{row.media}#{row.span[0]}-{row.span[1]}"
+        return row.media if row.media is None or row.span is None else f"{row.media}#{row.span[0]}-{row.span[1]}"
+
+    def ask(self, row: Row) -> Question:
+        """Return the question of a row as a prompt needs it: with the video's subtitles."""
+        question, subtitles = row.questions[0], self.items[row.index].subtitles
+        return replace(question, meta={**question.meta, "subtitles": subtitles}) if subtitles else question
+
+    def _find_path(self, item: Item) -> str | None:
+        video = str(item.video)
+        if item.fps is not None:
+            frames = self.files.find_frames(video)
+            return str(PurePosixPath(frames[0]).parent) if frames else None
+        return self.files.find_video(video, item.exact)
 
 
 class BenchmarkDataset(ExampleDataset):
@@ -68,7 +85,7 @@ class BenchmarkDataset(ExampleDataset):
 
     def make_example(self, row: Row, annotations: Any) -> Example:
         media = self.read_media(row, annotations)
-        asked = self.benchmark.prompt(row.questions[0], media.seconds.tolist())
+        asked = self.benchmark.prompt(annotations.ask(row), media.seconds.tolist())
         return as_example(replace(row, turns=(replace(row.turns[0], question=asked),)), media)
 
 
@@ -127,7 +144,7 @@ class BenchmarkDataModule(ConversationDataModule):
     def read_rows(self) -> BenchmarkRows:
         """Read the questions that are to be asked; raises DataError if videos are missing and may not be."""
         files = BenchmarkFiles(self.root)
-        items = list(self.protocol.read(files, self.split))[: self.limit]
+        items = self.protocol.read_items(files, self.split)[: self.limit]
         items = [shuffle_options(item) for item in items] if self.shuffle else items
         rows = BenchmarkRows(self.benchmark, files, items)
         if rows.missing:
@@ -138,7 +155,7 @@ class BenchmarkDataModule(ConversationDataModule):
             if not self.allow_missing:
                 raise DataError(problem, "all videos", "Get them, or pass --allow-missing, which results will name.")
             rank_zero_info(f"{problem}; their questions are left out")
-        there = [item for item in rows.items if rows.paths[item.video] is not None]
+        there = [item for item in rows.items if item.video is None or rows.paths[item.video] is not None]
         self.ids = [item.id for item in there]
         self.facts = {
             "videos_missing": len(rows.missing),

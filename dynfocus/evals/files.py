@@ -12,6 +12,7 @@ from typing import Any
 from dynfocus.errors import DataError
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+IMAGES = (".png", ".jpg", ".jpeg")
 # A published row may leave these out of the name that its file has, or the file may.
 PREFIXES = ("", "v_", "vid", "video")
 
@@ -46,35 +47,52 @@ class BenchmarkFiles:
                 found[name.lower()].append(path)
         return found
 
+    @cached_property
+    def folders(self) -> dict[PurePosixPath, list[PurePosixPath]]:
+        """The images in every folder."""
+        images: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
+        for path in (path for paths in self.paths.values() for path in paths if path.suffix.lower() in IMAGES):
+            images[path.parent].append(path)
+        return images
+
     def find(self, *names: str) -> Path:
         """Find the first of some files that is there; raises DataError that lists what was looked for and where."""
-        for name in names:
-            if (path := self._find_one(name)) is not None:
-                return self.root / path
+        for exact in (True, False):
+            for name in names:
+                if (path := self._find_one(name, exact)) is not None:
+                    return self.root / path
         raise DataError(
             f"{self.root}, which holds none of {', '.join(names)}, nor does any folder in it",
             "one of these annotation files, as the benchmark publishes them",
             "Download it, or correct --root.",
         )
 
-    def find_video(self, name: str) -> str | None:
-        """Find a video by the name that a row gives it; None where there is none.
+    def find_video(self, name: str, exact: bool = False) -> str | None:
+        """Find a video or image by the name that a row gives it; None where there is none.
 
         Args:
             name: such as ``needle_32.mp4``, ``v_abc`` without a suffix, ``1201`` of the file ``vid1201.avi``, or
                 ``clevrer/video_1.mp4`` where different videos have the same name.
+            exact: find it in a folder of the name's folder alone, and not in any other.
 
         Returns:
             its path relative to the folder.
         """
         path = PurePosixPath(name)
-        stem, suffix = (path.stem, path.suffix) if path.suffix.lower() in VIDEOS else (path.name, "")
+        stem, suffix = (path.stem, path.suffix) if path.suffix.lower() in VIDEOS + IMAGES else (path.name, "")
+        others = () if suffix.lower() in IMAGES else VIDEOS
         for prefix in PREFIXES:
-            for ending in dict.fromkeys((suffix, *VIDEOS)):
-                file = self._find_one(str(path.with_name(f"{prefix}{stem}{ending}"))) if ending else None
+            for ending in dict.fromkeys((suffix, *others)):
+                file = self._find_one(str(path.with_name(f"{prefix}{stem}{ending}")), exact) if ending else None
                 if file is not None:
                     return str(file)
         return None
+
+    def find_frames(self, name: str) -> list[str]:
+        """Find the frames of a video that is a folder of images, in the order of their names; none if it is absent."""
+        wanted = PurePosixPath(name).parts
+        folders = [folder for folder in self.folders if folder.parts[-len(wanted) :] == wanted]
+        return [str(path) for folder in folders[:1] for path in sorted(self.folders[folder])]
 
     def read_json(self, *names: str) -> Any:
         """Read the first of some JSON files that is there; raises DataError."""
@@ -108,11 +126,12 @@ class BenchmarkFiles:
         except (OSError, ValueError, csv.Error) as error:
             raise DataError(f"{path} ({error})", f"a readable {path.suffix} file", "Download it again.") from error
 
-    def _find_one(self, name: str) -> PurePosixPath | None:
+    def _find_one(self, name: str, exact: bool = False) -> PurePosixPath | None:
         """The file of that name: in a folder of that name where several have it, else in any."""
         wanted = PurePosixPath(name)
-        paths = self.paths.get(wanted.name.lower(), [])
-        paths = [path for path in paths if path.parts[-len(wanted.parts) :] == wanted.parts] or paths
+        named = self.paths.get(wanted.name.lower(), [])
+        paths = [path for path in named if path.parts[-len(wanted.parts) : -1] == wanted.parts[:-1]]
+        paths = [wanted] if wanted in named else paths if paths or exact else named
         if len({self._size(path) for path in paths}) > 1:
             raise DataError(
                 f"{self.root} with {paths[0]} and {paths[1]}, which differ", f"one file {name}", "Remove the other one."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple
 
+from dynfocus.errors import DataError
 from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.records.predictions import Prediction, Verdict
@@ -37,20 +38,29 @@ class Item(NamedTuple):
 
     Attributes:
         id: unique in the benchmark.
-        video: the published name of the video, which `BenchmarkFiles.find_video` finds.
+        video: the published name of the video or image, which `BenchmarkFiles.find_video` finds; None for no picture.
         question: what is asked.
         span: start and end in seconds, where the question is about a segment of the video alone.
+        subtitles: start and end in seconds, and text, of each subtitle; the prompt finds them in ``meta["subtitles"]``
+            of its question, and no result keeps them.
+        exact: whether the folders in ``video`` are part of its name, because different videos share file names.
+        fps: frames a second, where ``video`` names a folder of frames.
     """
 
     id: str
-    video: str
+    video: str | None
     question: Question
     span: tuple[float, float] | None = None
+    subtitles: tuple[tuple[float, float, str], ...] = ()
+    exact: bool = False
+    fps: float | None = None
 
 
 def shuffle_options(item: Item) -> Item:
     """Put the options of a choice into another order, which follows from the question's id, as a control."""
     question = item.question
+    if not any(question.options):  # they stand in the question's text
+        return item
     order = sorted(range(len(question.options)), key=lambda n: sha256(f"{item.id}/{n}".encode()).hexdigest())
     letter = question.meta.get("letter")
     moved = LETTERS[order.index(LETTERS.index(letter))] if letter else letter
@@ -110,6 +120,21 @@ class Benchmark:
     def keys(self) -> tuple[str, ...]:
         """Every key of a value, in the columns' order."""
         return tuple(dict.fromkeys(key for mean in self.columns.values() for part in mean.parts for key in part))
+
+    def read_items(self, files: BenchmarkFiles, split: str) -> list[Item]:
+        """Read the questions of a split; raises DataError where they are not as published."""
+        items: list[Item] = []
+        try:
+            for item in self.read(files, split):
+                items.append(item)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the files of {self.name} below {files.root}, whose row after {len(items)} questions cannot be read"
+                f" ({type(error).__name__}: {error})",
+                "the benchmark's files as it publishes them",
+                "Download them again.",
+            ) from error
+        return items
 
     def judge(self, predictions: Iterable[Prediction]) -> list[Judged]:
         """Judge predictions by rules."""

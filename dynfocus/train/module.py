@@ -268,7 +268,7 @@ class DynFocusModule(Resumable):
         )
         return Prediction(
             id=annotation.id,
-            video=str(annotation.media),
+            video=annotation.media or "",
             arm=arm,
             question=question.text,
             answer=answer,

@@ -4,11 +4,14 @@ from pathlib import Path
 
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks.mlvu import MLVU
+from dynfocus.evals.benchmarks.open_qa import ACTIVITYNET_QA, MSRVTT_QA, MSVD_QA
+from dynfocus.evals.benchmarks.vcg import VCG_BENCH
 from dynfocus.evals.benchmarks.world import WORLD
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item
 
-BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, MLVU)}
+PUBLISHED = (MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU)
+BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, *PUBLISHED)}
 
 
 def find_benchmark(name: str) -> Benchmark:
@@ -20,7 +23,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 def read_items(benchmark: str, root: Path, split: str | None = None) -> list[Item]:
     """Read the questions of a benchmark from its files; raises ConfigError or DataError."""
-    return list(find_benchmark(benchmark).read(BenchmarkFiles(root), find_split(benchmark, split)))
+    return find_benchmark(benchmark).read_items(BenchmarkFiles(root), find_split(benchmark, split))
 
 
 def find_split(benchmark: str, split: str | None) -> str:

@@ -11,10 +11,9 @@ candidates are alike the last one counts, as upstream; an answer that is no cand
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
-from dynfocus.evals.rules import check_choice, check_open, format_options
+from dynfocus.evals.rules import check_choice, check_open, find_letter, format_options
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import Question
 
@@ -33,8 +32,7 @@ def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     for task, name in TASKS.items():
         for number, row in enumerate(files.read_json(f"json/{name}.json", f"{name}.json")):
             options = tuple(row.get("candidates", ()))
-            letters = [letter for letter, option in zip(LETTERS, options, strict=False) if option == row["answer"]]
-            meta = {"letter": letters[-1] if letters else None} if options else {}
+            meta = {"letter": find_letter(options, row["answer"])} if options else {}
             meta |= {"scoring_points": row["scoring_points"]} if "scoring_points" in row else {}
             question = Question(row["question"], row["answer"], options, task, meta=meta)
             yield Item(f"{task}_{number}", f"{name}/{row['video']}", question)
