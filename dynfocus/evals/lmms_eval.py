@@ -71,7 +71,7 @@ def read_samples(path: Path, items: Sequence[Item], arm: str) -> list[Prediction
             ) from error
         question = item.question
         facts = (question.text, answer, question.answer, question.group, (), None, 0, question.options, question.meta)
-        predictions.append(Prediction(item.id, item.video, arm, *facts))
+        predictions.append(Prediction(item.id, item.video or "", arm, *facts))
     return predictions
 
 
@@ -85,4 +85,4 @@ def _first_text(value: Any) -> str:
 
 
 def _hash(item: Item) -> str:
-    return sha256(json.dumps([item.id, item.video, item.question.text]).encode()).hexdigest()
+    return sha256(json.dumps([item.id, item.video or "", item.question.text]).encode()).hexdigest()
