@@ -169,12 +169,24 @@ def test_a_config_without_the_world_builds_no_world(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["ARGS=--model.lr 1", "CONFIG=a.yaml", "SEED=1", "DEVICES=2", "NODES=2", "LAUNCH=srun"]
+    "setting",
+    ["ARGS=--model.lr 1", "CONFIG=a.yaml", "SEED=1", "DEVICES=2", "NODES=2", "LAUNCH=srun", "BENCH=mlvu", "MODEL=m"],
 )
 def test_settings_nobody_would_read_are_refused(clone: Clone, setting: str) -> None:
     code, out, calls = clone.make("check", setting)
     assert (code, calls) == (2, [])
     assert f"{setting.split('=')[0]} was given, but none of the" in out
+
+
+def test_evaluate_needs_a_benchmark_and_its_files(clone: Clone) -> None:
+    clone.make("install")
+    for given in ((), ("BENCH=mlvu",)):
+        code, out, calls = clone.make("evaluate", *given)
+        assert (code, calls) == (2, [])
+        assert f"make evaluate needs {'ROOT' if given else 'BENCH'}=" in out
+    made = ["make", "-n", "evaluate", "BENCH=mlvu", "ROOT=my data", "MODEL=m", "ARGS=--rows 3"]
+    printed = subprocess.run(made, cwd=clone.folder, capture_output=True, text=True, check=True).stdout
+    assert "dynfocus evaluate 'mlvu' 'my data' --out 'runs/world/evaluate/mlvu' --model 'm' --rows 3" in printed
 
 
 def test_an_interrupted_fit_is_not_finished(clone: Clone) -> None:
