@@ -1,6 +1,9 @@
 """Videos that are broken in every way: one error each, with the path and the cause, and never a wrong frame."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import av
 import numpy as np
@@ -14,6 +17,7 @@ from dynfocus.data.sketches.media import media_stamp
 from dynfocus.errors import MissingFileError, VideoError
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, read_media
+from dynfocus.video.packets import collect_pyav_errors
 
 
 def holed(path: Path, share: float = 0.5, length: int = 3000) -> Path:
@@ -126,6 +130,30 @@ def test_damage_that_the_decoder_notices_is_an_error(tmp_path, name, reader, rul
             errors += 1
     assert errors >= least
     assert wrong <= 4  # the encoder writes other bytes on other CPUs: 2 and 3 of 20 were seen
+
+
+def test_a_thread_that_ends_leaves_the_reports_of_others(tmp_path):
+    """FFmpeg's log belongs to the whole process."""
+    path = noisy(tmp_path / "a.mp4")
+    with av.open(str(path)) as container:
+        packet = bytes(next(container.demux(video=0)))
+
+    def decode_half() -> list[str]:
+        with collect_pyav_errors() as errors:
+            began.set()
+            assert ended.wait(60)
+            with suppress(av.FFmpegError):
+                av.CodecContext.create("h264", "r").decode(av.Packet(packet[: len(packet) // 2]))
+        return errors
+
+    began, ended = Event(), Event()
+    with ThreadPoolExecutor(1) as pool:
+        with collect_pyav_errors() as own:
+            other = pool.submit(decode_half)
+            assert began.wait(60)
+        ended.set()
+        assert other.result()
+    assert not own
 
 
 def test_more_pixels_than_allowed_are_refused(tmp_path):
