@@ -74,12 +74,14 @@ class FrameFiles:
         seconds: of each, ascending; None where they are not known: then a frame rule's ``fps`` leaves none out, and
             they count as one a second.
         start, end: only frames at or after ``start`` and before ``end`` are shown.
+        is_album: whether they are several images, of which a frame rule leaves none out, and no video.
     """
 
     paths: tuple[Path, ...]
     seconds: tuple[float, ...] | None = None
     start: float = 0.0
     end: float = float("inf")
+    is_album: bool = False
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ def read_frame_files(media: FrameFiles, rule: FrameRule) -> Clip:
         VideoError: if a file is absent or cannot be read, or no frame is in the segment asked for.
     """
     seconds = np.arange(len(media.paths), dtype=float) if media.seconds is None else np.asarray(media.seconds)
-    rule_of_times = replace(rule, fps=None) if media.seconds is None else rule
+    rule_of_times = replace(rule, fps=None, frames=None if media.is_album else rule.frames)
+    rule_of_times = rule_of_times if media.seconds is None else rule
     segment = VideoSegment(media.paths[0].parent, media.start, media.end)
     indices = pick_segment_frames(seconds, rule_of_times, segment)
     frames = torch.cat([read_image(media.paths[index], rule).frames[:1] for index in indices])

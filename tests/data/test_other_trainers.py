@@ -214,6 +214,7 @@ def test_several_images_are_shown_in_order(tmp_path: Path) -> None:
     rows, row = listed(tmp_path, {"images": names, "messages": slotted("<image><image>\n<image>Who waves?")})
     assert (row.turns, list(rows.kinds)) == (TURNS, [3])
     assert shades(rows.find(row), fps=0.1)[0] == [0, 1, 2]
+    assert shades(rows.find(row), frames=2)[0] == [0, 1, 2]
     more = slotted("Is <image> like <image>?") + slotted("<image>\nAnd this?")
     rows, row = listed(tmp_path, {"image": names, "messages": more})
     assert [turn.question for turn in row.turns] == ["Is [image 1] like [image 2]?", "[image 3]\nAnd this?"]

@@ -4,6 +4,7 @@ import hashlib
 import operator
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -12,7 +13,7 @@ import numpy as np
 from dynfocus.data.annotations.find_media import MediaFinder
 from dynfocus.data.annotations.formats import FORMATS
 from dynfocus.data.annotations.index import Index, companion_file, media_keys, open_index
-from dynfocus.data.annotations.parse import ParseContext, make_row, name_row_errors
+from dynfocus.data.annotations.parse import IMAGES, ParseContext, make_row, name_row_errors
 from dynfocus.data.annotations.scan import decode, unreadable_error
 from dynfocus.data.annotations.sources import Source
 from dynfocus.data.annotations.unpack import unpack
@@ -125,7 +126,8 @@ class Annotations:
             return None
         place = self._kind_and_group(row)
         if row.frames:
-            return make_frame_files(row, tuple(self.media.find(name, *place) for name in row.frames))
+            files = make_frame_files(row, tuple(self.media.find(name, *place) for name in row.frames))
+            return replace(files, is_album=place[0] == IMAGES)
         path = self.media.find(row.media, *place)
         if path.is_dir():
             return make_frame_files(row, self.media.list_frames(path))

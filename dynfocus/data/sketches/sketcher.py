@@ -128,7 +128,7 @@ class Sketcher:
 
     def _content(self, media: Path | VideoSegment | FrameFiles) -> list[Any]:
         if isinstance(media, FrameFiles):
-            return ["frames", self._hash(media.paths), media.seconds, media.start, media.end]
+            return ["frames", self._hash(media.paths), media.seconds, media.start, media.end, media.is_album]
         file = media.path if isinstance(media, VideoSegment) else media
         digest = self._hash((file,))
         kind = "image" if file.suffix.lower() in IMAGES else "video"
