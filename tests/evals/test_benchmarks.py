@@ -1,46 +1,17 @@
 """Published benchmarks with open answers: rows of our own words in the published forms, and tables by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_files import judge, predict, rate, table, write
 
 from dynfocus.errors import DataError
 from dynfocus.evals.benchmarks import BENCHMARKS
-from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, Item, Judged, Value
-from dynfocus.evals.scores import make_columns
-from dynfocus.records.predictions import Prediction, Verdict
+from dynfocus.evals.protocol import Value
 
 ASKED = [("what is cut?", "bread", 4), ("is it raining?", "no", 3), ("who runs?", "man", 0)]
 NO_IDS = [("v1", *ASKED[0]), ("v1", *ASKED[1]), ("v2", *ASKED[2])]
-
-
-def write(root: Path, files: dict[str, Any]) -> BenchmarkFiles:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content if isinstance(content, str) else json.dumps(content))
-    return BenchmarkFiles(root)
-
-
-def predict(item: Item, answer: str) -> Prediction:
-    one = item.question
-    shown = (item.id, item.video or "", "learned", one.text, answer, one.answer, one.group)
-    return Prediction(*shown, (), None, 0, one.options, one.meta)
-
-
-def judge(benchmark: Benchmark, items: list[Item], answers: list[str]) -> dict[str, float]:
-    judged = benchmark.judge([predict(item, answer) for item, answer in zip(items, answers, strict=True)])
-    return table(benchmark, benchmark.list_values(judged))
-
-
-def table(benchmark: Benchmark, values: Any) -> dict[str, float]:
-    return {one.name: round(one.value, 2) for one in make_columns(values, benchmark.columns)}
-
-
-def rate(item: Item, **scores: float) -> Judged:
-    return predict(item, ""), Verdict(item.id, "learned", "a judge", scores)
 
 
 def split_rows(rows: list[tuple[str, str, str, int]], ids: list[str]) -> tuple[list[Any], list[Any]]:
@@ -132,14 +103,14 @@ def test_open_answers_by_hand(tmp_path: Path) -> None:
     files = write(tmp_path, {"ActivityNet_QA.csv": as_csv([*rows, *rows[3:5]])})
     items = BENCHMARKS["activitynet-qa"].read_items(files, "test")
     answers = ["Run.", "right", "", "Yes, it is", "red", "the dogs", "sea", "2", "home", "no", "blue"]
-    assert judge(BENCHMARKS["activitynet-qa"], items, answers) == {
+    assert judge("activitynet-qa", items, answers) == {
         "Acc": round(600 / 11, 2),
         **{"type/motion": 100, "type/spatial": 0, "type/temporal": 0, "type/free": round(500 / 8, 2)},
         **{"type/yes-no": 50, "type/color": 50, "type/object": 100, "type/location": 0, "type/number": 100},
         "type/other": 100,
     }
     judged = [rate(item, correct=float(n < 8), score=4.0 if n else 1.8) for n, item in enumerate(items)]
-    columns = table(BENCHMARKS["activitynet-qa"], BENCHMARKS["activitynet-qa"].list_values(judged))
+    columns = table("activitynet-qa", BENCHMARKS["activitynet-qa"].list_values(judged))
     assert (columns["Acc"], columns["Score"]) == (round(800 / 11, 2), 3.8)
 
 
@@ -165,7 +136,7 @@ def test_vcg_bench_asks_each_question_of_a_pair(tmp_path: Path) -> None:
         (),
         ("vcg_consistency",),
     ]
-    assert judge(BENCHMARKS["vcg-bench"], items, ["a shed", "the roof", "shed", "it is a shed"]) == {
+    assert judge("vcg-bench", items, ["a shed", "the roof", "shed", "it is a shed"]) == {
         "F1": round(100 * (1 + 0 + 1 + 1 / 2) / 4, 2)
     }
 
@@ -175,7 +146,7 @@ def test_vcg_bench_averages_five_aspects(tmp_path: Path) -> None:
     generic, temporal, first, second = BENCHMARKS["vcg-bench"].read_items(write(tmp_path, VCG_FILES), "test")
     ratings = rate(generic, correctness=3.27, detail=3.15, context=3.78), rate(temporal, temporal=2.86)
     values = BENCHMARKS["vcg-bench"].list_values([*ratings, rate(first), rate(second, consistency=2.78)])
-    assert table(BENCHMARKS["vcg-bench"], values) == {
+    assert table("vcg-bench", values) == {
         **{"CI": 3.27, "DO": 3.15, "CU": 3.78, "TU": 2.86, "CO": 2.78},
         "Avg": 3.17,
     }
@@ -187,6 +158,6 @@ def test_mlvu_averages_its_tasks() -> None:
     values = [Value(f"{task}/correct", "v", one / 100) for task, one in tasks.items()]
     values += [Value("VS/completeness", "v", 1.36), Value("VS/reliability", "v", 2.0)]
     values += [Value("SSC/accuracy", "v", 2.34), Value("SSC/relevance", "v", 3.0)]
-    columns = table(BENCHMARKS["mlvu"], values)
+    columns = table("mlvu", values)
     assert {name: columns[name] for name in tasks} == tasks
     assert (round(columns["M-Avg"], 1), columns["VS"], columns["SSC"], columns["G-Avg"]) == (48.3, 3.36, 5.34, 4.35)

@@ -3,14 +3,21 @@
 from pathlib import Path
 
 from dynfocus.errors import ConfigError
+from dynfocus.evals.benchmarks.hallucer import VIDEO_HALLUCER
+from dynfocus.evals.benchmarks.lvbench import LVBENCH
 from dynfocus.evals.benchmarks.mlvu import MLVU
 from dynfocus.evals.benchmarks.open_qa import ACTIVITYNET_QA, MSRVTT_QA, MSVD_QA
+from dynfocus.evals.benchmarks.scienceqa import SCIENCEQA
 from dynfocus.evals.benchmarks.vcg import VCG_BENCH
+from dynfocus.evals.benchmarks.videomme import VIDEOMME, VIDEOMME_SUBTITLES
 from dynfocus.evals.benchmarks.world import WORLD
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item
 
-PUBLISHED = (MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU)
+PUBLISHED = (
+    *(MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU, LVBENCH, VIDEOMME, VIDEOMME_SUBTITLES),
+    *(VIDEO_HALLUCER, SCIENCEQA),
+)
 BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, *PUBLISHED)}
 
 
