@@ -216,18 +216,9 @@ def evaluate(
     quiet()
     from dynfocus.train.evaluate import evaluate as run_evaluation
 
-    settings: dict[str, Any] = {
-        "split": split,
-        "rows": rows,
-        "allow_missing": allow_missing,
-        "shuffle": shuffle,
-        "max_new_tokens": max_new_tokens,
-    }
-    settings |= {
-        "eval_batch_size": batch_size,
-        "num_workers": workers,
-        "sketch_cache": None if cache is None else str(cache),
-    }
+    settings: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
+    settings |= {"max_new_tokens": max_new_tokens, "eval_batch_size": batch_size, "num_workers": workers}
+    settings["sketch_cache"] = None if cache is None else str(cache)
     metrics = run_evaluation(benchmark, root, out, model, frames, arms or ("learned",), settings, {"devices": devices})
     if metrics:
         print(format_results(metrics))
