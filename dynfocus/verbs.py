@@ -136,9 +136,7 @@ def doctor(
 
         if settings:
             raise UsageError(f"--file beside {settings[0]}", "a file alone, or configs", "Leave one of them out.")
-        for line in describe_file(file, media, Path("cache/index")):
-            print(line)
-        return
+        return print(*describe_file(file, media, Path("cache/index")), sep="\n")
     from dynfocus.data.doctor import findings
     from dynfocus.data.doctor.examine import diagnose
     from dynfocus.train.fit import ready
