@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -100,11 +101,13 @@ class BenchmarkFiles:
 
     def read_json_lines(self, *names: str) -> list[Any]:
         """Read the first of some files of JSON lines that is there; raises DataError."""
-        return self._read(self.find(*names), lambda text: [json.loads(line) for line in text.splitlines() if line])
+        return self._read(
+            self.find(*names), lambda text: [json.loads(line) for line in text.split("\n") if line.strip()]
+        )
 
     def read_csv(self, *names: str) -> list[dict[str, str]]:
         """Read the first of some CSV files that is there, with a header; raises DataError."""
-        return self._read(self.find(*names), lambda text: list(csv.DictReader(text.splitlines(keepends=True))))
+        return self._read(self.find(*names), lambda text: list(csv.DictReader(StringIO(text))))
 
     def read_parquet(self, *names: str) -> list[dict[str, Any]]:
         """Read the first of some parquet files that is there; raises DataError, also where pyarrow is not installed."""

@@ -9,6 +9,7 @@ from dynfocus.evals.answers import LETTERS, match_answer, normalize_answer, pars
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import Question
 
+LETTER_ALONE = "Answer with the letter of the right option alone."
 Scores = tuple[dict[str, float], str | None]
 
 

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from dynfocus.errors import ConfigError
+from dynfocus.evals.benchmarks.egoschema import EGOSCHEMA
 from dynfocus.evals.benchmarks.hallucer import VIDEO_HALLUCER
+from dynfocus.evals.benchmarks.longvideobench import LONG_VIDEO_BENCH
 from dynfocus.evals.benchmarks.lvbench import LVBENCH
 from dynfocus.evals.benchmarks.mlvu import MLVU
+from dynfocus.evals.benchmarks.mvbench import MVBENCH
+from dynfocus.evals.benchmarks.nextqa import NEXTQA
 from dynfocus.evals.benchmarks.open_qa import ACTIVITYNET_QA, MSRVTT_QA, MSVD_QA
 from dynfocus.evals.benchmarks.scienceqa import SCIENCEQA
 from dynfocus.evals.benchmarks.vcg import VCG_BENCH
@@ -16,7 +20,7 @@ from dynfocus.evals.protocol import Benchmark, Item
 
 PUBLISHED = (
     *(MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU, LVBENCH, VIDEOMME, VIDEOMME_SUBTITLES),
-    *(VIDEO_HALLUCER, SCIENCEQA),
+    *(VIDEO_HALLUCER, SCIENCEQA, LONG_VIDEO_BENCH, EGOSCHEMA, NEXTQA, MVBENCH),
 )
 BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, *PUBLISHED)}
 
