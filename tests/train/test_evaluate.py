@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dynfocus.cli import main
+from dynfocus.evals.benchmarks import BENCHMARKS
 from dynfocus.evals.protocol import Item, shuffle_options
+from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction, Verdict, read_answers
 from dynfocus.records.rows import Question
@@ -132,3 +135,51 @@ def test_wrong_names_are_said(
     more = ("--out", str(tmp_path / "run"), "--model", str(trained_runs / "stage2" / "model"))
     assert main(["evaluate", args[0], str(place / "data"), *more, *args[1:]]) == 1
     assert error in capsys.readouterr().err
+
+
+def test_images_and_questions_without_a_picture_are_asked(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    """ScienceQA, whose images have one name, with one image for two questions."""
+    fields = {"question": "what color is it", "choices": ["red", "blue"], "answer": 0, "hint": "", "grade": "grade2"}
+    fields |= {"subject": "natural science", "split": "test"}
+    problems = {"1": fields | {"image": "image.png"}, "2": fields | {"image": None}}
+    root = tmp_path / "data"
+    (root / "images/test/1").mkdir(parents=True)
+    (root / "scienceqa").mkdir()
+    (root / "scienceqa/problems.json").write_text(json.dumps(problems))
+    (root / "scienceqa/pid_splits.json").write_text(json.dumps({"test": ["1", "2"]}))
+    Image.new("RGB", (32, 32), "red").save(root / "images/test/1/image.png")
+    args = ("--out", str(tmp_path / "run"), "--model", str(trained_runs / "stage2" / "model"))
+    assert main(["evaluate", "scienceqa", str(root), *args]) == 0
+    predictions, metrics = results(tmp_path / "run")
+    assert [(one.id, one.video, one.visual_tokens > 0) for one in predictions] == [
+        ("1", "images/test/1/image.png", True),
+        ("2", "", False),
+    ]
+    assert metrics["columns"]["Avg"]["n"] == 2
+
+
+def test_segments_and_folders_of_frames_are_asked(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    """MVBench, with one video and one folder of frames, of which rows are about parts."""
+    root = tmp_path / "data"
+    tasks = [name.removeprefix("type/") for name in BENCHMARKS["mvbench"].columns if name.startswith("type/")]
+    row = {"video": "a.mp4", "question": "what color", "candidates": ["red", "blue"], "answer": "red"}
+    for task in tasks:
+        rows = [row] if task != "episodic_reasoning" else [row | {"video": "a", "start": 0.5, "end": 1.5}]
+        rows = rows if task != "action_sequence" else [row | {"start": 2.0, "end": 5.0}]
+        write_text(root / f"json/{task}.json", json.dumps(rows))
+    (root / "star/Charades_v1_480").mkdir(parents=True)
+    shutil.copy(next((place / "data/videos").glob("*.mp4")), root / "star/Charades_v1_480/a.mp4")
+    (root / "tvqa/frames_fps3_hq/a").mkdir(parents=True)
+    for number in range(1, 9):
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(root / f"tvqa/frames_fps3_hq/a/{number:05}.jpg")
+    args = ("--model", str(trained_runs / "stage2" / "model"), "--allow-missing")
+    for out, more in (("plain", ()), ("cached", ("--cache", str(tmp_path / "sketches")))):
+        assert main(["evaluate", "mvbench", str(root), "--out", str(tmp_path / out), *args, *more]) == 0
+        predictions, metrics = results(tmp_path / out)
+        assert [one.id for one in predictions] == [
+            *("action_sequence_0", "action_prediction_0", "object_interaction_0", "episodic_reasoning_0")
+        ]
+        assert predictions[0].visual_tokens < predictions[1].visual_tokens
+        assert 0 < predictions[3].visual_tokens < predictions[1].visual_tokens
+        assert "Avg" not in metrics["columns"]
+    assert results(tmp_path / "plain")[0] == results(tmp_path / "cached")[0]
