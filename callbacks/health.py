@@ -17,19 +17,21 @@ from dynfocus.types import Batch, Focus, FrameSketch, SelectorInputs
 
 MIN_VIDEOS = 64  # with a choice, before a warning that the choice does not depend on the videos
 MAX_CHANCE = 1e-6  # what is less probable is not put down to chance
+MAX_DISTANCE = 10.0  # median between frames; above it exp(-D) of Eq. 1 loses events (a tenth at 14, half at 43)
 
 
 class SelectorHealth(Observer):
     """Log numbers of the learned selector as ``dpe/<phase>/<name>``, phase train, val or test; warn of a collapse.
 
-    ``entropy`` and ``score_spread`` of the scores; ``hit_rate`` where it is known which frames a question needs; and
-    ``most_kept``, the share of videos that keep the event number which is kept most often (events are numbered in time
-    order). In training also ``soft_hard_gap``, ``never_kept`` and ``gradient_snr``. `dynfocus.method.diagnostics`
-    defines each. They are means over the videos with a choice (K' < L'); a number that has no meaning for any video
-    has no tag. A video counts as often as it is shown. Selectors without scores are not observed, nor are a test's
-    other arms.
+    ``distance``, the median between a video's frames; ``entropy`` and ``score_spread`` of the scores; ``hit_rate``
+    where it is known which frames a question needs; and ``most_kept``, the share of videos that keep the event number
+    which is kept most often (events are numbered in time order). In training also ``soft_hard_gap``, ``never_kept`` and
+    ``gradient_snr``. `dynfocus.method.diagnostics` defines each. They are means over the videos with a choice
+    (K' < L'); a number that has no meaning for any video has no tag. A video counts as often as it is shown. Selectors
+    without scores are not observed, nor are a test's other arms.
 
-    It warns once if the scores of all videos are constant, or if many different videos kept the same event number.
+    It warns once if the scores of all videos are constant, or if many different videos kept the same event number; and
+    once if distances are so large that Eq. 1-2 lose events.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,8 @@ class SelectorHealth(Observer):
         self.since_check: dict[str, list[float]] = {}
         self.videos_shown: set[tuple[Any, ...]] = set()  # since the last check of which places are kept
         self.has_warned = False
+        self.has_warned_of_distance = False
+        self.is_scaled = True  # whether the selector divides distances by their mean
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.hook_selector(pl_module)
@@ -63,7 +67,8 @@ class SelectorHealth(Observer):
 
     @torch.no_grad()
     def record_call(self, select: nn.Module, inputs: tuple[FrameSketch, SelectorInputs], focus: Focus) -> None:
-        metrics = measure_selector(focus, inputs[1].relevant)
+        metrics = measure_selector(focus, inputs[1].relevant, inputs[0])
+        self.is_scaled = getattr(getattr(select, "settings", None), "distance_scale", "width") == "video"
         self.last = last = {
             name: torch.stack([value * is_known, is_known.float()], -1) for name, (value, is_known) in metrics.items()
         }
@@ -99,7 +104,19 @@ class SelectorHealth(Observer):
         # Places that only few of the videos are long enough for say little.
         if rates := [one / of for one, of in zip(kept, shown, strict=True) if of > max(shown) / 2]:
             values["most_kept"] = max(rates)
+        self.check_distance(phase, values.get("distance", 0.0))
         return {f"dpe/{phase}/{name}": value for name, value in values.items()}
+
+    def check_distance(self, phase: str, distance: float) -> None:
+        """Warn once of features so large that Eq. 1-2 lose events."""
+        if distance <= MAX_DISTANCE or self.is_scaled or self.has_warned_of_distance:
+            return
+        self.has_warned_of_distance = True
+        rank_zero_warn(
+            f"the frames' median distance is {distance:.1f} (dpe/{phase}/distance), above {MAX_DISTANCE:.0f}: "
+            "exp(-distance) of Eq. 1 is then next to 0 for all but repeated frames, and rare events are lost. "
+            "Set model.connector.distance_scale to video, which divides by the video's mean distance."
+        )
 
     def first_showings(self, batch: Batch) -> Tensor:
         """Return which slots are the first to show their video: one with many questions keeps the same frames."""

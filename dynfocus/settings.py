@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from dynfocus.errors import ConfigError
 
 CHUNK = 16  # frames that are encoded and sketched at once
+UNKNOWN_SHARE = 0.1  # of a question's words, or of learned tokens, that no token stands for: from here on it is said
 
 
 Settings = TypeVar("Settings")
@@ -33,6 +34,8 @@ class ConnectorSettings:
         events: L, event prototypes a video.
         keep: K/L, the share of the prototypes that is kept.
         neighbours: C of Eq. 1 over time.
+        distance_scale: what distances between frames are divided by: ``width``, the numbers of a frame's sketch, or
+            ``video``, their mean over the video too, which makes the events independent of the features' scale.
         spatial_prototypes: prototypes of each spatial clustering layer; their sum is G.
         spatial_neighbours: C of Eq. 1 in each spatial layer.
         neighbourhood: how Eq. 3 reads N(l) over time: the members of the cluster, or the C nearest frames.
@@ -60,6 +63,7 @@ class ConnectorSettings:
     events: int = 25
     keep: float = 0.8
     neighbours: int = 5
+    distance_scale: Literal["width", "video"] = "width"
     spatial_prototypes: tuple[int, ...] = (16, 6)
     spatial_neighbours: tuple[int, ...] = (8, 3)
     neighbourhood: Literal["cluster", "nearest"] = "cluster"
@@ -174,8 +178,10 @@ def sketch_settings(settings: ConnectorSettings) -> dict[str, object]:
     if settings.kept_tokens == 256:
         names += ["kept_tokens", "patch_frames"]
         if settings.patch_frames == "representatives":
-            names += ["events", "neighbours"]
-    return {name: getattr(settings, name) for name in names}
+            names += ["events", "neighbours"] + ["distance_scale"] * (settings.distance_scale != "width")
+    values = {name: getattr(settings, name) for name in names}
+    # Sketches of before this reading made equal prototypes tie are other ones.
+    return values | ({"ties": "copies"} if settings.spatial_neighbourhood == "nearest" else {})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from dynfocus.device import full_precision
 from dynfocus.method.distances import (
     blocks,
+    divide_by_mean,
     equalise_copies,
     first_copies,
     first_near_copies,
@@ -23,6 +24,7 @@ from dynfocus.method.distances import (
 )
 
 Neighbourhood = Literal["cluster", "nearest"]
+DistanceScale = Literal["width", "video"]
 
 
 @dataclass
@@ -55,6 +57,7 @@ def density_peaks(
     neighbourhood: Neighbourhood = "cluster",
     copies: bool = True,
     representatives: Int[Tensor, "B L"] | None = None,
+    scale: DistanceScale = "width",
 ) -> Clusters:
     """Cluster B sets of at most M points around their min(``count``, M) highest density peaks.
 
@@ -70,8 +73,11 @@ def density_peaks(
         copies: whether points may be exact copies of each other, as the frames of a still scene are; copies then tie in
             everything. Patches carry their position, so that no two are equal.
         representatives: in order, where they were computed before.
+        scale: ``video`` divides all distances of a set by their mean.
 
     Paper: Eq. 1-3.
+    Departs: with ``scale="video"`` the density is exp(-D / mean D), so that features ten times as large give the same
+    events; as printed, exp(-D) of large features ranks by density alone and loses rare frames.
     """
     with full_precision(points.device):
         distances = squared_distances(points, mask)
@@ -80,6 +86,8 @@ def density_peaks(
             first = first_copies(points)
             first = first if mask is None else torch.where(mask, first, index)  # padding may look like a blank frame
             distances = equalise_copies(distances, first)
+        if scale == "video":
+            distances = divide_by_mean(distances, mask)
         spread = mean_distance(distances, neighbours, mask)
         delta = peak_distance(distances, spread, mask)
         peak = delta.log() - spread  # the logarithm of rho * delta: it ranks alike and never underflows

@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dynfocus.method.distances import median_distance
+from dynfocus.method.events import frame_vectors
 from dynfocus.method.topk import eq7, gains
-from dynfocus.types import Focus
+from dynfocus.types import Focus, FrameSketch
 
 MaskedValues = tuple[
     Float[Tensor, " B"], Bool[Tensor, " B"]
@@ -108,8 +110,13 @@ def report_gradient(mixture: Tensor, report: Callable[[Tensor], None]) -> None:
     mixture.register_hook(report_signal)
 
 
-def measure_selector(focus: Focus, relevant: Bool[Tensor, "B T"] | None) -> dict[str, MaskedValues]:
-    """Compute all numbers of a selector's choice that need no gradient; none where it scores no events."""
+def measure_selector(
+    focus: Focus, relevant: Bool[Tensor, "B T"] | None, sketch: FrameSketch | None = None
+) -> dict[str, MaskedValues]:
+    """Compute all numbers of a selector's choice that need no gradient; none where it scores no events.
+
+    ``distance`` is the median distance between the sketch's frames, before any scaling; see `median_distance`.
+    """
     if focus.scores is None or focus.events is None:
         return {}
     mask, chooses = focus.events.mask, has_choice(focus)
@@ -122,6 +129,9 @@ def measure_selector(focus: Focus, relevant: Bool[Tensor, "B T"] | None) -> dict
     if focus.mixture is not None:
         metrics["soft_hard_gap"] = soft_hard_gap(focus.mixture, one_hot_choice(focus)), chooses
         metrics["never_kept"] = never_kept(focus.mixture, mask), chooses
+    if sketch is not None:
+        median = median_distance(frame_vectors(sketch), sketch.mask)
+        metrics["distance"] = median.nan_to_num(), chooses & ~median.isnan()
     if relevant is not None:
         rate, is_known = hit_rate(focus.kept(relevant.shape[1]), relevant)
         metrics["hit_rate"] = rate, is_known & chooses

@@ -118,6 +118,26 @@ def equalise_copies(distances: Float[Tensor, "B M M"], first: Int[Tensor, "B M"]
     return distances
 
 
+def divide_by_mean(distances: Float[Tensor, "B M M"], mask: Bool[Tensor, "B M"] | None) -> Float[Tensor, "B M M"]:
+    """D of each set over its mean between different points; overwrites D. Where all are copies, D stays 0."""
+    sums = torch.stack([part.masked_fill(part.isinf(), 0).sum((1, 2)) for part in blocks(distances)]).sum(0)
+    count = distances.shape[1] if mask is None else mask.sum(-1)
+    mean = sums / (count * (count - 1) + (count == 1))  # one point has no distance
+    return distances.div_(mean.clamp(min=torch.finfo(mean.dtype).tiny)[:, None, None])
+
+
+def median_distance(points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"], most: int = 64) -> Float[Tensor, " B"]:
+    """The median of D between different real points of each set, of at most ``most`` evenly chosen; NaN for one point.
+
+    It says where the densities of Eq. 1 lie: exp(-D) tells points apart while D is about 1.
+    """
+    step = -(-points.shape[1] // most)
+    points, mask = points[:, ::step], mask[:, ::step]
+    distances = squared_distances(points, mask)
+    same = torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
+    return distances.masked_fill(same | ~mask[:, None] | ~mask[..., None], torch.nan).flatten(1).nanmedian(-1).values
+
+
 def smallest(values: Float[Tensor, "B M W"], count: int, groups: int = 32) -> Float[Tensor, "B M c"]:
     """The ``count`` smallest numbers of each row, in any order.
 

@@ -29,6 +29,7 @@ def find_events(sketch: FrameSketch, settings: ConnectorSettings, padded: bool =
         mask,
         settings.neighbourhood,
         representatives=representatives,
+        scale=settings.distance_scale,
     )
     return Events(
         frames=clusters.representatives,

@@ -21,11 +21,12 @@ from training_ranks import NOISY, StepData, learn, several
 from callbacks import health
 from callbacks.health import SelectorHealth
 from callbacks.memory_check import MemoryCheck
+from dynfocus.method.dpe import EventPrototypeSelector
 from dynfocus.models.collate import Example
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Batch
 
-ALWAYS = {"entropy", "score_spread", "most_kept"}
+ALWAYS = {"distance", "entropy", "score_spread", "most_kept"}
 NOISE = {"soft_hard_gap", "never_kept", "gradient_snr"}
 
 
@@ -57,7 +58,7 @@ def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
     for phase, _, values in reports:
         assert set(values) == ALWAYS | {"hit_rate"} | (NOISE if phase == "train" else set())
         for name, value in values.items():
-            assert 0 <= value <= 1 or name == "gradient_snr"
+            assert 0 <= value <= 1 or name in ("distance", "gradient_snr")
 
 
 @pytest.mark.parametrize("name", ["ddp", "sharded"])
@@ -228,3 +229,26 @@ def count_warnings(towers: Path, rank: int) -> int:
 
 def test_of_two_processes_the_first_warns(towers: Path) -> None:
     assert several(partial(count_warnings, towers)) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("distance", "scale", "warns"), [(11.0, "width", True), (9.0, "width", False), (11.0, "video", False)]
+)
+def test_large_distances_warn_once_and_say_what_to_do(distance: float, scale: str, warns: bool) -> None:
+    """Of a video whose frames differ by the same amount in every number."""
+    settings = replace(NOISY, distance_scale=scale)
+    select = EventPrototypeSelector(settings, tiny.WIDTH, tiny.TEXT_WIDTH).eval()
+    sketch = tiny.sketch(9, settings=settings)
+    points = torch.nn.functional.one_hot(torch.arange(9), tiny.WIDTH).float()
+    sketch.pooled[:] = points[None, :, None] * (distance * tiny.WIDTH / 2) ** 0.5
+    observer = SelectorHealth()
+    observer.record_call(select, (sketch, inputs := tiny.inputs(sketch, [3])), select(sketch, inputs))
+    median, known = observer.last["distance"][0].tolist()
+    assert (known, median) == (1.0, pytest.approx(distance, rel=1e-5))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            observer.check_distance("train", median)
+    assert len(caught) == warns
+    if warns:
+        assert "Set model.connector.distance_scale to video" in str(caught[0].message)
