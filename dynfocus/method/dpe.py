@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from dynfocus.device import full_precision
 from dynfocus.errors import FeatureError
+from dynfocus.method.distances import first_copies
 from dynfocus.method.events import find_events
 from dynfocus.method.score import LateInteraction, ScoreNet, rescale
 from dynfocus.method.topk import PerturbedTopK, keyed_noise, mix, top_k
@@ -17,6 +18,9 @@ class EventPrototypeSelector(nn.Module):
     """DPE: find events by density peaks, score them by a small net, keep the best K'.
 
     Shapes: a sketch [B,T,...] and K' [B] of the inputs -> Focus with K = max K' slots.
+
+    Departs: in training a slot's G is mixed by P_sigma as its prototype is, where Eq. 5 mixes prototypes alone: so the
+    score net hears from every cone token.
     """
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
@@ -31,11 +35,12 @@ class EventPrototypeSelector(nn.Module):
         events = find_events(sketch, self.settings, padded)
         mask = events.mask if padded else None
         with full_precision(sketch.mask.device):
-            raw = self.score_net(events.prototypes)
+            raw = self.score_net(events.prototypes).gather(1, events.first)  # copies are scored alike, to the bit
             if self.score_question is not None:
                 grains = at_frames(sketch.grains, events.frames).float()
-                raw = raw + self.score_question(grains, inputs.question, inputs.question_mask)
-            scores = rescale(raw.gather(1, events.first), mask)  # copies are scored alike, to the bit
+                term = self.score_question(grains, inputs.question, inputs.question_mask)
+                raw = raw + term.gather(1, first_copies(grains.flatten(2)))  # it reads grains, not the prototypes
+            scores = rescale(raw, mask)
         slots, slot_mask = top_k(scores, inputs.keep, mask)
         frames = events.frames.gather(1, slots)
         if slot_mask is None:

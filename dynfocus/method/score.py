@@ -11,8 +11,9 @@ from torch.nn.functional import linear
 class ScoreNet(nn.Module):
     """U: an event prototype [..., P, d] -> its raw score [...]; no bias at the end, as min-max would remove it.
 
+    Max is the row with the largest L2 norm, a patch that exists, not the element-wise maximum.
+
     Paper: Eq. 4.
-    Departs: Max is the row with the largest L2 norm, a patch that exists, not the element-wise maximum.
     """
 
     def __init__(self, width: int) -> None:

@@ -92,10 +92,15 @@ def multigrained(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -
 
     Paper: Eq. 1-3, over the patches of one frame.
     """
-    layers, points = [], patches
+    layers: list[Tensor] = []
+    points, reading = patches, settings.spatial_neighbourhood
     for count, neighbours in zip(settings.spatial_prototypes, settings.spatial_neighbours, strict=True):
-        neighbourhood = settings.spatial_neighbourhood
-        points = density_peaks(points, count, neighbours, neighbourhood=neighbourhood, copies=False).prototypes
+        # Patches carry their position, so that no two are equal; prototypes with the same nearest points are.
+        copies = bool(layers) and reading == "nearest"
+        clusters = density_peaks(points, count, neighbours, neighbourhood=reading, copies=copies)
+        points = clusters.prototypes
+        if reading == "nearest":  # equal but for rounding: made equal to the bit, so that they tie in the next layer
+            points = points.gather(1, clusters.first[..., None].expand_as(points))
         layers.append(points)
     return torch.cat(layers, 1)
 

@@ -162,3 +162,28 @@ def test_representatives_of_a_sketch_are_not_chosen_again() -> None:
         assert set(focus.frames[0].tolist()) <= {0, 2, 3, 5, 8}
     alone = selector(s).eval()(content[1], tiny.inputs(content[1], [2], row=1))
     torch.testing.assert_close(selector(s).eval()(both, tiny.inputs(both, [3, 2])).patches[1, :2], alone.patches[0])
+
+
+def test_the_question_tells_frames_apart_whose_prototypes_are_equal() -> None:
+    """Their pooled patches are copies, their grains are not: the score net's part ties, the question's does not."""
+    s = replace(tiny.SETTINGS, score_reads_question=True)
+    one = tiny.sketch(4, seed=2)
+    one.pooled[:] = one.pooled[:, :1].clone()
+    net, kept_by = selector(s).eval(), set()
+    for row in range(8):
+        focus = net(one, tiny.inputs(one, [2], row))
+        assert focus.events is not None
+        assert focus.events.first.tolist() == [[0, 0, 0, 0]]
+        kept_by.add(tuple(focus.frames[0].tolist()))
+    assert len(kept_by) > 1
+
+
+def test_the_question_ties_between_frames_that_are_copies() -> None:
+    s = replace(tiny.SETTINGS, score_reads_question=True, events=6, keep=0.5)
+    for seed, (width, frames) in enumerate([(64, 8), (256, 13), (48, 25), (512, 9)]):
+        still = tiny.sketch(1, seed, width=width).gather(torch.tensor([0]))
+        still = FrameSketch(*(v.expand(-1, frames, *v.shape[2:]) for v in (still.pooled, still.grains, still.mask)))
+        torch.manual_seed(seed)
+        focus = EventPrototypeSelector(s, width, tiny.TEXT_WIDTH).eval()(still, tiny.inputs(still, [3]))
+        assert focus.scores is not None
+        assert focus.scores.eq(0).all()

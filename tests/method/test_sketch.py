@@ -45,6 +45,20 @@ def test_grains_equal_the_loops(counts: tuple[int, ...], near: tuple[int, ...], 
         )
 
 
+def test_equal_prototypes_tie_in_the_next_layer() -> None:
+    """Four kinds of nine patches each: every prototype of layer 1 is one of four, each four times."""
+    settings = ConnectorSettings(
+        patches=36, pooled=4, spatial_prototypes=(16, 6), spatial_neighbours=(9, 3), spatial_neighbourhood="nearest"
+    )
+    for seed in range(6):
+        kinds = 3 + 2 * torch.randn(4, 48, generator=tiny.generator(seed))
+        v = kinds[torch.arange(36) % 4] + 0.3 * torch.randn(1, 36, 48, generator=tiny.generator(seed + 100))
+        layers = multigrained(v, settings)[0]
+        first, second = layers[:16].double(), layers[16:].double()
+        assert len(first.unique(dim=0)) == 4
+        torch.testing.assert_close(second, oracles.grains(first, (6,), (3,), "nearest"), atol=1e-5, rtol=1e-5)
+
+
 def test_paper_sizes() -> None:
     result = sketch_patches(patches(2, 256, 24), ConnectorSettings())
     assert result.pooled.shape == (1, 2, 16, 24)
