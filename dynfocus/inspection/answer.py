@@ -12,6 +12,7 @@ from dynfocus.inspection.content import Inspection, PageFacts
 from dynfocus.records.selections import Selection
 
 LIBRARIES = ("dynfocus", "torch", "transformers", "av", "decord", "pillow")  # what an answer may hang on
+UNREAD = "the model's tokenizer has no token for them: the answer cannot depend on them"
 CUT, EMPTY = {"cut off": "raise --max-new-tokens"}, {"answer": "empty"}
 
 
@@ -40,6 +41,7 @@ class Answer:
         selection: which frames were kept, and the tokens they cost.
         prompt_tokens: of the whole prompt, visual ones included.
         timing: what it took.
+        unknown: words of the question that the model's tokenizers have no token for, where they are many.
     """
 
     question: str
@@ -48,6 +50,7 @@ class Answer:
     selection: Selection
     prompt_tokens: int
     timing: Timing = field(compare=False)
+    unknown: tuple[str, ...] = ()
 
 
 def list_inspections(
@@ -61,11 +64,21 @@ def list_facts(video: Path, model: Path, answers: Sequence[Answer], settings: Ma
     """What holds for all answers about one video."""
     timing = {"reading and encoding the video": sum(reply.timing.reading for reply in answers)}
     timing |= {f"answering question {n}": reply.timing.answering for n, reply in enumerate(answers, 1)}
-    details = [
-        {"prompt tokens": reply.prompt_tokens, **(CUT if reply.cut else {}), **({} if reply.answer else EMPTY)}
+    details: list[dict[str, object]] = [
+        {
+            "prompt tokens": reply.prompt_tokens,
+            **(CUT if reply.cut else {}),
+            **({} if reply.answer else EMPTY),
+            **name_unknown(reply),
+        }
         for reply in answers
     ]
     return PageFacts(str(video), str(model), settings, list_versions(), timing, details)
+
+
+def name_unknown(reply: Answer) -> dict[str, str]:
+    """The words of a question that the model does not know, with what follows from it; empty where there are none."""
+    return {"unknown words": f"{', '.join(reply.unknown)} ({UNREAD})"} if reply.unknown else {}
 
 
 def list_versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from dynfocus.models.collate import Example
 from dynfocus.models.loading import trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor, trained_rule
+from dynfocus.models.prompts import find_unknown
 from dynfocus.records.rows import Row, Turn
 from dynfocus.settings import FrameRule, selector_label
 from dynfocus.video import Clip, read_media
@@ -83,7 +84,14 @@ class Answerer:
             make_selection(tokens.to("cpu"), 0, content.seconds.tolist(), self.model.settings),
             batch.input_ids.shape[1],
             Timing(read - begin, perf_counter() - read),
+            self.find_unknown(question),
         )
+
+    def find_unknown(self, question: str) -> tuple[str, ...]:
+        """The words of a question that the language model's or the question encoder's tokenizer does not know."""
+        collator = self.processor.collate
+        words = [find_unknown(one, question) for one in (collator.tokenizer, collator.instruction_tokenizer)]
+        return tuple(dict.fromkeys(words[0] + words[1]))
 
     def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
         """The frames that an answer about this video rests on, for a person to look at."""

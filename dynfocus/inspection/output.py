@@ -10,7 +10,7 @@ from typing import Any
 
 from dynfocus.budget import LLAMA_VID, PATCHES, every_patch
 from dynfocus.errors import ConfigError, DiskError, MissingFileError, PromptError
-from dynfocus.inspection.answer import CUT, Answer
+from dynfocus.inspection.answer import CUT, Answer, name_unknown
 from dynfocus.inspection.compare import Comparison
 from dynfocus.inspection.content import Inspection, PageFacts
 from dynfocus.inspection.page import render_page
@@ -74,6 +74,8 @@ def lines(answer: Answer, alone: bool = True) -> Iterator[str]:
     if not alone:
         yield f"question:      {answer.question}"
     yield f"answer:        {answer.answer or '(empty)'}" + (f" ... (cut off: {CUT['cut off']})" if answer.cut else "")
+    for name, words in name_unknown(answer).items():
+        yield f"{name}: {words}"
     yield f"kept frames:   {kept}"
     every = f"{every_patch(frames)} at the paper's {PATCHES} per frame"
     yield f"visual tokens: {selection.visual_tokens} ({kinds}; {every})"

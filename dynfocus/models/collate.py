@@ -54,12 +54,14 @@ class Measure:
         slots: places where its video or image is shown.
         targets: that are learned.
         visual: of each slot.
+        unknown: learned ones that stand for what the tokenizer does not know.
     """
 
     text: int
     slots: int
     targets: int
     visual: int
+    unknown: int = 0
 
     @property
     def total(self) -> int:
@@ -184,7 +186,10 @@ class Collator:
         """
         encoded, visual = self._written(row, frames, row.index if number is None else number)
         slots = encoded.input_ids.count(self.image_id)
-        return Measure(len(encoded.input_ids) - slots, slots, _targets(encoded), visual)
+        unknown = encoded.labels.count(self.tokenizer.unk_token_id)
+        if self.tokenizer.unk_token_id == self.tokenizer.eos_token_id:  # then each answer ends with one
+            unknown -= sum(turn.answer is not None for turn in row.turns)
+        return Measure(len(encoded.input_ids) - slots, slots, _targets(encoded), visual, unknown)
 
     @property
     def image_id(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.models.chat_template import Message, Span, Written, chat_template, chat_text
 from dynfocus.records.rows import Turn
+from dynfocus.settings import UNKNOWN_SHARE
 
 IMAGE = "<image>"
 IGNORED = -100
@@ -128,6 +129,21 @@ def check_tokenizer(tokenizer: Any, template: Template | ChatTemplate) -> None:
                 "one that no text holds, such as </s>",
                 f"Add one to the language model's tokenizer and name it {name} in tokenizer_config.json.",
             )
+
+
+def find_unknown(tokenizer: Any, text: str) -> tuple[str, ...]:
+    """The words of a text that the tokenizer has no token for; none where they are less than `UNKNOWN_SHARE` of all.
+
+    Punctuation is no word. Tokenizers of bytes know every word.
+    """
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    pieces = [
+        (text[start:end], token == tokenizer.unk_token_id)
+        for token, (start, end) in zip(coded["input_ids"], coded["offset_mapping"], strict=True)
+        if any(map(str.isalnum, text[start:end]))
+    ]
+    unknown = [piece for piece, is_unknown in pieces if is_unknown]
+    return tuple(dict.fromkeys(unknown)) if len(unknown) >= UNKNOWN_SHARE * len(pieces) else ()
 
 
 def _text(tokenizer: Any, template: Template, asked: list[str], answers: list[str | None]) -> Written:

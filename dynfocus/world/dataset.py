@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -20,6 +21,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from dynfocus.errors import ConfigError, DataError, DiskError
+from dynfocus.world import build_rows, pixels, questions
+from dynfocus.world import videos as scenes
 from dynfocus.world.build_rows import SPLITS, split_rows, split_seed, stage1_rows, stage2_rows
 from dynfocus.world.card import format_card
 from dynfocus.world.pixels import Pixels, render, to_yuv
@@ -27,6 +30,7 @@ from dynfocus.world.videos import sample_image, sample_video
 
 CONTENT = 3  # another number whenever the same settings give other rows or pixels
 SETTINGS = "world.json"
+SHOWN = 5  # settings of another world that an error names
 # veryfast: as small and as true as the default preset here, in less than half the time.
 # cpu-independent: the same bytes on CPUs whose fastest code differs.
 ENCODER = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
@@ -54,6 +58,26 @@ class World:
     stage1: int
     stage2: int
     content: int = CONTENT
+
+
+def list_constants() -> dict[str, Any]:
+    """List every constant that rows and pixels follow from, by its module and name, as JSON gives it back.
+
+    Of functions, such as those that draw shapes, the names are listed; `CONTENT` counts the versions of what they do.
+    """
+    constants: dict[str, Any] = {"dataset.ENCODER": ENCODER}
+    for module in (scenes, questions, build_rows, pixels):
+        constants |= _constants_of(module)
+    return json.loads(json.dumps(constants, default=_plain))
+
+
+def _constants_of(module: ModuleType) -> dict[str, Any]:
+    own = module.__name__.rpartition(".")[2]
+    return {f"{own}.{name}": value for name, value in vars(module).items() if name.isupper()}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True)
@@ -140,16 +164,17 @@ def _is_present(root: Path, world: World) -> bool:
     if not (root / SETTINGS).is_file():
         raise ConfigError(f"{root} exists and is no world", "a folder that is absent or empty", "Give another folder.")
     try:
-        stored, settings = dict(json.loads((root / SETTINGS).read_text())), asdict(world)
+        stored, settings = _flat(json.loads((root / SETTINGS).read_text())), _flat(_settings(world))
     except (ValueError, TypeError) as error:
         raise DataError(
             f"{root / SETTINGS} is damaged ({error})", "the settings this world was made with", "Delete that folder."
         ) from error
-    different = [f"{key}={stored.get(key)}" for key in settings if stored.get(key) != settings[key]]
+    different = [key for key in settings | stored if stored.get(key) != settings.get(key)]
     if different:
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise ConfigError(
-            f"{root} holds a world with {', '.join(different)}",
-            ", ".join(f"{key}={value}" for key, value in settings.items() if stored.get(key) != value),
+            f"{root} holds a world with {', '.join(f'{key}={stored.get(key)}' for key in different[:SHOWN])}{more}",
+            ", ".join(f"{key}={settings.get(key)}" for key in different[:SHOWN]) + more,
             "Delete that folder, or write this world into another one.",
         )
     missing = [job.path for job in _jobs(world) if not (root / job.path).is_file()]
@@ -160,6 +185,14 @@ def _is_present(root: Path, world: World) -> bool:
             "Delete that folder and write the world again.",
         )
     return True
+
+
+def _settings(world: World) -> dict[str, Any]:
+    return asdict(world) | {"constants": list_constants()}
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "constants"} | settings.get("constants", {})
 
 
 def _publish(temporary: Path, root: Path, world: World) -> None:
@@ -276,4 +309,4 @@ def _write_rows(root: Path, world: World) -> None:
         lines = ",\n".join(json.dumps(row) for row in some)
         (root / f"{name}.json").write_text(f"[\n{lines}\n]\n" if some else "[]\n")
     (root / "README.md").write_text(format_card(asdict(world), {name: len(some) for name, some in rows.items()}))
-    (root / SETTINGS).write_text(json.dumps(asdict(world), indent=2) + "\n")
+    (root / SETTINGS).write_text(json.dumps(_settings(world), indent=2) + "\n")

@@ -18,6 +18,7 @@ from tiny_world import call
 
 from dynfocus.budget import budget
 from dynfocus.data.doctor.examine import diagnose, examine
+from dynfocus.data.doctor.findings import format_table
 from dynfocus.data.doctor.store import QUARANTINE, Checkup, count_tokens, find_over_long
 from dynfocus.data.sketches.shards import SketchShards
 from dynfocus.data.sketches.write_shards import write_shards
@@ -263,3 +264,17 @@ def test_the_command_line(place: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{len(listed)} of 50 rows ({len(listed)} unreadable), listed in {quarantine}" in output.err
     assert "more bad rows than the limit of 5.0%" in output.err
     assert str(quarantine) in table
+
+
+def test_answers_of_words_that_the_tokenizer_does_not_know_are_named(tmp_path: Path, log: Path) -> None:
+    (tmp_path / "root").mkdir()
+    texts = ["star red", "giraffe zebra"]
+    turns = [[{"from": "human", "value": "what"}, {"from": "gpt", "value": text}] for text in texts]
+    write_rows(tmp_path / "root", [{"id": f"r{n}", "conversations": one} for n, one in enumerate(turns)])
+    one = patient(tmp_path / "root", log)
+    (summary,) = diagnose([one], 0, progress=False)
+    assert summary.unknown == 2 / 6  # each answer has two words and an end
+    assert "33% of what is learned of films are words that the language model's tokenizer does not know" in (
+        format_table([summary])
+    )
+    assert "tokenizer" not in format_table([replace(summary, unknown=0.09)])

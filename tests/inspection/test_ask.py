@@ -73,7 +73,7 @@ def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_p
         "LLaMA-VID": 40,
     }
     for reply, answer in zip(document["answers"], expected, strict=True):
-        assert reply.keys() == {"question", "answer", "cut", "selection", "prompt_tokens", "timing"}
+        assert reply.keys() == {"question", "answer", "cut", "selection", "prompt_tokens", "timing", "unknown"}
         assert (reply["answer"], reply["cut"]) == (answer.answer, answer.cut)
         assert reply["timing"]["reading"] >= 0
         assert reply["timing"]["answering"] > 0
@@ -262,3 +262,15 @@ def test_a_process_of_its_own_prints_json_alone(model: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert parse_json(done.stdout)["video"] == str(video)
     assert done.stderr == ""
+
+
+def test_words_that_the_model_does_not_know_are_named(model: Path, tmp_path: Path, capsys: Capture) -> None:
+    """As unknown words at a tenth of the question's or more; punctuation is no word."""
+    question, page = "who is the giraffe in the red square?!", tmp_path / "page.html"
+    assert ask(model, clip("bikes"), question, "--report", str(page)) == 0
+    words = "unknown words: who, giraffe, in (the model's tokenizer has no token for them"
+    assert words in capsys.readouterr().out
+    assert words.removeprefix("unknown words: ").partition(" (")[0] in page.read_text()
+    assert Answerer(model).ask(clip("bikes"), FIRST).unknown == ()
+    rare = " ".join(["what color is the star"] * 4 + ["giraffe"])  # 1 of 21
+    assert Answerer(model).find_unknown(rare) == ()

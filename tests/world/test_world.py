@@ -18,7 +18,7 @@ from PIL import Image
 from dynfocus.errors import ConfigError, DataError, DiskError
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, read_image
-from dynfocus.world import dataset
+from dynfocus.world import build_rows, dataset, pixels, questions, videos
 from dynfocus.world.dataset import write_world
 from dynfocus.world.pixels import render
 from dynfocus.world.videos import WorldVideo, sample_image, sample_video
@@ -95,6 +95,40 @@ def test_a_world_of_other_settings_is_refused(world, tmp_path, monkeypatch, chan
     with pytest.raises(ConfigError, match="holds a world with"):
         write_world(world, **{**SIZES, **change})
     assert digest(world) == before
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (videos, "RETURNS", 0.9),
+        (videos, "GLITCHES", 1),
+        (pixels, "NOISE", 9.0),
+        (pixels, "THING_RGB", {**pixels.THING_RGB, "red": (1, 2, 3)}),
+        (pixels, "OUTLINE", np.zeros(3)),
+        (build_rows, "TEXT_SHARE", 0.5),
+        (questions, "NUMBERS", ("none", "one", "two")),
+        (dataset, "ENCODER", dataset.ENCODER | {"crf": "40"}),
+    ],
+)
+def test_a_world_of_other_constants_is_refused(tmp_path, monkeypatch, module, name, value):
+    sizes = {"videos": 1, "val": 1, "test": 1, "workers": 0, "progress": False}
+    with monkeypatch.context() as change:
+        change.setattr(module, name, value)
+        other = write_world(tmp_path / "other", **sizes)
+    before = digest(other)
+    with pytest.raises(ConfigError, match=rf"holds a world with [^=]*{name}="):
+        write_world(other, **sizes)
+    assert digest(other) == before
+    monkeypatch.setattr(module, name, value)
+    assert write_world(other, **sizes) == other
+
+
+def test_a_world_that_does_not_say_its_constants_is_refused(world, tmp_path):
+    old = shutil.copytree(world, tmp_path / "old")
+    settings = json.loads((old / "world.json").read_text())
+    (old / "world.json").write_text(json.dumps({name: settings[name] for name in settings if name != "constants"}))
+    with pytest.raises(ConfigError, match=r"holds a world with dataset.ENCODER=None.* and \d+ more"):
+        write_world(old, **SIZES)
 
 
 def test_a_folder_of_anything_else_is_refused(tmp_path):

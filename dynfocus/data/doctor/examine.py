@@ -105,7 +105,7 @@ class TrainingView:
                 medium = self._media_number(self._shard_address(row) or self.annotations.find(row))
             except ROW_ERRORS as error:
                 return self.make_skipped(number, row, error)
-        return RowCost(measured.text, measured.slots, measured.targets, medium)
+        return RowCost(measured.text, measured.slots, measured.targets, medium, measured.unknown)
 
     def _check_medium(self, group: Sequence[int]) -> int | list[Skipped]:
         try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dynfocus.data.doctor.store import Checkup, count_tokens, find_over_long
 from dynfocus.errors import DataError
 from dynfocus.records.skipped import FAULTS
-from dynfocus.settings import ConnectorSettings
+from dynfocus.settings import UNKNOWN_SHARE, ConnectorSettings
 
 Spread = tuple[int, int, int]
 
@@ -27,6 +27,7 @@ class Findings:
         frames: median, 95th percentile and most frames of what good rows show; None where none shows anything.
         tokens: the same of the tokens of good rows' prompts; None where no row is good.
         quarantine: the file that lists the bad rows.
+        unknown: share of the tokens learned of good rows that stand for what the tokenizer does not know.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Findings:
     frames: Spread | None
     tokens: Spread | None
     quarantine: Path
+    unknown: float = 0.0
 
     @property
     def bad(self) -> int:
@@ -58,6 +60,7 @@ def summarize_checkup(
         frames=_spread(frames[frames > 0]),
         tokens=_spread(count_tokens(checkup, settings)[good]),
         quarantine=quarantine,
+        unknown=float(checkup.unknown[good].sum() / max(checkup.targets[good].sum(), 1)),
     )
 
 
@@ -77,7 +80,13 @@ def format_table(all_findings: Sequence[Findings]) -> str:
         for pairs in ([*zip(line, widths, strict=True)] for line in lines)
     ]
     files = [f"the bad rows of {one.source}: {one.quarantine}" for one in all_findings if one.bad]
-    return "\n".join([rows[0], "-" * max(map(len, rows)), *rows[1:], *files])
+    unread = [
+        f"{one.unknown:.0%} of what is learned of {one.source} are words that the language model's tokenizer does not "
+        "know: a model trained on it answers with unknown words. Choose a language model that knows them."
+        for one in all_findings
+        if one.unknown >= UNKNOWN_SHARE
+    ]
+    return "\n".join([rows[0], "-" * max(map(len, rows)), *rows[1:], *files, *unread])
 
 
 def refuse(all_findings: Sequence[Findings], limit: float) -> None:

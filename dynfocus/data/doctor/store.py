@@ -19,10 +19,11 @@ from dynfocus.records.skipped import QUARANTINE, Skipped, append_notes, read_not
 from dynfocus.settings import ConnectorSettings
 
 KEY, NUMBERS = "key.json", "rows.npy"
-FORMAT = 3  # checkups of a lower number are not read
+FORMAT = 4  # checkups of a lower number are not read
 # One record a row. Its size divides a memory page's: a row is on disk whole or not at all, even after a crash.
 RECORD = np.dtype(
-    [("frames", "<i4"), ("text", "<i4"), ("slots", "<i4"), ("targets", "<i4"), ("medium", "<u8"), ("spare", "<u8")]
+    [(name, "<i4") for name in ("frames", "text", "slots", "targets")]
+    + [("medium", "<u8"), ("unknown", "<i4"), ("spare", "<i4")]
 )
 
 
@@ -34,6 +35,7 @@ class RowCost:
     slots: int
     targets: int
     medium: int
+    unknown: int = 0
 
 
 class Checkup:
@@ -48,6 +50,7 @@ class Checkup:
         text: int32 ``[rows]``, tokens of its prompt that are not visual; -1 where not known.
         slots: int32 ``[rows]``, how often its prompt shows the video; -1 where not known.
         targets: int32 ``[rows]``, tokens that are learned; -1 where not known.
+        unknown: int32 ``[rows]``, learned tokens that stand for what the tokenizer does not know.
         media: uint64 ``[rows]``, a number that rows share which show the same; 0 for a text-only row.
         bad: the rows that cannot be learned from, by their numbers; without those that are only too long, which depends
             on the connector's settings: see `find_over_long`.
@@ -63,6 +66,7 @@ class Checkup:
             raise _damaged_error(self.folder / NUMBERS, f"{self.records.shape} records for {rows} rows")
         self.frames, self.text = self.records["frames"], self.records["text"]
         self.slots, self.targets, self.media = (self.records[name] for name in ("slots", "targets", "medium"))
+        self.unknown = self.records["unknown"]
         try:
             notes = read_notes(self.folder / QUARANTINE, mend=write)
         except DataError as error:
@@ -146,7 +150,7 @@ class Checkup:
     def add_costs(self, costs: dict[int, RowCost]) -> None:
         """Add what rows cost besides frames; those that show nothing are then good."""
         for row, cost in costs.items():
-            self.records[row] = (-1, cost.text, cost.slots, cost.targets, cost.medium, 0)
+            self.records[row] = (-1, cost.text, cost.slots, cost.targets, cost.medium, cost.unknown, 0)
             if not cost.medium:
                 self.set_frames([row], 0)
 
