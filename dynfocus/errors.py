@@ -79,6 +79,10 @@ class FeatureError(DynFocusError):
     """Features that are not finite numbers, or not of the expected shape."""
 
 
+class JudgeError(DynFocusError):
+    """A model that judges answers and gives no reply any more, or may be asked no more."""
+
+
 class DiskError(DynFocusError):
     """A file that cannot be written, such as for want of room, or a store that cannot be read."""
 

@@ -33,6 +33,7 @@ def format_results(metrics: dict[str, Any]) -> str:
     facts = [f"{metrics['n']} questions"]
     facts += [f"seed {metrics['seed']}", f"{metrics['seconds']:.0f} s"] if "seed" in metrics else []
     facts += [f"{metrics['unparsed']:.1%} of the answers could not be read"] if metrics.get("unparsed") else []
+    facts += [f"{metrics['failed']:.1%} have no verdict of {metrics['judge']}"] if metrics.get("failed") else []
     foot = ", ".join(facts)
     foot += f"; by type: {', '.join(groups)}".replace("type/", "") if groups else ""
     return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:], "", foot])

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynfocus.evals.protocol import Benchmark
+from dynfocus.evals.protocol import Benchmark, Judged
 from dynfocus.evals.scores import make_columns
 from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import write_jsonl
@@ -21,21 +21,31 @@ def score_hits(kept: Iterable[int], question: Question) -> float | None:
     return sum(not frames.isdisjoint(segment) for segment in question.segments) / len(question.segments)
 
 
-def summarize(predictions: Sequence[Prediction], benchmark: Benchmark) -> dict[str, Any]:
+def summarize(
+    predictions: Sequence[Prediction], benchmark: Benchmark, judged: Sequence[Judged] | None = None
+) -> dict[str, Any]:
     """Summarize the predictions of one arm: what metrics.json holds of it.
+
+    Args:
+        predictions: of one arm.
+        benchmark: theirs.
+        judged: the predictions with their verdicts; by rules where there are none.
 
     Returns:
         ``columns``: for each column of the benchmark ``value``, ``interval`` (95 %) and ``n``, the number of values;
-        ``hit_rate`` and ``visual_tokens``: means; ``unparsed``: the share of answers that no rule could read; ``n``.
+        ``hit_rate`` and ``visual_tokens``: means; ``unparsed``: the share of answers that no rule could read;
+        ``failed``: the share of answers whose judge gave no verdict or only a part of it; ``n``.
     """
-    judged = benchmark.judge(predictions)
-    columns = make_columns(benchmark.list_values(judged), benchmark.columns)
+    judged = benchmark.judge(predictions) if judged is None else judged
+    scored = [pair for pair in judged if pair[1].scores or not pair[1].failure]
+    columns = make_columns(benchmark.list_values(scored), benchmark.columns)
     hits = [one.hit for one in predictions if one.hit is not None]
     return {
         "columns": {one.name: {"value": one.value, "interval": one.interval(), "n": one.n} for one in columns},
         "hit_rate": sum(hits) / len(hits) if hits else None,
         "visual_tokens": sum(one.visual_tokens for one in predictions) / max(len(predictions), 1),
-        "unparsed": sum(verdict.parsed is None for _, verdict in judged) / max(len(judged), 1),
+        "unparsed": sum(verdict.parsed is None for _, verdict in scored) / max(len(judged), 1),
+        "failed": sum(verdict.failure is not None for _, verdict in judged) / max(len(judged), 1),
         "n": len(predictions),
     }
 

@@ -83,7 +83,14 @@ def test_a_summary_by_hand() -> None:
 
 
 def test_a_summary_of_nothing_has_no_number() -> None:
-    assert summarize([], WORLD) == {"columns": {}, "hit_rate": None, "visual_tokens": 0, "unparsed": 0, "n": 0}
+    assert summarize([], WORLD) == {
+        "columns": {},
+        "hit_rate": None,
+        "visual_tokens": 0,
+        "unparsed": 0,
+        "failed": 0,
+        "n": 0,
+    }
 
 
 def test_an_unknown_benchmark_is_named() -> None:
