@@ -30,7 +30,9 @@ LIGHTNING = {
     "predict": "Write a trained model's answers to the rows of its configs.",
 }
 VERBS: dict[str, Callable[..., None]] = {
-    **{verb.__name__: verb for verb in (verbs.ask, verbs.evaluate, verbs.plan, verbs.doctor, verbs.sketch)},
+    **{
+        verb.__name__: verb for verb in (verbs.ask, verbs.evaluate, verbs.judge, verbs.plan, verbs.doctor, verbs.sketch)
+    },
     "sketch --config": verbs.sketch_data,
     **{
         verb.__name__: verb

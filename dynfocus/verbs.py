@@ -222,6 +222,19 @@ def evaluate(
         print(format_results(metrics))
 
 
+def judge(paths: Sequence[Path], **options: Any) -> None:
+    """Judge the answers of tested runs by rules or with a model, or compare the verdicts of two judges.
+
+    Example: dynfocus judge runs/mlvu --judge openai --max-requests 500
+
+    Args:
+        paths: folders of tested runs, which get verdicts.NAME.jsonl and metrics.NAME.json, or two files of verdicts.
+    """
+    from dynfocus.train.judge import judge_runs
+
+    print(*judge_runs(paths, **options), sep="\n")
+
+
 def export(
     model: Path, out: Path, merge: bool = False, dtype: Literal["float32", "bfloat16", "float16"] | None = None
 ) -> None:
@@ -327,8 +340,7 @@ def compare(runs: Sequence[Path], *, arms: Sequence[str] = ()) -> None:
     if (len(runs) > 1 and len(arms) > 1) or (len(runs) == 1 and len(arms) < 2):
         given = f"{len(runs)} runs and {len(arms)} arms"
         raise UsageError(given, "several runs and at most one arm, or one run and several arms", "Correct the command.")
-    named = [(run, arm) for run in runs for arm in (arms or (None,))]
-    first, *others = (read_arm(run, arm) for run, arm in named)
+    first, *others = (read_arm(run, arm) for run in runs for arm in (arms or (None,)))
     print(format_comparisons(first, others))
 
 
@@ -385,9 +397,7 @@ def seeds(seeds: str = "0,1,2") -> None:
     """
     from dynfocus.lab.seeds import repeat
 
-    if not re.fullmatch("[0-9]+(,[0-9]+)*", seeds):
-        raise UsageError(f"--seeds {seeds}", "whole numbers with commas between them", "Correct it, such as 0,1,2.")
-    lines, short = repeat([int(seed) for seed in seeds.split(",")])
+    lines, short = repeat(seeds)
     print(lines)
     if short:
         raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")

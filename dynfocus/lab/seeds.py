@@ -1,12 +1,14 @@
 """Repeat the embedded world's result over seeds, beside the average-pooling baseline, on shared towers."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from dynfocus.errors import UsageError
 from dynfocus.evals.results_table import read_metrics
 from dynfocus.lab.gates import find_failed_gates
 
@@ -17,12 +19,18 @@ COLUMNS = ("balanced", "detail", "correspondence", "temporal")
 LEAST_LOSS = 0.12  # of average pooling on detail
 
 
-def repeat(seeds: list[int]) -> tuple[str, list[str]]:
-    """Train and test every entrant with every seed, except those that are done already.
+def repeat(text: str) -> tuple[str, list[str]]:
+    """Train and test every entrant with every seed, such as those of ``0,1,2``, except what is done already.
 
     Returns:
         the table, and each gate that was not reached.
+
+    Raises:
+        UsageError: if the text is no list of seeds.
     """
+    if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
+        raise UsageError(f"--seeds {text}", "whole numbers with commas between them", "Correct it, such as 0,1,2.")
+    seeds = [int(seed) for seed in text.split(",")]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ENTRANTS}
     for seed in seeds:
         for name, options in ENTRANTS.items():
