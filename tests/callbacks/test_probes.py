@@ -135,18 +135,19 @@ def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: P
 def test_what_is_looked_at_again_stands_once(
     place: Path, observed_run: Path, looks: list[Look], tmp_path: Path
 ) -> None:
-    """A second test takes the place of the first; what validation has written stays."""
+    """A second test with the same selector takes the place of the first; one with another selector stands beside it."""
     again = tmp_path / "again"
     shutil.copytree(observed_run, again)
     run_with_observers(place, again, "--model.connector.selector", "uniform", verb="test")
     other = read_looks(again / "selections.jsonl")
-    assert [(look.phase, look.step, look.row) for look in other] == [
-        (look.phase, look.step, look.row) for look in looks
+    assert other[: len(looks)] == looks
+    uniform = other[len(looks) :]
+    assert [(look.phase, look.step, look.row, look.arm) for look in uniform] == [
+        (look.phase, look.step, look.row, "uniform") for look in looks if look.phase == "test"
     ]
-    assert other[:4] == looks[:4]
-    assert all(look.selection.kept == (3, 10, 16) for look in other[4:])
+    assert all(look.selection.kept == (3, 10, 16) for look in uniform)
     assert call(place, "test", "stage2", again, PROBES, "--trainer.callbacks.videos", "1") == 0
-    assert read_looks(again / "selections.jsonl") == looks[:-1]
+    assert read_looks(again / "selections.jsonl") == [*looks[:-1], *uniform]
 
 
 def test_churn_is_the_share_of_kept_frames_that_are_new() -> None:

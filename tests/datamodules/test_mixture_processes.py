@@ -80,7 +80,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_notes(place: Path, root: Path,
     assert call(place, "fit", "stage1", tmp_path / "whole", *mixed) == 0
     marks = tmp_path / "marks"
     marks.mkdir()
-    deadly = ("--trainer.callbacks+=test_kill.KillAt", f"--trainer.callbacks.marks={marks}")
+    deadly = ("--trainer.callbacks+=tiny_world.KillAt", f"--trainer.callbacks.marks={marks}")
     deadly += ("--trainer.callbacks.steps=[3, 9, 14]",)
     for _ in range(3):
         with pytest.raises(AssertionError):

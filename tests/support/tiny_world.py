@@ -1,5 +1,6 @@
-"""A miniature of the embedded world for the real command line: its settings, and a finger on Ctrl-C."""
+"""A miniature of the embedded world for the real command line: its settings, and callbacks that stop or kill a run."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -85,3 +86,23 @@ class WaitOnce(StopOnce):
 
     def stop(self) -> None:
         time.sleep(60)
+
+
+class KillAt(Callback):
+    """Kill -9 the last process before it learns from a step's rows or right after, at each of some steps once."""
+
+    def __init__(self, marks: Path, steps: list[int]) -> None:
+        self.marks, self.steps = Path(marks), steps
+
+    def die(self, trainer: Trainer, when: str) -> None:
+        mark = self.marks / f"{trainer.global_step}"
+        if trainer.global_rank == trainer.world_size - 1 and trainer.global_step in self.steps and not mark.exists():
+            mark.write_text(when)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if trainer.global_step % 2:
+            self.die(trainer, "before")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        self.die(trainer, "after")

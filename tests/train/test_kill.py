@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
 from safetensors.torch import load_file
 from spawn_ranks import together
 from tiny_world import CONFIGS, ROOT, arguments, call
@@ -21,26 +20,6 @@ DROPPING = ("--model.lora.rank", "4", "--model.lora.alpha", "8", "--model.lora.d
 TWO = ("--trainer.devices", "2", "--data.init_args.batch_size", "2")
 DDP = (*TWO, "--trainer.strategy", "ddp")
 SHARDED = (*TWO, "--config", str(CONFIGS / "fsdp.yaml"), "--trainer.precision", "32-true")
-
-
-class KillAt(Callback):
-    """Kill -9 the last process before it learns from a step's rows or right after, at each of some steps once."""
-
-    def __init__(self, marks: Path, steps: list[int]) -> None:
-        self.marks, self.steps = Path(marks), steps
-
-    def die(self, trainer: Trainer, when: str) -> None:
-        mark = self.marks / f"{trainer.global_step}"
-        if trainer.global_rank == trainer.world_size - 1 and trainer.global_step in self.steps and not mark.exists():
-            mark.write_text(when)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        if trainer.global_step % 2:
-            self.die(trainer, "before")
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self.die(trainer, "after")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -55,7 +34,7 @@ def fit_until_it_ends(
     """Give the same command until it ends; says how often it was killed."""
     marks = run.with_name(f"{run.name}.marks")
     marks.mkdir()
-    deadly = ("--trainer.callbacks+=test_kill.KillAt", f"--trainer.callbacks.marks={marks}")
+    deadly = ("--trainer.callbacks+=tiny_world.KillAt", f"--trainer.callbacks.marks={marks}")
     deadly += (f"--trainer.callbacks.steps={list(kill)}",)
     start = ("--model.init_from", str(trained_runs / "stage1" / "projectors.safetensors"))
     options = (*start, "--trainer.max_steps", str(STEPS), "--trainer.max_epochs", "2", *more, *deadly)
