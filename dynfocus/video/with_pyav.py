@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
-from dynfocus.video.packets import Packets, collect_pyav_errors, join_clocks, split_clocks, video_stream
+from dynfocus.video.packets import CONTAINERS, Packets, collect_pyav_errors, join_clocks, split_clocks, video_stream
 from dynfocus.video.resizing import resize_frames
 
 # A picture that H.264 need not remember any longer is not there. That hurts none: one that is predicted from a missing
@@ -132,6 +132,7 @@ def _decode_frames(container: Any, stream: Any, path: Path, needed: set[int] | N
     """
     begin: float | None = None
     latest, is_cut = -math.inf, False
+    has_index = not CONTAINERS.isdisjoint(stream.container.format.name.split(","))
     for packet in container.demux(stream):
         if needed is not None:
             # What no other frame is predicted from need not be decoded: in most files, every second frame.
@@ -140,8 +141,12 @@ def _decode_frames(container: Any, stream: Any, path: Path, needed: set[int] | N
         if begin is None and packet.is_keyframe:
             begin = -math.inf if packet.pts is None else packet.pts
         latest = max(latest, -math.inf if packet.pts is None else packet.pts)
-        # Matroska has no stamps for what is shown before 0 s.
-        precedes = begin is None or (-math.inf < latest <= begin if packet.pts is None else packet.pts < begin)
+        if begin is None:
+            precedes = not has_index  # whoever cuts files with an index of frames begins at a key frame
+        elif packet.pts is None:  # Matroska has no stamps for what is shown before 0 s
+            precedes = -math.inf < latest <= begin
+        else:
+            precedes = packet.pts < begin
         frames: list[av.VideoFrame] = []
         with collect_pyav_errors() as errors:
             try:

@@ -202,3 +202,15 @@ def test_workers_outlive_broken_files(tmp_path):
             assert str(file) in str(result)
         else:
             assert result == ([255] if file.suffix == ".jpg" else [15, 45, 75, 105])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_damage_before_an_unharmed_key_frame_is_not_left_out(tmp_path, name):
+    """The beginning of a file is damaged, up to its marks of key frames: the rest is not all of the video."""
+    path = write_video(tmp_path / name, count=40, options={"g": "4"})
+    whole = bytearray(path.read_bytes())
+    start = whole.index(b"mdat") + 8 if name.endswith("mp4") else len(whole) // 4
+    for end in (start + len(whole) // 3, start + len(whole) // 2):
+        harmed = bytes(whole[:start]) + np.random.default_rng(0).bytes(end - start) + bytes(whole[end:])
+        with pytest.raises(VideoError):
+            read_clip(with_bytes(path, harmed), EVERY, "pyav")
