@@ -213,7 +213,7 @@ def test_a_clipped_run_in_mixed_precision_learns_nearly_the_same(
 ) -> None:
     """On a GPU the optimizer is fused there, which Lightning clips only if it is told that it may."""
     full = learn(towers, CPU, "auto", tmp_path / "full")
-    assert learn(towers, device, "auto", tmp_path / "mixed", MIXED).losses == pytest.approx(full.losses, rel=0.1)
+    assert learn(towers, device, "auto", tmp_path / "mixed", MIXED).losses == pytest.approx(full.losses, rel=0.15)
 
 
 def test_a_run_goes_on_elsewhere(towers: Path, device: torch.device, tmp_path: Path) -> None:

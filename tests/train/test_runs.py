@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_world import ROOT, arguments, call
 
+from dynfocus.world.towers.quality import CONTENT
+
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(
     place: Path, trained_runs: Path, capsys: pytest.CaptureFixture[str]
@@ -64,9 +66,13 @@ def test_stage1_refuses_a_language_model_that_cannot_read(
     assert call(place, "fit", "stage1", tmp_path / "run", "--data.init_args.check", "true") == 1
     assert "towers.json" in capsys.readouterr().err
     record = place / "towers" / "towers.json"
-    record.write_text(json.dumps({"vision": {}, "language": {"quality": {"detail": 0.5}}}))
+    made = {"content": CONTENT, "quality": {"detail": 0.5}}
+    record.write_text(json.dumps({"vision": made, "language": made}))
     assert call(place, "fit", "stage1", tmp_path / "run", "--data.init_args.check", "true") == 1
     assert "detail is 0.50" in capsys.readouterr().err
+    record.write_text(json.dumps({"vision": {}, "language": made}))
+    assert call(place, "fit", "stage1", tmp_path / "run", "--data.init_args.check", "true") == 1
+    assert "that an earlier version of this project made" in capsys.readouterr().err
     record.unlink()
 
 
