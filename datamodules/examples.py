@@ -17,7 +17,7 @@ from dynfocus.data.sketches.sketcher import ITEM_ERRORS
 from dynfocus.errors import DataError
 from dynfocus.models.collate import Example, blank_row
 from dynfocus.records.rows import FrameFiles, Row, VideoSegment
-from dynfocus.records.skipped import noted
+from dynfocus.records.skipped import describe_skipped
 from dynfocus.settings import FrameRule
 from dynfocus.types import Batch
 from dynfocus.video import Clip
@@ -63,7 +63,7 @@ class ExampleDataset(Dataset):
         except ITEM_ERRORS as error:
             if not self.skip_invalid:
                 raise
-            skipped = noted(self.sets[part].source.name, place, row, error)
+            skipped = describe_skipped(self.sets[part].source.name, place, row, error)
             return replace(self.make_example(blank_row(index), self.sets[part]), place=place, skipped=skipped)
 
     def make_example(self, row: Row, annotations: RowSet) -> Example:

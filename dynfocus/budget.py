@@ -6,7 +6,7 @@ from decimal import ROUND_FLOOR, Decimal
 from itertools import count
 
 from dynfocus.errors import VideoError
-from dynfocus.settings import ConnectorSettings, kept, prototypes
+from dynfocus.settings import ConnectorSettings, count_kept, prototypes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def budget(frames: int, settings: ConnectorSettings) -> Budget:
         raise VideoError(f"a video of {frames} frames", "at least one frame", "Check the file and the frame rule.")
     if settings.encoder == "average_pooling":
         return Budget(frames, frames, frames, frames * settings.pooled, 0)
-    chosen = kept(frames, settings)
+    chosen = count_kept(frames, settings)
     rods = settings.kept_rods * chosen + settings.redundant_tokens * (frames - chosen)
     return Budget(frames, prototypes(frames, settings), chosen, settings.cones * chosen, rods)
 

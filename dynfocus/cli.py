@@ -61,12 +61,12 @@ def main(args: list[str] | None = None) -> int:
         finally:
             print(end="", flush=True)  # else the interpreter finds out that a pipe broke, and complains as it ends
     except BrokenPipeError:
-        if not reader_has_gone():
+        if not is_reader_gone():
             raise
         return 141
 
 
-def reader_has_gone() -> bool:
+def is_reader_gone() -> bool:
     """Whether nobody reads stdout any more; then what is still printed goes nowhere."""
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)

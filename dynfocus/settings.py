@@ -167,7 +167,7 @@ def selector_label(choice: SelectorChoice) -> str:
     return f"{name}({settings})" if settings else name
 
 
-def restored(kind: type[Settings], values: dict[str, Any]) -> Settings:
+def restore_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
     """Settings from the plain dict that files hold them as."""
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
@@ -224,7 +224,7 @@ def prototypes(frames: int, settings: ConnectorSettings) -> int:
     return min(settings.events, frames)
 
 
-def kept(frames: int, settings: ConnectorSettings) -> int:
+def count_kept(frames: int, settings: ConnectorSettings) -> int:
     """K' = ceil(K/L * L'), with the ratio taken as an exact decimal (0.28 * 25 is 7, not 7.000000000000001)."""
     exact = Decimal(str(settings.keep)) * prototypes(frames, settings)
     return int(exact.to_integral_value(ROUND_CEILING))

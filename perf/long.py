@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynfocus.method.cluster import density_peaks
-from dynfocus.method.topk import PerturbedTopK, keyed_noise
+from dynfocus.method.topk import PerturbedTopK, draw_keyed_noise
 from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
 from perf.cases import FEATURES, Bench
@@ -72,7 +72,7 @@ def measure_top_k(events: int, keep: int, samples: int, device: str = "cpu") -> 
     scores = torch.linspace(0, 1, events, device=device)[None].requires_grad_()
 
     def work() -> None:
-        noise = keyed_noise([events], events, samples, rows, 0)
+        noise = draw_keyed_noise([events], events, samples, rows, 0)
         PerturbedTopK.apply(scores, noise, 0.1, [keep]).square().sum().backward()
 
     time = min(seconds(work, device) for _ in range(3))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dynfocus.budget import Fit, budget, largest_fit
 from dynfocus.errors import VideoError
-from dynfocus.settings import ConnectorSettings, kept
+from dynfocus.settings import ConnectorSettings, count_kept
 
 PAPER = ConnectorSettings()
 
@@ -100,7 +100,7 @@ def test_no_number_of_prototypes_is_passed_over(some: dict[str, Any], frames: in
     fit = largest_fit(frames, now, room)
     assert (fit.keep is None) == (not fitting)
     if fit.keep is not None:
-        assert kept(frames, replace(now, keep=fit.keep)) == max(fitting)
+        assert count_kept(frames, replace(now, keep=fit.keep)) == max(fitting)
         assert len(str(fit.keep)) <= len("0.0167"), "no more places than sixty prototypes can ask for"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynfocus.errors import ConfigError
-from dynfocus.settings import ConnectorSettings, FrameRule, kept, prototypes
+from dynfocus.settings import ConnectorSettings, FrameRule, count_kept, prototypes
 
 
 def test_defaults_are_the_papers() -> None:
@@ -84,12 +84,12 @@ def test_unknown_switches_are_refused_whoever_sets_them(name: str, value: Any) -
 def test_kept_is_the_exact_ceiling(frames: int, events: int, thousandths: int) -> None:
     keep = thousandths / 1000
     s = ConnectorSettings(events=events, keep=keep)
-    assert kept(frames, s) == oracles.count_kept(frames, events, str(keep))
-    assert 1 <= kept(frames, s) <= prototypes(frames, s) == min(frames, events)
+    assert count_kept(frames, s) == oracles.count_kept(frames, events, str(keep))
+    assert 1 <= count_kept(frames, s) <= prototypes(frames, s) == min(frames, events)
 
 
 def test_floating_point_does_not_add_a_frame() -> None:
-    assert kept(100, ConnectorSettings(events=25, keep=0.28)) == 7
+    assert count_kept(100, ConnectorSettings(events=25, keep=0.28)) == 7
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from dynfocus.errors import ConfigError
 from dynfocus.inspection.answer import Answer, Timing
 from dynfocus.method.selection import make_selection
 from dynfocus.models.collate import Example
-from dynfocus.models.loading import trained_config
+from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusModel
-from dynfocus.models.processor import DynFocusProcessor, trained_rule
+from dynfocus.models.processor import DynFocusProcessor, read_trained_rule
 from dynfocus.models.prompts import find_unknown
 from dynfocus.records.rows import Row, Turn
 from dynfocus.settings import FrameRule, selector_label
@@ -54,7 +54,7 @@ class Answerer:
         self.processor = DynFocusProcessor.from_pretrained(folder)
         if frames is not None:
             self.processor.frame_rule = replace(self.processor.frame_rule, frames=frames)
-        self.cache = None if cache is None else trained_cache(folder, cache, self.processor.frame_rule)
+        self.cache = None if cache is None else open_trained_cache(folder, cache, self.processor.frame_rule)
         self.model = DynFocusModel.from_folder(folder, device=place).to(place).eval()
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
@@ -139,18 +139,18 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def trained_cache(folder: Path, cache: Path, rule: FrameRule | None = None) -> SketchCache:
+def open_trained_cache(folder: Path, cache: Path, rule: FrameRule | None = None) -> SketchCache:
     """The sketch cache in ``cache`` for a trained model's folder; by default of the frames that it was trained on.
 
     Raises:
         CheckpointError: if there is no trained model in the folder.
         ConfigError: if the model reads each frame under the question, so that no sketch serves a second one.
     """
-    settings = trained_config(Path(folder)).settings
+    settings = read_trained_config(Path(folder)).settings
     if settings.instruction_mode == "frame":
         raise ConfigError(
             f"a sketch cache for the model in {folder}, whose instruction_mode is frame",
             "a model whose sketches do not hang on the question",
             "Leave the cache out: every question needs the vision encoder.",
         )
-    return SketchCache(cache, EncoderFolder(folder), settings, rule or trained_rule(Path(folder)))
+    return SketchCache(cache, EncoderFolder(folder), settings, rule or read_trained_rule(Path(folder)))

@@ -7,7 +7,7 @@ from dynfocus.errors import FeatureError
 from dynfocus.method.cce import Cones, Projector, Rods, weave
 from dynfocus.method.selectors import build_selector, choose
 from dynfocus.method.sketch import is_finite
-from dynfocus.settings import ConnectorSettings, kept
+from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.types import FrameSketch, SelectorInputs, VideoTokens
 
 
@@ -38,7 +38,7 @@ class Connector(nn.Module):
         """Shapes: B videos of T frames -> [B,S,D]; ``rows`` and ``step`` key the noise, see `Batch`."""
         check(sketch)
         frames = tuple(sketch.frames.tolist())
-        keep = tuple(kept(count, self.settings) for count in frames)
+        keep = tuple(count_kept(count, self.settings) for count in frames)
         focus = choose(self.select, sketch, SelectorInputs(frames, keep, rows, step, question, question_mask, relevant))
         cones = self.cones(focus)
         rods = self.rods(sketch, question, question_mask)

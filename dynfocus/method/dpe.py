@@ -9,7 +9,7 @@ from dynfocus.errors import FeatureError
 from dynfocus.method.distances import first_copies
 from dynfocus.method.events import find_events
 from dynfocus.method.score import LateInteraction, ScoreNet, rescale
-from dynfocus.method.topk import PerturbedTopK, keyed_noise, mix, top_k
+from dynfocus.method.topk import PerturbedTopK, draw_keyed_noise, mix, top_k
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Focus, FrameSketch, SelectorInputs
 
@@ -65,7 +65,7 @@ class EventPrototypeSelector(nn.Module):
         """Noise for the scores; zero where all events are kept, so that rounding gives the scores no gradient there."""
         events = [min(self.settings.events, frames) for frames in inputs.frames]
         counts = [count if keep < count else 0 for count, keep in zip(events, inputs.keep, strict=True)]
-        return keyed_noise(counts, scores.shape[1], self.settings.samples, inputs.rows, inputs.step)
+        return draw_keyed_noise(counts, scores.shape[1], self.settings.samples, inputs.rows, inputs.step)
 
 
 def at_frames(values: Float[Tensor, "B T rows d"], frames: Int[Tensor, "B K"]) -> Float[Tensor, "B K rows d"]:

@@ -72,7 +72,7 @@ def sketch_patches(patches: Float[Tensor, "T N d"], settings: ConnectorSettings,
     dtype = getattr(torch, settings.sketch_dtype)
     sketch = FrameSketch(
         pooled=pool(patches, settings.pooled).to(dtype)[None],
-        grains=multigrained(patches, settings).to(dtype)[None],
+        grains=cluster_patches(patches, settings).to(dtype)[None],
         mask=torch.ones(1, len(patches), dtype=torch.bool, device=patches.device),
     )
     if not is_finite(sketch):
@@ -87,7 +87,7 @@ def pool(patches: Float[Tensor, "T N d"], pooled: int) -> Float[Tensor, "T P d"]
     return rearrange(torch.nn.functional.avg_pool2d(grid, side // small), "t d h w -> t (h w) d")
 
 
-def multigrained(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -> Float[Tensor, "T G d"]:
+def cluster_patches(patches: Float[Tensor, "T N d"], settings: ConnectorSettings) -> Float[Tensor, "T G d"]:
     """G_t: the prototypes of all spatial clustering layers, each fed with the one before, in fp32.
 
     Paper: Eq. 1-3, over the patches of one frame.

@@ -86,7 +86,7 @@ def eq7(gain: Float[Tensor, "B n"], noise: Float[Tensor, "B n L"], sigma: float)
     return torch.einsum("bn,bnl->bl", gain, noise) / (noise.shape[1] * sigma)
 
 
-def keyed_noise(
+def draw_keyed_noise(
     counts: Sequence[int], width: int, samples: int, rows: Int[Tensor, " B"], step: int
 ) -> Float[Tensor, "B n {width}"]:
     """Gaussian noise for the first ``counts`` columns of each row, zeros for the others.

@@ -55,25 +55,25 @@ def chat_text(tokenizer: Any, messages: list[Message]) -> Written:
             last answer otherwise than it writes it.
     """
     system, asking = messages[0]["role"] == "system", messages[-1]["role"] != "assistant"
-    text, marked = (_rendered(tokenizer, conversation, asking) for conversation in (messages, _marked(messages)))
+    text, marked = (_render(tokenizer, conversation, asking) for conversation in (messages, _mark_messages(messages)))
     pieces, end, places, answers, at = _pieces(marked, messages), _end(tokenizer, messages), [], [], 0
     for n, message in enumerate(messages):
         start, stop = (place := at + len(pieces[n])), at + len(pieces[n]) + len(message["content"])
         if text[at:stop] != pieces[n] + message["content"]:
-            raise _changed(message, system)
+            raise _make_change_error(message, system)
         if message["role"] == "assistant":
-            prompt = _rendered(tokenizer, _marked(messages)[:n], True)
+            prompt = _render(tokenizer, _mark_messages(messages)[:n], True)
             if not marked.startswith(prompt) and n + 1 == len(messages):
-                raise _taken_back(prompt, marked, system)
+                raise _make_rewrite_error(prompt, marked, system)
             if marked.startswith(prompt):
                 start = place - (marked.index(_mark(n)) - len(prompt))
             if not pieces[n + 1].startswith(end):
-                raise _taken_back(end, pieces[n + 1], system)
+                raise _make_rewrite_error(end, pieces[n + 1], system)
             answers.append((start, stop + len(end)))
         places.append((place, stop))
         at = stop
     if text[at:] != pieces[-1]:
-        raise _changed(messages[-1], system)
+        raise _make_change_error(messages[-1], system)
     return Written(text, places, answers)
 
 
@@ -82,7 +82,7 @@ def _mark(n: int) -> str:
     return f"\ue000{n}\ue001"
 
 
-def _marked(messages: list[Message]) -> list[Message]:
+def _mark_messages(messages: list[Message]) -> list[Message]:
     return [{"role": message["role"], "content": _mark(n)} for n, message in enumerate(messages)]
 
 
@@ -93,20 +93,20 @@ def _pieces(marked: str, messages: list[Message]) -> list[str]:
     wrong = [n for n in range(len(messages)) if numbers.count(n) != 1]
     moved = [n for n, number in enumerate(numbers[: len(messages)]) if number != n]
     for n in (wrong or moved)[:1]:
-        raise _changed(messages[n], messages[0]["role"] == "system")
+        raise _make_change_error(messages[n], messages[0]["role"] == "system")
     return result[::2]
 
 
 def _end(tokenizer: Any, messages: list[Message]) -> str:
     """What stands behind every answer: as much as a closed conversation and one that goes on have in common."""
     roles = ["system"] * (messages[0]["role"] == "system") + ["user", "assistant", "user"]
-    conversation = _marked([{"role": role, "content": ""} for role in roles])
+    conversation = _mark_messages([{"role": role, "content": ""} for role in roles])
     if "assistant" not in {message["role"] for message in messages}:
         return ""
     last = _mark(len(conversation) - 2)
-    closed = _rendered(tokenizer, conversation[:-1], False).partition(last)[2].rstrip()
+    closed = _render(tokenizer, conversation[:-1], False).partition(last)[2].rstrip()
     try:
-        on = _rendered(tokenizer, conversation, True).partition(last)[2]
+        on = _render(tokenizer, conversation, True).partition(last)[2]
     except PromptError:
         return closed  # it takes a single turn, so that nothing goes on
     if on.startswith(closed):
@@ -117,7 +117,7 @@ def _end(tokenizer: Any, messages: list[Message]) -> str:
     return "".join(cuts[0][:same]).rstrip()
 
 
-def _rendered(tokenizer: Any, messages: list[Message], asking: bool) -> str:
+def _render(tokenizer: Any, messages: list[Message], asking: bool) -> str:
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asking)
     except Exception as error:  # a template is a program, which may fail in any way
@@ -130,22 +130,22 @@ def _rendered(tokenizer: Any, messages: list[Message], asking: bool) -> str:
         ) from error
 
 
-def _changed(message: Message, system: bool) -> PromptError:
+def _make_change_error(message: Message, system: bool) -> PromptError:
     return PromptError(
-        f"a chat template that changes what the {message['role']} says: {_cut(message['content'])}",
+        f"a chat template that changes what the {message['role']} says: {_shorten(message['content'])}",
         "a template that writes every message once, in order, and as it is",
         _do(system),
     )
 
 
-def _taken_back(part: str, text: str, system: bool) -> PromptError:
+def _make_rewrite_error(part: str, text: str, system: bool) -> PromptError:
     """Says where ``part``, which should be the beginning of ``text``, is not."""
     same = next((n for n, (a, b) in enumerate(zip(part, text, strict=False)) if a != b), min(len(part), len(text)))
     part, text = (re.sub("\ue000\\d+\ue001", "...", one) for one in (part[:same] + "\0" + part[same:], text[same:]))
     before, _, after = part.partition("\0")
     return PromptError(
-        f"a chat template that takes back what it wrote: {_cut(after)} after {_cut(before, last=True)} "
-        f"becomes {_cut(text)} when the conversation goes on",
+        f"a chat template that takes back what it wrote: {_shorten(after)} after {_shorten(before, last=True)} "
+        f"becomes {_shorten(text)} when the conversation goes on",
         "a template that writes the last answer behind the prompt that asks for it, and ends all answers alike",
         _do(system),
     )
@@ -156,6 +156,6 @@ def _do(system: bool) -> str:
     return f"{first} model.template to vicuna_v1, or mend the chat template of the language model's tokenizer."
 
 
-def _cut(text: str, last: bool = False) -> str:
+def _shorten(text: str, last: bool = False) -> str:
     shown = text[-30:] if last else text[:30]
     return repr(shown if len(shown) == len(text) else f"...{shown}" if last else f"{shown}...")

@@ -14,7 +14,7 @@ from dynfocus.models.context import too_long
 from dynfocus.models.prompts import IGNORED, IMAGE, TEMPLATES, Encoded, Place, Turns, check_tokenizer, encode, expand
 from dynfocus.models.towers import language_config, load_instruction_tokenizer, load_tokenizer
 from dynfocus.records.rows import Row, Turn
-from dynfocus.records.skipped import Skipped, noted
+from dynfocus.records.skipped import Skipped, describe_skipped
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Batch, FrameSketch, stack_sketches
 
@@ -134,7 +134,7 @@ class Collator:
         """
         coded, slot_video, slot_row, questions, taken = [], [], [], [], []
         for n, original in enumerate(examples):
-            example, encoded = self._taken(original)
+            example, encoded = self._encode_or_skip(original)
             row, visual = example.row, example.row.media is not None
             taken.append(example)
             coded.append(encoded)
@@ -184,7 +184,7 @@ class Collator:
         Raises:
             PromptError: if it does not fit its template, or holds nothing to learn in training.
         """
-        encoded, visual = self._written(row, frames, row.index if number is None else number)
+        encoded, visual = self._write_prompt(row, frames, row.index if number is None else number)
         slots = encoded.input_ids.count(self.image_id)
         unknown = encoded.labels.count(self.tokenizer.unk_token_id)
         if self.tokenizer.unk_token_id == self.tokenizer.eos_token_id:  # then each answer ends with one
@@ -195,7 +195,7 @@ class Collator:
     def image_id(self) -> int:
         return self.tokenizer.convert_tokens_to_ids(IMAGE)
 
-    def _taken(self, example: Example) -> tuple[Example, Encoded]:
+    def _encode_or_skip(self, example: Example) -> tuple[Example, Encoded]:
         """The example as it is, or a blank one of one frame in its place, with its prompt."""
         row = example.row
         number = row.index if example.place is None else example.place
@@ -206,11 +206,11 @@ class Collator:
             except (PromptError, DataError) as error:
                 if not self.skip_invalid:
                     raise
-                example = replace(_first_frame(example), skipped=noted(row.source, number, row, error))
+                example = replace(_first_frame(example), skipped=describe_skipped(row.source, number, row, error))
         return replace(example, row=blank_row(row.index)), Encoded([_end(self.tokenizer)], [IGNORED])
 
     def _encode(self, row: Row, frames: int, number: int) -> Encoded:
-        encoded, visual = self._written(row, frames, number)
+        encoded, visual = self._write_prompt(row, frames, number)
         slots = encoded.input_ids.count(self.image_id)
         total, new = len(encoded.input_ids) + slots * (visual - 1), 0 if self.answers else self.new_tokens
         if total + new > self.context:
@@ -219,7 +219,7 @@ class Collator:
             raise too_long(row, total, slots, frames, self.settings, self.context, new, once_fits)
         return expand(encoded, self.image_id, [visual] * slots)
 
-    def _written(self, row: Row, frames: int, number: int) -> tuple[Encoded, int]:
+    def _write_prompt(self, row: Row, frames: int, number: int) -> tuple[Encoded, int]:
         """The prompt with one id for each visual slot, and what each of them costs."""
         encoded = self._prompt(row, self.slots, number)
         has_media = row.media is not None

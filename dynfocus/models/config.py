@@ -5,7 +5,7 @@ from typing import Any, ClassVar, no_type_check
 from transformers import AutoConfig, InstructBlipQFormerConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from dynfocus.settings import ConnectorSettings, restored
+from dynfocus.settings import ConnectorSettings, restore_settings
 
 
 @no_type_check  # transformers passes on more arguments than the signature of a dataclass shows
@@ -39,4 +39,4 @@ class DynFocusConfig(PreTrainedConfig):
 
     @property
     def settings(self) -> ConnectorSettings:
-        return restored(ConnectorSettings, self.connector or {})
+        return restore_settings(ConnectorSettings, self.connector or {})

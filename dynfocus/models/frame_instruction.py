@@ -32,7 +32,7 @@ def encode_with_instruction(
         slots = (batch.slot_video == video).nonzero().flatten()
         outputs: list[Tensor] = []
         ids, mask = batch.question_ids[slots], batch.question_mask[slots]
-        encode = instructed_encoder(vision, instruction, ids, mask, outputs)
+        encode = build_instructed_encoder(vision, instruction, ids, mask, outputs)
         with torch.autocast(frames.device.type, enabled=False):
             sketches.append(sketch_frames(frames, encode, settings))
         # Where kept frames give every patch, some frames are encoded a second time, after all others: cut these off.
@@ -40,7 +40,7 @@ def encode_with_instruction(
     return stack_sketches(sketches), pad_sequence([queries[slot] for slot in sorted(queries)], batch_first=True)
 
 
-def instructed_encoder(
+def build_instructed_encoder(
     vision: VisionTower,
     instruction: InstructionTower,
     ids: Int[Tensor, "I R"],

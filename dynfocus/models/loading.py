@@ -20,11 +20,11 @@ from dynfocus.models.towers import (
     InstructionTower,
     VisionTower,
     check_attention,
-    existing,
     load_instruction,
     load_language_model,
     load_tokenizer,
     open_vision,
+    require_existing,
 )
 from dynfocus.models.towers.vision import unused_blocks
 from dynfocus.records.atomic import atomic_write
@@ -126,9 +126,9 @@ class Folders(PreTrainedModel):
         Raises:
             CheckpointError: if the folder lacks weights that the settings ask for.
         """
-        folder = existing(Path(folder))
+        folder = require_existing(Path(folder))
         check_attention(language.get("attention", "sdpa"))
-        config = trained_config(folder)
+        config = read_trained_config(folder)
         if settings is not None:
             config.connector = asdict(settings)
         if config.towers is not None:
@@ -183,7 +183,7 @@ class Folders(PreTrainedModel):
         model = cls.from_towers(**towers, settings=config.settings, encoder_dtype=vision_dtype, **options)
         model.instruction.to(getattr(torch, config.instruction_dtype))
         try:
-            state = load_file(existing(folder / CONNECTOR))
+            state = load_file(require_existing(folder / CONNECTOR))
             absent = [f"connector.{name}" for name in model.connector.state_dict() if f"connector.{name}" not in state]
             surplus = model.load_state_dict(state, strict=False).unexpected_keys
             model.trains_instruction = any(name.startswith("instruction.") for name in state)
@@ -243,7 +243,7 @@ class Folders(PreTrainedModel):
     def load_projectors(self, path: Path) -> None:
         """Start F_fine and F_coarse from a file of stage 1; raises CheckpointError if it does not hold just those."""
         try:
-            state, own = load_file(existing(path)), self.projectors()
+            state, own = load_file(require_existing(path)), self.projectors()
         except SafetensorError as error:
             raise CheckpointError(
                 f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again."
@@ -258,7 +258,7 @@ class Folders(PreTrainedModel):
         self.load_state_dict(state, strict=False)
 
 
-def trained_config(folder: Path) -> DynFocusConfig:
+def read_trained_config(folder: Path) -> DynFocusConfig:
     """The config of a trained model's folder; raises CheckpointError if there is none, or of other features."""
     try:
         kind = json.loads((folder / "config.json").read_text()).get("model_type")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from dynfocus.errors import CheckpointError
-from dynfocus.models.towers import existing
+from dynfocus.models.towers import require_existing
 from dynfocus.settings import LoraSettings
 
 ADAPTER = "adapter"
@@ -40,7 +40,7 @@ def load_adapters(language_model: nn.Module, folder: Path) -> nn.Module:
     """
     from peft import PeftModel
 
-    adapter = existing(existing(Path(folder)) / ADAPTER)
+    adapter = require_existing(require_existing(Path(folder)) / ADAPTER)
     try:
         with catch_warnings():
             filterwarnings("error", "Found missing adapter keys")

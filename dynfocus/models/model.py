@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Generation
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.method.sketch import Encoder, encoder_calls, sketch_frames
 from dynfocus.models.config import DynFocusConfig
-from dynfocus.models.frame_instruction import encode_with_instruction, instructed_encoder
+from dynfocus.models.frame_instruction import build_instructed_encoder, encode_with_instruction
 from dynfocus.models.loading import ENDS, Folders
 from dynfocus.models.towers import InstructionTower, QueryTokens, VisionTower
 from dynfocus.types import Batch, FrameSketch, VideoTokens, stack_sketches
@@ -69,7 +69,7 @@ class DynFocusModel(Folders, GenerationMixin):
         missing = self.missing_calls(batch)
         if self.settings.instruction_mode == "frame":
             sketch, question = encode_with_instruction(batch, self.vision, self.instruction, self.settings)
-            self.call_more(missing, instructed_encoder(self.vision, self.instruction, ids[:1], mask[:1], []))
+            self.call_more(missing, build_instructed_encoder(self.vision, self.instruction, ids[:1], mask[:1], []))
             mask = mask.new_ones(len(question), question.shape[2])
         else:
             sketch = batch.sketch or stack_sketches([self.sketch(frames) for frames in batch.frames])

@@ -11,7 +11,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from dynfocus.errors import CheckpointError, ConfigError, PromptError
 from dynfocus.models.collate import Collator, Example, longest_prompt
-from dynfocus.models.loading import trained_config
+from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusConfig
 from dynfocus.models.prompts import TEMPLATES, Turns
 from dynfocus.models.towers import load_instruction_tokenizer, load_tokenizer
@@ -60,7 +60,7 @@ class DynFocusProcessor(ProcessorMixin):
             CheckpointError: if the folder holds no trained model, or its processor does not fit.
             ConfigError: if there is no such option.
         """
-        config = trained_config(Path(folder))
+        config = read_trained_config(Path(folder))
         parts = read_processor_state(Path(folder))
         changes = {name: value for name, value in options.items() if name not in HUB}
         if unknown := changes.keys() - set(PARTS):
@@ -131,7 +131,7 @@ def _one_each(count: int, **files: Sequence[Path | str | None] | Path | str | No
     return [next((str(medium) for medium in pair if medium is not None), None) for pair in pairs]
 
 
-def trained_rule(folder: Path) -> FrameRule:
+def read_trained_rule(folder: Path) -> FrameRule:
     """How a trained model reads videos; raises CheckpointError if its folder does not say it."""
     return read_processor_state(folder)["frame_rule"]
 

@@ -87,9 +87,12 @@ def encode(
     check_tokenizer(tokenizer, template)
     special = _special(tokenizer, template)
     if system and (isinstance(template, ChatTemplate) or template.asks):
-        template = replace(template, opening=f"{_plain(special, system)} ")
+        template = replace(template, opening=f"{_split_special_tokens(special, system)} ")
     conversation = [
-        Turn(_plain(special, turn.question), None if turn.answer is None else _plain(special, turn.answer))
+        Turn(
+            _split_special_tokens(special, turn.question),
+            None if turn.answer is None else _split_special_tokens(special, turn.answer),
+        )
         for turn in turns
     ]
     if any(turn.answer == "" for turn in conversation):
@@ -103,7 +106,7 @@ def encode(
         written = chat_text(tokenizer, _messages(template, asked, answers))
     else:
         written = _text(tokenizer, template, asked if template.asks else shown, answers)
-    return _coded(tokenizer, written, special, isinstance(template, ChatTemplate))
+    return _tokenize(tokenizer, written, special, isinstance(template, ChatTemplate))
 
 
 def check_tokenizer(tokenizer: Any, template: Template | ChatTemplate) -> None:
@@ -172,7 +175,7 @@ def _question(question: str, slot: str, place: Place) -> str:
     return "\n".join(part for part in ((slot, question) if place == "before" else (question, slot)) if part)
 
 
-def _coded(tokenizer: Any, written: Written, special: list[str], opened: bool) -> Encoded:
+def _tokenize(tokenizer: Any, written: Written, special: list[str], opened: bool) -> Encoded:
     """The ids of a text and of what the tokenizer puts before it, unless it is ``opened`` already; none after it."""
     text, spans = written.text, written.answers
     opened = opened or (tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token))
@@ -182,7 +185,7 @@ def _coded(tokenizer: Any, written: Written, special: list[str], opened: bool) -
     added, pending = tokenizer.added_tokens_decoder, spans[::-1]
     names = {token: str(name) for token, name in added.items() if str(name) in special}
     for token, offset in zip(ids[:length], offsets, strict=False):
-        if token in names and _typed(tokenizer, token, names[token], offset, written):
+        if token in names and _is_user_text(tokenizer, token, names[token], offset, written):
             raise PromptError(
                 f"the text {text[slice(*offset)]!r}, which the tokenizer takes for its special token {names[token]!r}",
                 "text in which no special token is written, in capitals or other letters either",
@@ -243,7 +246,7 @@ def _common(token: str) -> bool:
     return len(token) <= 2 or token.isspace()
 
 
-def _typed(tokenizer: Any, token: int, name: str, offset: Span, written: Written) -> bool:
+def _is_user_text(tokenizer: Any, token: int, name: str, offset: Span, written: Written) -> bool:
     """Whether a special token comes from what a person says: such as <|END|> where all is read in small letters."""
     if not any(offset[0] < stop and offset[1] > start for start, stop in written.places if start < stop):
         return False
@@ -255,7 +258,7 @@ def _typed(tokenizer: Any, token: int, name: str, offset: Span, written: Written
     return alike or token != tokenizer.unk_token_id
 
 
-def _plain(special: list[str], text: str) -> str:
+def _split_special_tokens(special: list[str], text: str) -> str:
     """A person's text with anything that reads like a special token taken apart, so that it stays text."""
     for token in special:
         text = text.replace(token, f"{token[0]} {token[1:-1]} {token[-1]}")

@@ -7,7 +7,7 @@ from typing import Any
 from dynfocus.errors import ConfigError
 from dynfocus.models.lora import read_lora_settings
 from dynfocus.plan.plan import FOLDERS
-from dynfocus.settings import ConnectorSettings, LoraSettings, restored
+from dynfocus.settings import ConnectorSettings, LoraSettings, restore_settings
 from dynfocus.train.build import Building
 from dynfocus.train.fit import UNNAMED, read_settings
 
@@ -39,7 +39,7 @@ def read_options(paths: Sequence[Path], instead: Collection[str] = ()) -> dict[s
         if model[name]:
             raise ConfigError(f"model.{name} = true", "what a plan can count", advice)
     options: dict[str, Any] = {
-        "settings": restored(ConnectorSettings, model["connector"]),
+        "settings": restore_settings(ConnectorSettings, model["connector"]),
         "frames": model["frame_rule"]["frames"],
         "slots": model["slots"],
         "checkpointing": model["activation_checkpointing"],
@@ -50,7 +50,7 @@ def read_options(paths: Sequence[Path], instead: Collection[str] = ()) -> dict[s
         "accumulate": trainer["accumulate_grad_batches"] or 1,
         "precision": _precision(trainer["precision"]),
         "strategy": _strategy(trainer["strategy"]),
-        **_trained(model),
+        **_read_training(model),
     }
     for name in FOLDERS:
         folder = model[name]
@@ -75,10 +75,10 @@ def read_options(paths: Sequence[Path], instead: Collection[str] = ()) -> dict[s
     return {name: value for name, value in options.items() if value is not None} | {"notes": tuple(notes)}
 
 
-def _trained(model: dict[str, Any]) -> dict[str, Any]:
+def _read_training(model: dict[str, Any]) -> dict[str, Any]:
     """``train`` and the adapters' ``rank``; contradictions are refused as `dynfocus fit` refuses them."""
-    lora = None if model["lora"] is None else restored(LoraSettings, model["lora"])
-    settings = restored(ConnectorSettings, model["connector"])
+    lora = None if model["lora"] is None else restore_settings(LoraSettings, model["lora"])
+    settings = restore_settings(ConnectorSettings, model["connector"])
     building = Building(Path(), Path(), settings, model["stage"], quantize=model["quantize"], lora=lora)
     if "language_model" not in building.trains:
         if building.quantize:

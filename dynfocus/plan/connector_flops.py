@@ -95,18 +95,18 @@ def _sketch(frames: int, settings: ConnectorSettings, sizes: Sizes) -> Flops:
     distances, merges, points = 0, settings.patches, settings.patches
     for count, neighbours in zip(settings.spatial_prototypes, settings.spatial_neighbours, strict=True):
         distances += 2 * points * points
-        merges += _merged(points, count, neighbours, settings.spatial_neighbourhood)
+        merges += _count_merge_flops(points, count, neighbours, settings.spatial_neighbourhood)
         points = count
     return Flops(distances=frames * distances * sizes.width, merges=frames * merges * sizes.width)
 
 
 def _events(frames: int, events: int, settings: ConnectorSettings, sizes: Sizes) -> Flops:
     features = settings.pooled * sizes.width
-    merges = _merged(frames, events, settings.neighbours, settings.neighbourhood) * features
+    merges = _count_merge_flops(frames, events, settings.neighbours, settings.neighbourhood) * features
     return Flops(distances=2 * frames * frames * features, merges=merges)
 
 
-def _merged(points: int, count: int, neighbours: int, neighbourhood: str) -> int:
+def _count_merge_flops(points: int, count: int, neighbours: int, neighbourhood: str) -> int:
     members = points if neighbourhood == "cluster" else count * min(neighbours, points)
     return 2 * members
 

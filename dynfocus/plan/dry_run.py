@@ -17,13 +17,13 @@ from torch.utils._pytree import tree_leaves
 
 from dynfocus.budget import budget
 from dynfocus.method.dpe import EventPrototypeSelector
-from dynfocus.method.sketch import multigrained, pool
+from dynfocus.method.sketch import cluster_patches, pool
 from dynfocus.method.topk import mix
 from dynfocus.models.lora import without_adapters
 from dynfocus.models.model import DynFocusModel
 from dynfocus.plan.towers import Towers, build_model, decoder_layers
 from dynfocus.plan.training import Training, count_prompt_tokens
-from dynfocus.settings import CHUNK, ConnectorSettings, kept, prototypes
+from dynfocus.settings import CHUNK, ConnectorSettings, count_kept, prototypes
 from dynfocus.types import Focus, FrameSketch, SelectorInputs
 
 Moment = Literal["encode", "forward", "recompute", "backward", "update", "connect", "prefill", "generate"]
@@ -150,7 +150,7 @@ def encode(model: DynFocusModel, frames: int) -> None:
     with torch.no_grad():
         patches = model.vision(torch.empty(frames, model.vision.size, model.vision.size, 3, dtype=torch.uint8))
         pool(patches, model.settings.pooled)
-        multigrained(patches, model.settings)
+        cluster_patches(patches, model.settings)
 
 
 def embed(model: DynFocusModel, frames: int, training: Training) -> Tensor:
@@ -182,7 +182,7 @@ def connect(model: DynFocusModel, frames: int, slots: int) -> Tensor:
 def choose(model: DynFocusModel, sketch: FrameSketch, question: Tensor, mask: Tensor) -> Focus:
     """The kept frames: as DPE chooses them, or, for selectors that may ask for numbers, any of them."""
     settings, select, (slots, frames) = model.settings, model.connector.select, sketch.mask.shape
-    keep, events = kept(frames, settings), prototypes(frames, settings)
+    keep, events = count_kept(frames, settings), prototypes(frames, settings)
     if isinstance(select, EventPrototypeSelector):
         select.noise = lambda _, scores: scores.new_empty(slots, settings.samples, events)  # type: ignore[method-assign, assignment]
         inputs = SelectorInputs((frames,) * slots, (keep,) * slots, torch.arange(slots), 0, question, mask)

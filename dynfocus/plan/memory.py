@@ -78,7 +78,7 @@ def estimate_step(
         "weights: vision encoder": (count_bytes(model.vision.parameters()), STEP),
         "weights: instruction encoder": (count_bytes(model.instruction.parameters()), STEP),
         **{name: (-(-size // shards), STEP) for name, size in sizes.items()},
-        "a 4-bit matrix unpacked": (_unpacked_bytes(model, training), STEP[1:4]),
+        "a 4-bit matrix unpacked": (_count_unpacked_bytes(model, training), STEP[1:4]),
         "overhead: CUDA context and libraries": (overhead, STEP),
     }
     if training.accumulate == 1:  # else those of the first batch stand beside the activations of the next
@@ -86,7 +86,7 @@ def estimate_step(
     if training.gpus > 1 and shards == 1:
         rows["gradient buckets of DDP"] = rows["gradients"]  # which hold them a second time
     if training.strategy == "fsdp":
-        rows |= _gathered(model, training)
+        rows |= _list_gathered(model, training)
     alike = _alike(training)
     work = {"encode": watch_encoding(frames, settings, alike, towers), **watch_step(frames, settings, alike, towers)}
     rows |= {f"{moment}: {part}": (size, (moment,)) for moment, sizes in work.items() for part, size in sizes.items()}
@@ -177,12 +177,12 @@ def state_bytes(count: int, optimizer: str) -> int:
     return 8 * count if optimizer == "adamw" or count < SMALL else 2 * (count + 4 * -(-count // BLOCK))
 
 
-def _unpacked_bytes(model: DynFocusModel, training: Training) -> int:
+def _count_unpacked_bytes(model: DynFocusModel, training: Training) -> int:
     """Bytes of the largest matrix that is unpacked from 4 bits to be computed with."""
     return max(weight.nbytes for weight in packed_weights(model)) if training.train == "qlora" else 0
 
 
-def _gathered(model: DynFocusModel, training: Training) -> dict[str, tuple[int, tuple[Moment, ...]]]:
+def _list_gathered(model: DynFocusModel, training: Training) -> dict[str, tuple[int, tuple[Moment, ...]]]:
     """What FSDP2 holds whole for a time.
 
     Two layers in the precision of products, the one at work and the next, and what is in no layer, as it is held.

@@ -22,7 +22,7 @@ def write_page(plan: Plan, details: bool = False) -> Iterator[str]:
     yield "\n".join([*_tokens(numbers := list_tokens(plan)), ""])
     numbers = list_numbers(plan)
     training, memory = numbers["training"], numbers["memory"]
-    parts = [_flops(numbers), _hours(numbers["hours"]), _answering(numbers), _ways(numbers)]
+    parts = [_flops(numbers), _hours(numbers["hours"]), _list_answer_lines(numbers), _ways(numbers)]
     own = f"{training['train']} {training['strategy']} on {_count(training['gpus'], 'GPU')}"
     parts.append([f"{own}: {_gib(memory['total'])} GiB on each; {_cards(memory['fits'])}"])
     parts += [_memory(memory)] if details else []
@@ -84,7 +84,7 @@ def _hours(hours: Mapping[str, Any] | None) -> list[str]:
     return [f"training on {rows} with {cards}: {hours['hours']:.1f} hours", f"if each reaches {speed} (assumed)"]
 
 
-def _answering(numbers: Mapping[str, Any]) -> list[str]:
+def _list_answer_lines(numbers: Mapping[str, Any]) -> list[str]:
     """What an answer needs of the model as the run leaves it, and exported where that needs less."""
     lines = [f"answering one row: {_parts(numbers['answering'])}"]
     if numbers["exported"]["total"] < numbers["answering"]["total"]:

@@ -32,8 +32,8 @@ class Towers:
 
     def cut(self, layers: int) -> "Towers":
         """The same with so many layers; of the vision encoder as many that run."""
-        vision = _cut(self.vision, layers + unused_blocks(self.vision))
-        return Towers(vision, _cut(self.instruction, layers), _cut(self.language, layers))
+        vision = _shorten_config(self.vision, layers + unused_blocks(self.vision))
+        return Towers(vision, _shorten_config(self.instruction, layers), _shorten_config(self.language, layers))
 
 
 @cache
@@ -99,7 +99,7 @@ def decoder_layers(model: DynFocusModel) -> nn.ModuleList:
     return without_adapters(model.language_model).get_decoder().layers
 
 
-def _cut(config: Any, layers: int) -> Any:
+def _shorten_config(config: Any, layers: int) -> Any:
     short = deepcopy(config)
     short.num_hidden_layers = layers
     if getattr(config, "layer_types", None):

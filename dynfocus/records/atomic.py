@@ -18,7 +18,7 @@ SAID = ("No space left", "File too large", "Permission denied", "Read-only", "fa
 SETTLED = 2 * 10**9  # ns; what changed later than that may change again within one tick of the file system's clock
 
 
-def settled(changed: int) -> bool:
+def is_settled(changed: int) -> bool:
     """Whether a file that last changed at this time, in ns, would show by its times that it changed again."""
     return abs(time.time_ns() - changed) > SETTLED
 

@@ -62,7 +62,7 @@ class Skipped:
         return self.cause.partition(": ")[0]
 
 
-def noted(source: str, index: int, row: Row | None, error: Exception) -> Skipped:
+def describe_skipped(source: str, index: int, row: Row | None, error: Exception) -> Skipped:
     """The record of a row that nothing can be learned from; ``row`` is None where it could not even be read."""
     fault = next((name for kind, name in NAMES if isinstance(error, kind)), "unreadable")
     reason = error.given if isinstance(error, DynFocusError) else str(error) or type(error).__name__

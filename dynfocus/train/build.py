@@ -10,7 +10,7 @@ from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError
 from dynfocus.models.lora import add_adapters, has_adapters, read_lora_settings, without_adapters
 from dynfocus.models.model import DynFocusModel
-from dynfocus.models.towers import Attention, existing
+from dynfocus.models.towers import Attention, require_existing
 from dynfocus.settings import STAGES, ConnectorSettings, LoraSettings, StageName
 
 
@@ -74,8 +74,8 @@ class Building:
             ConfigError: if a trained model's folder and the settings contradict each other.
         """
         half, mixed = half_precision(precision), precision.endswith("mixed")
-        folder = self.init_from if self.init_from is not None and existing(self.init_from).is_dir() else None
-        adapted = self.lora is not None if folder is None else self._adapted(folder)
+        folder = self.init_from if self.init_from is not None and require_existing(self.init_from).is_dir() else None
+        adapted = self.lora is not None if folder is None else self._has_adapters_of(folder)
         full = mixed and "language_model" in self.trains and not adapted
         language: dict[str, Any] = {
             "attention": self.attention,
@@ -99,12 +99,12 @@ class Building:
             checkpoint_activations(model)
         return model
 
-    def _adapted(self, folder: Path) -> bool:
+    def _has_adapters_of(self, folder: Path) -> bool:
         """Whether a trained model's folder holds adapters; raises ConfigError if others than ``lora`` asks for."""
         adapters = read_lora_settings(folder)
         if self.lora is not None and adapters != self.lora:
             raise ConfigError(
-                f"lora of {_shown(self.lora)} on the model in {folder}, which holds {_shown(adapters)}",
+                f"lora of {_describe(self.lora)} on the model in {folder}, which holds {_describe(adapters)}",
                 "the adapters that are there, or a language model's own folder under new ones",
                 "Set model.lora as it was, or start from stage 1's projectors.",
             )
@@ -124,7 +124,7 @@ class Building:
                 weight.requires_grad_(True)
 
 
-def _shown(lora: LoraSettings | None) -> str:
+def _describe(lora: LoraSettings | None) -> str:
     return "none" if lora is None else f"rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.summary import write_results
-from dynfocus.models.loading import trained_config
+from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
 from dynfocus.records.predictions import read_answers
@@ -70,7 +70,7 @@ def evaluate(
     _check_card(out / CARD, card)
     options = {
         **{f"model.{name}": str(model) for name in ("encoders", "language_model", "init_from")},
-        "model.connector": asdict(trained_config(model).settings),
+        "model.connector": asdict(read_trained_config(model).settings),
         "model.frame_rule": asdict(rule),
         "model.template": reading["prompt"],
         **{f"model.{name}": reading[name] for name in ("system_prompt", "slots")},

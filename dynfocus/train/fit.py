@@ -124,10 +124,10 @@ class Experiment(LightningCLI):
     def fit(self, **options: Any) -> None:
         """Go on with an unfinished run of the same settings, or begin one; an earlier run is moved aside, not lost."""
         folder = Path(self.trainer.default_root_dir)
-        with self._recorded(folder) as finished:
+        with self._record_when_finished(folder) as finished:
             if finished:
                 return rank_zero_info(f"{folder} is trained with these settings already (--again trains it anew)")
-            if options.get("ckpt_path") is None and self._unfinished(folder):
+            if options.get("ckpt_path") is None and self._is_unfinished(folder):
                 rank_zero_info(f"going on with the unfinished run in {folder}")
                 options["ckpt_path"] = str(folder / LAST)
             if options.get("ckpt_path") is not None or not self.trainer.is_global_zero:
@@ -139,12 +139,12 @@ class Experiment(LightningCLI):
         """As Lightning's; a data set without a test split is no mistake, as a recipe trains first and tests then."""
         if "test" not in getattr(self.datamodule, "files", {"test": None}):
             return rank_zero_info("the data name no file for a test: nothing is tested")
-        with self._recorded(Path(self.trainer.default_root_dir)) as finished:
+        with self._record_when_finished(Path(self.trainer.default_root_dir)) as finished:
             if not finished:
                 self.trainer.test(**options)
 
     @contextmanager
-    def _recorded(self, folder: Path) -> Iterator[bool]:
+    def _record_when_finished(self, folder: Path) -> Iterator[bool]:
         """Say whether this verb is finished with these settings; if not, record it when the block has ended well."""
         verb = self.request.verb
         config, configs = self.config[verb], find_config_files(self.request.args)
@@ -175,7 +175,7 @@ class Experiment(LightningCLI):
                 raise KeyboardInterrupt from error
             raise
 
-    def _unfinished(self, folder: Path) -> bool:
+    def _is_unfinished(self, folder: Path) -> bool:
         if not (folder / LAST).exists() or not (folder / CONFIG).exists() or (folder / DONE).exists():
             return False
         return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
@@ -229,7 +229,7 @@ def read_settings(configs: Sequence[Path]) -> dict[str, Any]:
     return settings
 
 
-def ready(args: list[str], able: str) -> Any:
+def load_datamodule(args: list[str], able: str) -> Any:
     """The data module of a ``fit`` with these arguments; raises ConfigError if it has no method ``able``."""
     data = run(["fit", *args], Ready).datamodule
     if not hasattr(data, able):

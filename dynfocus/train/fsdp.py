@@ -113,6 +113,6 @@ def most_of_all(own: int) -> int:
     return int(most)
 
 
-def gathered(model: torch.nn.Module) -> dict[str, Any]:
+def gather_weights(model: torch.nn.Module) -> dict[str, Any]:
     """All weights of a model, whole and on the CPU, in the first process; every process must call it."""
     return dict(get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)))

@@ -12,7 +12,7 @@ from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.summary import score_hits
-from dynfocus.models.loading import trained_config
+from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.models.prompts import TEMPLATES, Turns, check_tokenizer
@@ -27,14 +27,14 @@ from dynfocus.settings import (
     SelectorChoice,
     StageName,
     TemplateName,
-    restored,
+    restore_settings,
 )
 from dynfocus.train.arms import BLIND, LEARNED, Arms
 from dynfocus.train.build import Building
-from dynfocus.train.fsdp import check_strategy, gathered, language_layers, shard
+from dynfocus.train.fsdp import check_strategy, gather_weights, language_layers, shard
 from dynfocus.train.metrics import AnswerScore
 from dynfocus.train.optim import OptimizerName, optimizer_class
-from dynfocus.train.resume import Resumable, plain
+from dynfocus.train.resume import Resumable, to_plain
 from dynfocus.train.summary import overview
 from dynfocus.types import Batch, VideoTokens
 
@@ -102,7 +102,7 @@ class DynFocusModule(Resumable):
         template: TemplateName = "vicuna_v1",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(plain({n: v for n, v in locals().items() if n not in ("self", "__class__")}))
+        self.save_hyperparameters(to_plain({n: v for n, v in locals().items() if n not in ("self", "__class__")}))
         self.building = Building(
             *(encoders, language_model, connector, stage, vision, init_from, attention, quantize, lora),
             *(train_instruction, activation_checkpointing),
@@ -124,9 +124,11 @@ class DynFocusModule(Resumable):
         parameters: dict[str, Any] = checkpoint["hyper_parameters"]
         made: dict[str, Any] = {name: Path(parameters[name]) for name in PATHS if parameters[name] is not None}
         made |= {
-            name: restored(kind, parameters[name]) for name, kind in SETTINGS.items() if parameters[name] is not None
+            name: restore_settings(kind, parameters[name])
+            for name, kind in SETTINGS.items()
+            if parameters[name] is not None
         }
-        module = restored(cls, parameters | made | changes)
+        module = restore_settings(cls, parameters | made | changes)
         module.configure_model()
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict=False)
@@ -155,7 +157,7 @@ class DynFocusModule(Resumable):
             )
         start, is_fit = self.building.init_from, trainer is not None and trainer.state.fn == "fit"
         if start is not None and start.is_dir() and not is_fit:
-            self.arms.trained = trained_config(start).settings.selector
+            self.arms.trained = read_trained_config(start).settings.selector
         if trainer is not None:
             check_strategy(
                 trainer.strategy, (self.model.towers or {}).get("quantize"), self.optimizer, self.shard_towers
@@ -287,7 +289,7 @@ class DynFocusModule(Resumable):
         Where the model is sharded every process must call it; the first one writes.
         """
         assert self.model is not None
-        state = self.model.state_dict() if self.device_mesh is None else gathered(self.model)
+        state = self.model.state_dict() if self.device_mesh is None else gather_weights(self.model)
         if not self.trainer.is_global_zero:
             return
         if what == "projectors":

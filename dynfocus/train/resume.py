@@ -63,14 +63,14 @@ def _count_anew(checkpoint: dict[str, Any], accumulated: int) -> None:
         counts |= {name: max(0, ready - (counts["ready"] - count)) for name, count in counts.items()}
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Settings as dicts, lists, numbers and strings, which any reader of a checkpoint knows."""
     if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {name: to_plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
+        return {name: to_plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [to_plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
 
 

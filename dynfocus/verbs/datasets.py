@@ -35,9 +35,9 @@ def doctor(
         return print(*describe_file(file, media, Path("cache/index")), sep="\n")
     from dynfocus.data.doctor import findings
     from dynfocus.data.doctor.examine import diagnose
-    from dynfocus.train.fit import ready
+    from dynfocus.train.fit import load_datamodule
 
-    diagnosis = diagnose(ready(settings, "training_views").training_views(), workers, retry=again)
+    diagnosis = diagnose(load_datamodule(settings, "training_views").training_views(), workers, retry=again)
     print(findings.format_table(diagnosis))
     findings.refuse(diagnosis, limit)
 
@@ -58,9 +58,9 @@ def sketch_data(settings: list[str], workers: int = 2, shard: str = "0/1", out: 
         raise UsageError(f"--shard {shard}", "I/N with I from 0 to N - 1", "Correct it, such as 0/8.")
     if out is None and shard != "0/1":
         raise ConfigError(f"--shard {shard} without --out", "a place for shards", "Give --out.")
-    from dynfocus.train.fit import ready
+    from dynfocus.train.fit import load_datamodule
 
-    data = ready(settings, "sketch")
+    data = load_datamodule(settings, "sketch")
     print(data.sketch(workers) if out is None else data.share_out(out, (int(share[1]), int(share[2])), workers))
 
 

@@ -76,9 +76,9 @@ def sketch(videos: Sequence[Path], *, cache: Path, model: Path = MODEL) -> None:
         model: folder of a trained model.
     """
     quiet()
-    from dynfocus.inspection.answerer import trained_cache
+    from dynfocus.inspection.answerer import open_trained_cache
 
-    filled = trained_cache(model, cache).fill(videos)
+    filled = open_trained_cache(model, cache).fill(videos)
     print(filled)
     if filled.failed:
         raise VideoError(f"{filled.failed} of {len(videos)} files", "videos and images that can be read", "See above.")

@@ -268,7 +268,7 @@ def _render(root: Path, jobs: list[_Job]) -> int:
     return len(jobs)
 
 
-def _doubled(frame: Pixels) -> Pixels:
+def _double(frame: Pixels) -> Pixels:
     # Every pixel becomes 2 x 2, so that colour at half the resolution, as yuv420p keeps it, loses nothing.
     return frame.repeat(2, 0).repeat(2, 1)
 
@@ -276,7 +276,7 @@ def _doubled(frame: Pixels) -> Pixels:
 def _yuv420p(frame: Pixels) -> av.VideoFrame:
     # The four pixels of a square are alike: their colour's average is the colour of the one that they came from.
     y, u, v = to_yuv(frame)
-    planes = np.concatenate([_doubled(y).ravel(), u.ravel(), v.ravel()])
+    planes = np.concatenate([_double(y).ravel(), u.ravel(), v.ravel()])
     return av.VideoFrame.from_ndarray(planes.reshape(-1, 2 * frame.shape[1]), "yuv420p")
 
 
@@ -294,7 +294,7 @@ def encode_video(frames: Pixels) -> bytes:
 
 def _encode_image(frame: Pixels) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(_doubled(frame)).save(file, "PNG")
+    Image.fromarray(_double(frame)).save(file, "PNG")
     return file.getvalue()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynfocus.method.cce import Cones, Projector, Rods, ground, weave
-from dynfocus.settings import ConnectorSettings, kept
+from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.types import Focus, FrameSketch, stack_sketches
 
 
@@ -152,7 +152,7 @@ def test_every_token_passes_its_gradient_back_once() -> None:
 def test_paper_token_count_and_projector() -> None:
     settings = ConnectorSettings()
     sketch = tiny.sketch(16, settings=settings)
-    keep = kept(16, settings)
+    keep = count_kept(16, settings)
     focus = focus_on(sketch, [list(range(keep))])
     assert (
         weave(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from dynfocus.errors import FeatureError
 from dynfocus.method.dpe import EventPrototypeSelector, patches_of
 from dynfocus.method.events import find_events
-from dynfocus.method.topk import keyed_noise
-from dynfocus.settings import ConnectorSettings, kept
+from dynfocus.method.topk import draw_keyed_noise
+from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.types import FrameSketch, stack_sketches
 
 SEEDS = st.integers(0, 10**6)
@@ -38,7 +38,7 @@ def selector(events: ConnectorSettings = tiny.SETTINGS, seed: int = 0) -> EventP
 
 
 def keep_of(sketch: FrameSketch, s: ConnectorSettings = tiny.SETTINGS) -> list[int]:
-    return [kept(frames, s) for frames in sketch.frames.tolist()]
+    return [count_kept(frames, s) for frames in sketch.frames.tolist()]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -64,7 +64,9 @@ def test_training_mixes_and_evaluation_takes(frames: int) -> None:
     soft = net.train()(one, tiny.inputs(one, keep, 7, 2))
     assert soft.scores is not None
     assert soft.mixture is not None
-    noise = keyed_noise([5 if frames > 5 else 4], events.mask.shape[1], tiny.SETTINGS.samples, torch.tensor([7]), 2)
+    noise = draw_keyed_noise(
+        [5 if frames > 5 else 4], events.mask.shape[1], tiny.SETTINGS.samples, torch.tensor([7]), 2
+    )
     p = oracles.eq6(soft.scores[0].tolist(), keep[0], noise[0], tiny.SETTINGS.sigma).float()
     grains = one.grains[0, events.frames[0]]
     for slot in range(keep[0]):

@@ -9,7 +9,7 @@ import torch
 
 from dynfocus.errors import FeatureError
 from dynfocus.method.events import find_events, frame_vectors
-from dynfocus.method.sketch import multigrained, pool, sketch_frames, sketch_patches
+from dynfocus.method.sketch import cluster_patches, pool, sketch_frames, sketch_patches
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import stack_sketches
 
@@ -37,7 +37,7 @@ def test_grains_equal_the_loops(counts: tuple[int, ...], near: tuple[int, ...], 
         patches=36, pooled=4, spatial_prototypes=counts, spatial_neighbours=near, spatial_neighbourhood=reading
     )
     v = patches(2)
-    g = multigrained(v, settings)
+    g = cluster_patches(v, settings)
     assert g.shape == (2, settings.grains, 10)
     for t in range(2):
         torch.testing.assert_close(
@@ -53,7 +53,7 @@ def test_equal_prototypes_tie_in_the_next_layer() -> None:
     for seed in range(6):
         kinds = 3 + 2 * torch.randn(4, 48, generator=tiny.generator(seed))
         v = kinds[torch.arange(36) % 4] + 0.3 * torch.randn(1, 36, 48, generator=tiny.generator(seed + 100))
-        layers = multigrained(v, settings)[0]
+        layers = cluster_patches(v, settings)[0]
         first, second = layers[:16].double(), layers[16:].double()
         assert len(first.unique(dim=0)) == 4
         torch.testing.assert_close(second, oracles.grains(first, (6,), (3,), "nearest"), atol=1e-5, rtol=1e-5)

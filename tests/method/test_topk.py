@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dynfocus.method.topk import PerturbedTopK, keyed_noise, top_k
+from dynfocus.method.topk import PerturbedTopK, draw_keyed_noise, top_k
 
 SEEDS = st.integers(0, 10**6)
 
@@ -113,7 +113,7 @@ def test_rows_sum_to_one_and_columns_to_at_most_one(count: int, data: st.DataObj
     keep = data.draw(st.integers(1, count))
     mask = torch.arange(count + 3)[None] < count
     scores = torch.cat([scores_of(count, seed), torch.full((1, 3), 9.0)], 1)
-    noise = keyed_noise([count], count + 3, 30, torch.tensor([seed]), 0)
+    noise = draw_keyed_noise([count], count + 3, 30, torch.tensor([seed]), 0)
     result = PerturbedTopK.apply(scores, noise, sigma, [keep], mask)[0]
     torch.testing.assert_close(result.sum(1), torch.ones(keep))
     assert result.sum(0).max() <= 1 + 1e-6
@@ -126,14 +126,14 @@ def test_rows_sum_to_one_and_columns_to_at_most_one(count: int, data: st.DataObj
 
 def test_noise_is_keyed_by_seed_step_and_row_alone() -> None:
     torch.manual_seed(4)
-    both = keyed_noise([5, 3], 5, 6, torch.tensor([11, 12]), 3)
+    both = draw_keyed_noise([5, 3], 5, 6, torch.tensor([11, 12]), 3)
     assert both[1, :, 3:].eq(0).all()
     torch.rand(99)  # the global stream has no part in it
-    alone = keyed_noise([3], 3, 6, torch.tensor([12]), 3)
+    alone = draw_keyed_noise([3], 3, 6, torch.tensor([12]), 3)
     assert torch.equal(both[1:, :, :3], alone)
-    others = [keyed_noise([3], 3, 6, torch.tensor([row]), step) for row, step in ((12, 4), (13, 3), (3, 12))]
+    others = [draw_keyed_noise([3], 3, 6, torch.tensor([row]), step) for row, step in ((12, 4), (13, 3), (3, 12))]
     torch.manual_seed(5)
-    others.append(keyed_noise([3], 3, 6, torch.tensor([12]), 3))
+    others.append(draw_keyed_noise([3], 3, 6, torch.tensor([12]), 3))
     assert all((other - alone).abs().min() > 0 for other in others)
 
 
@@ -163,7 +163,7 @@ def test_gradients_of_unequal_videos_equal_the_loops() -> None:
     """Padded, with K' of 3 and 2: each video has the gradient it has alone, and padding has none."""
     scores = torch.rand(2, 6, generator=tiny.generator(0)).requires_grad_()
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
-    noise = keyed_noise([6, 4], 6, 50, torch.tensor([0, 1]), 0)
+    noise = draw_keyed_noise([6, 4], 6, 50, torch.tensor([0, 1]), 0)
     weights = torch.randn(2, 3, 6, generator=tiny.generator(1))
     result = PerturbedTopK.apply(scores, noise, 0.3, [3, 2], mask)
     (result * weights).sum().backward()

@@ -13,7 +13,7 @@ from transformers import InstructBlipConfig, InstructBlipForConditionalGeneratio
 
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.errors import CheckpointError
-from dynfocus.models.frame_instruction import instructed_encoder
+from dynfocus.models.frame_instruction import build_instructed_encoder
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.towers import load_instruction, open_vision
 
@@ -78,7 +78,7 @@ def test_query_tokens_read_frames_as_in_transformers(made: Made) -> None:
     ids, mask = torch.randint(5, 20, (1, 7), generator=tiny.generator(1)), torch.ones(1, 7, dtype=torch.bool)
     mask[0, 5:] = False
     vision, instruction = open_vision(folder).tower(), load_instruction(folder, "frame")
-    patches = instructed_encoder(vision, instruction, ids, mask, outputs)(frames)
+    patches = build_instructed_encoder(vision, instruction, ids, mask, outputs)(frames)
     assert torch.equal(patches, vision(frames))  # the norm is the Q-Former's alone
     theirs = reference.get_image_features(pixels(frames), ids.expand(3, -1), mask.long().expand(3, -1))
     expected = theirs.qformer_outputs[0][:, : instruction.queries]

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from dynfocus.inspection.content import Inspection
 from dynfocus.records.selections import Selection
-from dynfocus.settings import ConnectorSettings, kept, prototypes
+from dynfocus.settings import ConnectorSettings, count_kept, prototypes
 
 SETTINGS = ConnectorSettings(events=8, keep=0.5)
 
 
 def choose(frames: int, seed: int = 0, settings: ConnectorSettings = SETTINGS, **fields: object) -> Selection:
     """A selection of ``frames`` frames, one a second, that agrees with itself."""
-    draw, count, keep = np.random.default_rng(seed), prototypes(frames, settings), kept(frames, settings)
+    draw, count, keep = np.random.default_rng(seed), prototypes(frames, settings), count_kept(frames, settings)
     peaks = draw.gamma(1, 0.3, frames)
     representatives = np.sort(np.argsort(-peaks)[:count])
     nearest = np.abs(representatives[:, None] - np.arange(frames)).argmin(0)

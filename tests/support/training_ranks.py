@@ -21,7 +21,7 @@ from datamodules.loader import ResumableLoader
 from dynfocus.models.collate import Example
 from dynfocus.settings import ConnectorSettings
 from dynfocus.train.fit import EXPECTED
-from dynfocus.train.fsdp import FSDP2Strategy, gathered
+from dynfocus.train.fsdp import FSDP2Strategy, gather_weights
 from dynfocus.train.module import DynFocusModule
 
 SECONDS = 20  # that processes wait for each other, so that a hang is a failure
@@ -161,7 +161,7 @@ def learn(
     )
     trainer.fit(module, StepData(steps, settings, accumulate, val_rows), ckpt_path=resume, weights_only=True)
     assert module.model is not None
-    state = gathered(module.model) if name == "sharded" else module.model.state_dict()
+    state = gather_weights(module.model) if name == "sharded" else module.model.state_dict()
     metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     return TrainingResult(
         watch.losses, watch.norms, {key: value.detach().cpu().clone() for key, value in state.items()}, metrics

@@ -25,7 +25,7 @@ from dynfocus.models.model import DynFocusModel
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction
 from dynfocus.settings import LoraSettings
-from dynfocus.train.fsdp import FSDP2Strategy, gathered, shard
+from dynfocus.train.fsdp import FSDP2Strategy, gather_weights, shard
 
 STEPS = [
     [tiny.example(4 * step + n, count or 1, NOISY, media="v.mp4" if count else None) for n, count in enumerate(counts)]
@@ -184,4 +184,4 @@ def test_a_quantised_model_learns_in_two_processes(towers: Path) -> None:
 def test_the_strategy_counts_all_processes_of_all_nodes() -> None:
     strategy = FSDP2Strategy()
     assert strategy._save_distributed_checkpoint is False
-    assert gathered(tiny.model()).keys() == tiny.model().state_dict().keys()
+    assert gather_weights(tiny.model()).keys() == tiny.model().state_dict().keys()

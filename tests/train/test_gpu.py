@@ -24,7 +24,7 @@ from dynfocus.plan import Training
 from dynfocus.settings import LoraSettings
 from dynfocus.train.build import Building
 from dynfocus.train.fit import EXPECTED
-from dynfocus.train.fsdp import FSDP2Strategy, gathered
+from dynfocus.train.fsdp import FSDP2Strategy, gather_weights
 from dynfocus.train.module import DynFocusModule
 from dynfocus.types import Batch
 from perf.peak_memory import extra_peak
@@ -188,7 +188,7 @@ def learn(
     rows = [Example(tiny.row(n), frames=tiny.frames(6 + n, n)) for n in range(2)]
     trainer.fit(module, StepData([rows] * 3, NOISY, 1, []), weights_only=True, **options)
     assert module.model is not None
-    state = gathered(module.model) if isinstance(strategy, FSDP2Strategy) else module.model.state_dict()
+    state = gather_weights(module.model) if isinstance(strategy, FSDP2Strategy) else module.model.state_dict()
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     return TrainingResult(watch.losses, watch.norms, weights)
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dynfocus.errors import ConfigError, VideoError
 from dynfocus.records.rows import VideoSegment
-from dynfocus.settings import FrameRule, restored
+from dynfocus.settings import FrameRule, restore_settings
 from dynfocus.video import pick_frames, read_clip, read_media, with_pyav
 
 
@@ -194,4 +194,4 @@ def test_a_rule_that_takes_nothing_is_refused(wrong):
 
 def test_rules_saved_before_there_was_a_limit_are_read() -> None:
     content = {"size": 224, "frames": None, "fps": 1.0, "interpolation": "bicubic"}
-    assert restored(FrameRule, content) == FrameRule()
+    assert restore_settings(FrameRule, content) == FrameRule()

@@ -17,7 +17,7 @@ from dynfocus.data.annotations.formats import FORMATS
 from dynfocus.data.annotations.parse import PARSE_ERRORS, ParseContext
 from dynfocus.data.annotations.scan import detect_layout, read_header, scan
 from dynfocus.errors import DataError
-from dynfocus.records.atomic import atomic_write, settled
+from dynfocus.records.atomic import atomic_write, is_settled
 
 VERSION = 7  # of index files; those of another version are built again
 MAX_TURNS = 2**16 - 1  # turns of a row that the index can count; no published set has a hundredth of them
@@ -80,7 +80,7 @@ def open_index(
         raise DataError(
             f"{files[0]}, which changed while it was read", "annotations that stay", "Wait until they are complete."
         )
-    if settled(changed):
+    if is_settled(changed):
         with atomic_write(place) as part, part.open("wb") as file:
             arrays = {name: getattr(index, name) for name in ARRAYS}
             np.savez(file, about=np.array(json.dumps([stamp, index.columns])), **arrays)

@@ -20,7 +20,7 @@ from dynfocus.data.sketches.cache import SketchCache
 from dynfocus.errors import ContextLengthError, DynFocusError, PromptError
 from dynfocus.models.collate import Collator
 from dynfocus.records.rows import FrameFiles, Row, VideoSegment
-from dynfocus.records.skipped import Skipped, noted
+from dynfocus.records.skipped import Skipped, describe_skipped
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
 
@@ -149,7 +149,7 @@ class TrainingView:
 
     def make_skipped(self, number: int, row: Row | None, error: Exception) -> Skipped:
         """Make the record of a bad row."""
-        return noted(self.annotations.source.name, number, row, error)
+        return describe_skipped(self.annotations.source.name, number, row, error)
 
 
 def diagnose(

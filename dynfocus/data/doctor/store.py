@@ -61,16 +61,16 @@ class Checkup:
         try:
             self.records = np.load(self.folder / NUMBERS, mmap_mode="r+" if write else "r")
         except (OSError, EOFError, ValueError) as error:
-            raise _damaged_error(self.folder / NUMBERS, error) from error
+            raise _make_damage_error(self.folder / NUMBERS, error) from error
         if self.records.dtype != RECORD or self.records.shape != (rows,):
-            raise _damaged_error(self.folder / NUMBERS, f"{self.records.shape} records for {rows} rows")
+            raise _make_damage_error(self.folder / NUMBERS, f"{self.records.shape} records for {rows} rows")
         self.frames, self.text = self.records["frames"], self.records["text"]
         self.slots, self.targets, self.media = (self.records[name] for name in ("slots", "targets", "medium"))
         self.unknown = self.records["unknown"]
         try:
             notes = read_notes(self.folder / QUARANTINE, mend=write)
         except DataError as error:
-            raise _damaged_error(self.folder / QUARANTINE, error.__cause__) from error
+            raise _make_damage_error(self.folder / QUARANTINE, error.__cause__) from error
         self.bad = {one.index: one for one in notes if self.frames[one.index] < 0}
 
     @classmethod
@@ -218,7 +218,7 @@ def find_other_checkups(index: Path, key: dict[str, Any]) -> dict[Path, dict[str
             other = json.loads(path.read_text())
             same = other.pop("format", 1) == FORMAT and other["source"] == key["source"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged_error(path, error) from error
+            raise _make_damage_error(path, error) from error
         if same and path.parent != own:
             keys[path.parent] = other
     return keys
@@ -233,7 +233,7 @@ def _file_name(key: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", str(key["source"]))
 
 
-def _damaged_error(path: Path, cause: object) -> DataError:
+def _make_damage_error(path: Path, cause: object) -> DataError:
     return DataError(
         f"{path}, which is damaged ({cause})",
         "what dynfocus doctor has written there",

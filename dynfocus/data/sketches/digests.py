@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dynfocus.records.atomic import atomic_write, settled
+from dynfocus.records.atomic import atomic_write, is_settled
 
 Stamp = tuple[str, int, int, int]
 
@@ -69,7 +69,7 @@ class Digests:
         digest = compute()
         while (now := _file_stamps(files)) != stamps:
             stamps, digest = now, compute()
-        if all(settled(changed) for *_, changed in stamps):
+        if all(is_settled(changed) for *_, changed in stamps):
             self.cache[place] = {"files": stamps, "digest": digest}
             with atomic_write(place) as part:
                 part.write_text(json.dumps(self.cache[place]))

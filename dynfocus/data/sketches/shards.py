@@ -145,9 +145,9 @@ class SketchShards:
         try:
             content = self.store.read(name, start, start + size)
         except FileNotFoundError as error:
-            raise self._damaged_error(name, "it is missing") from error
+            raise self._make_damage_error(name, "it is missing") from error
         if short_digest(content) != self.index.contents[row].tobytes():
-            raise self._damaged_error(name, f"{address} in it is not as it was written")
+            raise self._make_damage_error(name, f"{address} in it is not as it was written")
         return from_tensors(unpack_entry(content)[0])
 
     def _find_row(self, address: str) -> int | None:
@@ -169,7 +169,7 @@ class SketchShards:
         except FileNotFoundError:
             return None
         except DamagedEntryError as error:
-            raise self._damaged_error(name, str(error)) from error
+            raise self._make_damage_error(name, str(error)) from error
 
     def _check_parts(self, index: ShardIndex) -> None:
         """Check that all parts are there, where the place can list its files."""
@@ -178,11 +178,11 @@ class SketchShards:
             return
         for name, size in index.parts:
             if name not in sizes:
-                raise self._damaged_error(name, "it is missing")
+                raise self._make_damage_error(name, "it is missing")
             if sizes[name] != size:
-                raise self._damaged_error(name, f"it has {sizes[name]} of {size} bytes")
+                raise self._make_damage_error(name, f"it has {sizes[name]} of {size} bytes")
 
-    def _damaged_error(self, name: str, what: str) -> DiskError:
+    def _make_damage_error(self, name: str, what: str) -> DiskError:
         return DiskError(
             f"{self.url}/{name}, which is damaged: {what}",
             "shards as they were written",

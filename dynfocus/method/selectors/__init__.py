@@ -99,7 +99,7 @@ def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:
         name = new
     if name in SELECTORS:
         return SELECTORS[name]
-    installed, near = _installed(tuple(sys.path)), [*SELECTORS]
+    installed, near = _find_installed(tuple(sys.path)), [*SELECTORS]
     try:
         if name in installed:
             result = _only(name, installed[name]).load()
@@ -126,7 +126,7 @@ def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:
 
 
 @cache  # reading what is installed takes a tenth of a second
-def _installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+def _find_installed(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
     """What each name stands for that packages on ``path``, which is `sys.path`, register as a selector."""
     points = entry_points(group=GROUP)
     return {name: tuple(points.select(name=name)) for name in sorted(points.names)}

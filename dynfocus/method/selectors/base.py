@@ -33,13 +33,13 @@ class FrameSelector(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.rank")
 
     def forward(self, sketch: FrameSketch, inputs: SelectorInputs) -> Focus:
-        frames, used = top_k(self._checked_scores(sketch, inputs), inputs.keep, sketch.mask)
+        frames, used = top_k(self._check_scores(sketch, inputs), inputs.keep, sketch.mask)
         used = torch.ones_like(frames, dtype=torch.bool) if used is None else used
         pooled, grains = at_frames(sketch.pooled, frames).float(), at_frames(sketch.grains, frames).float()
         patches = patches_of(sketch, frames, used)
         return Focus(frames, used, pooled, grains, None if patches is None else patches.float())
 
-    def _checked_scores(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
+    def _check_scores(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
         scores = _call(self, "rank", "a score for each frame", self.rank, sketch, inputs)
         wrong = _wrong_kind(scores, sketch.mask)
         if wrong is None and not (scores.isfinite() | ~sketch.mask).all():

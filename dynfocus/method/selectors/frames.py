@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dynfocus.errors import ConfigError
 from dynfocus.method.selectors.base import FrameSelector
-from dynfocus.method.topk import keyed_noise
+from dynfocus.method.topk import draw_keyed_noise
 from dynfocus.types import FrameSketch, SelectorInputs
 
 
@@ -26,7 +26,7 @@ class RandomSelector(FrameSelector):
     """Frames at random, the same ones for an annotation row whenever it is asked."""
 
     def rank(self, sketch: FrameSketch, inputs: SelectorInputs) -> Float[Tensor, "B T"]:
-        return keyed_noise(inputs.frames, sketch.mask.shape[1], 1, inputs.rows, step=0)[:, 0]
+        return draw_keyed_noise(inputs.frames, sketch.mask.shape[1], 1, inputs.rows, step=0)[:, 0]
 
 
 class OracleSelector(FrameSelector):

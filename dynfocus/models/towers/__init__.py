@@ -16,7 +16,7 @@ from dynfocus.models.towers.qformer import (
     open_instruction,
 )
 from dynfocus.models.towers.vision import VisionFiles, VisionTower, open_vision
-from dynfocus.models.towers.weights import existing
+from dynfocus.models.towers.weights import require_existing
 
 __all__ = [
     "Attention",
@@ -25,7 +25,6 @@ __all__ = [
     "VisionFiles",
     "VisionTower",
     "check_attention",
-    "existing",
     "language_config",
     "load_instruction",
     "load_instruction_tokenizer",
@@ -34,4 +33,5 @@ __all__ = [
     "need_bitsandbytes",
     "open_instruction",
     "open_vision",
+    "require_existing",
 ]

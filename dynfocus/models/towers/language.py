@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import is_flash_attn_2_available
 
 from dynfocus.errors import ConfigError
-from dynfocus.models.towers.weights import existing, reason, unfit
+from dynfocus.models.towers.weights import reason, require_existing, unfit
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 IMAGE = "<image>"
@@ -35,7 +35,7 @@ def load_language_model(
         CheckpointError: if weights are absent, surplus, broken or of another shape.
         ConfigError: if this machine or this model cannot do what ``attention`` or ``quantize`` asks for.
     """
-    existing(Path(folder) / "config.json")
+    require_existing(Path(folder) / "config.json")
     check_attention(attention)
     extra: dict[str, Any] = {}
     if quantize is not None:
@@ -107,7 +107,7 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def language_config(folder: Path) -> Any:
-    existing(Path(folder) / "config.json")
+    require_existing(Path(folder) / "config.json")
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -130,7 +130,7 @@ def load_tokenizer(folder: Path) -> Any:
 def read_tokenizer(folder: Path) -> Any:
     """The tokenizer as it lies in the folder; raises CheckpointError if there is none, or a slow one."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(existing(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(require_existing(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         raise unfit(folder, f"no tokenizer: {reason(error)}") from error
     if not tokenizer.is_fast:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import InstructBlipQFormerConfig, InstructBlipVisionConfig
 
 from dynfocus.errors import CheckpointError
-from dynfocus.models.towers.weights import OLD_BUFFER, Named, existing, reason, unfit
+from dynfocus.models.towers.weights import OLD_BUFFER, Named, reason, require_existing, unfit
 
 VISION_FILE, TRIMMED_FILE = "eva_vit_g.pth", "instruct_blip_vicuna7b_trimmed.pth"
 VISION, QFORMER, QUERIES, NORM = "visual_encoder.", "Qformer.bert.", "query_tokens", "ln_vision."
@@ -103,14 +103,14 @@ def open_instruction(folder: Path) -> InstructBlipQFormerConfig:
 
 def read_instruction(folder: Path) -> Named:
     """The Q-Former's tensors by transformers' names, sorted."""
-    result = {_qformer_name(name): tensor for name, tensor in _part(_trimmed(folder), QFORMER)}
+    result = {_qformer_name(name): tensor for name, tensor in _part(_trim(folder), QFORMER)}
     for name in sorted(result):
         yield name, result[name]
 
 
 def read_queries(folder: Path) -> Named:
     """The query tokens, without a name."""
-    yield from _part(_trimmed(folder), QUERIES)
+    yield from _part(_trim(folder), QUERIES)
 
 
 def _qformer_name(name: str) -> str:
@@ -121,10 +121,10 @@ def _qformer_name(name: str) -> str:
 
 def _vision(folder: Path) -> tuple[State, State]:
     """The ViT by transformers' names, and ln_vision; the trimmed file's own ViT counts, where it has one."""
-    trimmed = _trimmed(folder)
+    trimmed = _trim(folder)
     given = dict(_part(trimmed, VISION))
     if not given:
-        given = _load(existing(folder / VISION_FILE))
+        given = _load(require_existing(folder / VISION_FILE))
     result: State = {}
     for name, tensor in given.items():
         block = re.match(r"blocks\.(\d+)\.(.+)$", name)
@@ -151,8 +151,8 @@ def _of_block(folder: Path, given: State, block: int, name: str) -> State:
     return {f"{place}{BLOCK[stem]}.{kind}": given[f"blocks.{block}.{name}"]}
 
 
-def _trimmed(folder: Path) -> State:
-    state = _load(existing(folder / TRIMMED_FILE))
+def _trim(folder: Path) -> State:
+    state = _load(require_existing(folder / TRIMMED_FILE))
     known = (VISION, QFORMER, QUERIES, NORM, *OTHERS)
     strange = [name for name in state if not name.startswith(known)]
     if strange:

@@ -19,7 +19,7 @@ Named = Iterator[tuple[str, Tensor]]
 def read_json(file: Path) -> dict[str, Any]:
     """Raises CheckpointError if the file is absent or holds something else."""
     try:
-        result = json.loads(existing(file).read_text())
+        result = json.loads(require_existing(file).read_text())
     except (OSError, ValueError) as error:
         raise unfit(Path(file).parent, f"{Path(file).name} does not read: {error}") from error
     if not isinstance(result, dict):
@@ -41,10 +41,10 @@ def weight_files(folder: Path, prefix: str = "") -> list[Path]:
     Raises:
         CheckpointError: if there is none, or the index names a file that is absent.
     """
-    folder = existing(folder)
+    folder = require_existing(folder)
     if (folder / INDEX).exists():
         names = {file for name, file in _index(folder).items() if name.startswith(prefix)}
-        return [existing(folder / name) for name in sorted(names)]
+        return [require_existing(folder / name) for name in sorted(names)]
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise unfit(folder, "no file *.safetensors is there")
@@ -60,7 +60,7 @@ def part_names(folder: Path, prefix: str) -> dict[str, tuple[Path, str]]:
     """Where the tensors lie whose names start with ``prefix``: name without it -> file, and name in the file."""
     result: dict[str, tuple[Path, str]] = {}
     for file in weight_files(folder, prefix):
-        with _opened(file) as tensors:
+        with _open_file(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)
                 if name.startswith(prefix) and name.rpartition(".")[2] != OLD_BUFFER:
                     result[name.removeprefix(prefix)] = file, name
@@ -83,7 +83,7 @@ def read_part(folder: Path, prefix: str) -> Named:
     places = part_names(folder, prefix)
     for name in sorted(places):
         file, full = places[name]
-        with _opened(file) as tensors:
+        with _open_file(file) as tensors:
             yield name, tensors.get_tensor(full)
 
 
@@ -126,7 +126,7 @@ def _index(folder: Path) -> dict[str, str]:
     return index
 
 
-def _opened(file: Path) -> Any:
+def _open_file(file: Path) -> Any:
     try:
         return safe_open(file, "pt")
     except (SafetensorError, OSError) as error:
@@ -146,7 +146,7 @@ def reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def existing(path: Path) -> Path:
+def require_existing(path: Path) -> Path:
     """The path itself, if something is there; raises CheckpointError."""
     path = Path(path)
     if not path.exists():
