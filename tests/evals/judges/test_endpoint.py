@@ -104,14 +104,20 @@ def test_after_the_last_retry_this_prompt_has_no_reply() -> None:
         served.body(""),
         served.right(None),
         served.right(["yes"]),
-        served.body(b" " * (LARGEST + 1)),
-        served.endless(),
         served.right(f"{SECRET} {REPLY}"),
     ],
 )
 def test_what_is_no_chat_completion_is_no_reply(first: served.Behaviour) -> None:
     with served.serve(first) as server:
-        with pytest.raises(ValueError, match=r"a body of more|no chat completion|without a text|a reply that shows"):
+        with pytest.raises(ValueError, match=r"no chat completion|without a text|a reply that shows"):
+            ask(connect(server.url))
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("first", [served.body(b" " * (LARGEST + 1)), served.endless()])
+def test_of_a_huge_body_no_more_is_read(first: served.Behaviour) -> None:
+    with served.serve(first) as server:
+        with pytest.raises(ValueError, match=f"a body of more than {LARGEST} bytes"):
             ask(connect(server.url))
         assert len(server.requests) == 1
 
