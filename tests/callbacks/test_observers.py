@@ -86,7 +86,7 @@ def test_so_is_one_that_was_stopped_and_went_on(place: Path, trained_runs: Path,
     assert [step for step, _ in scalars(tmp_path / "watched")["pace/memory_gib"]][-1] == 8
 
 
-DPE = {"entropy", "score_spread", "most_kept", "hit_rate"}
+DPE = {"entropy", "score_spread", "most_kept", "hit_rate", "distance"}
 TOKENS = {"cones", "rods", "visual", "text", "total", "share_of_256_per_frame"}
 TAGS = {
     *(f"dpe/{phase}/{name}" for phase in ("train", "val", "test") for name in DPE),
