@@ -70,10 +70,17 @@ class Meter(TorchDispatchMode):
 
 
 @contextmanager
-def without_numbers(settings: ConnectorSettings, training: Training, towers: Towers) -> Iterator[DynFocusModel]:
-    """A model whose tensors hold no numbers, as do those that are made meanwhile; autocast takes them for a CPU's."""
+def without_numbers(
+    settings: ConnectorSettings, training: Training, towers: Towers, half_layers: bool = False
+) -> Iterator[DynFocusModel]:
+    """A model whose tensors hold no numbers, as do those that are made meanwhile; autocast takes them for a CPU's.
+
+    With ``half_layers`` the language model's layers are in bfloat16; fake tensors cannot always be converted later.
+    """
     with torch.device("meta"):
         model = build_model(settings, training, towers)
+    if half_layers:
+        decoder_layers(model).to(torch.bfloat16)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield model.to_empty(device="cpu")
 
@@ -96,9 +103,7 @@ def _watch_step(
     frames: int, settings: ConnectorSettings, training: Training, towers: Towers
 ) -> dict[Moment, Counter[str]]:
     mixed, gathered = training.precision != "32", training.strategy == "fsdp"
-    with without_numbers(settings, training, towers) as model:
-        if gathered and mixed:
-            decoder_layers(model).to(torch.bfloat16)
+    with without_numbers(settings, training, towers, half_layers=gathered and mixed) as model:
         for weight in model.parameters():
             weight.grad = torch.empty_like(weight) if weight.requires_grad else None
         decoder, first = without_adapters(model.language_model).get_decoder(), decoder_layers(model)[0]
