@@ -140,3 +140,29 @@ def test_times_in_a_table_are_named(tmp_path: Path, form: FormatName, text: str)
 )
 def test_times_and_media_one_level_down_are_named(tmp_path: Path, shown: dict[str, Any]) -> None:
     assert "which nobody reads" in cause(tmp_path, {"id": 1, "conversations": WORDS, **shown})
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Picture 1: <img>1.png</img>\nWho waves?",
+        "<|vision_start|><|video_pad|><|vision_end|>Who waves?",
+        "<|image_1|>\nWho waves?",
+        "<image_1> and <image_2>: who waves?",
+        "<ImageHere>Who waves?",
+    ],
+)
+def test_slots_as_other_models_write_them_are_slots(tmp_path: Path, question: str) -> None:
+    talk = [{"from": "human", "value": question}, {"from": "gpt", "value": "The baker."}]
+    assert "a slot with nothing to show" in cause(tmp_path, {"id": 1, "conversations": talk})
+
+
+def test_code_in_a_question_is_no_slot(tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "What is <img> for, and <video src=a>?"}, {"from": "gpt", "value": "A picture."}]
+    assert read(tmp_path, [{"id": 1, "conversations": talk}])[0].media is None
+
+
+@pytest.mark.parametrize("times", [{"ts": [1.0, 2.0]}, {"times": [1, 2]}, {"t0": 3.5}, {"from_sec": 2}])
+def test_other_words_for_times_are_named(tmp_path: Path, times: dict[str, Any]) -> None:
+    shown = {"id": 1, "video": "1.mp4", "conversations": WORDS, **times}
+    assert f"{next(iter(times))!r}" in cause(tmp_path, shown)

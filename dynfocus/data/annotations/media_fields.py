@@ -14,12 +14,16 @@ from dynfocus.data.annotations.parse import IMAGE, IMAGES, TEXT, VIDEO, is_numbe
 
 SLOTS = ("<image>", "<video>")
 SLOT_LINE = re.compile(r"^(<image>|<video>)\s*\n|\n\s*(<image>|<video>)$")
+# Slots as other models write them; a tag of HTML, which a question about code may hold, is none.
+OTHER_SLOT = re.compile(
+    r"<img>[^<>]+</img>|<ImageHere>|<\|?(?:image|video)_?\d+\|?>|<\|(?:vision_start|(?:image|video)(?:_pad)?)\|>", re.I
+)
 MEDIA_KEYS = {"image": IMAGE, "images": IMAGE, "video": VIDEO, "videos": VIDEO}
 SPAN_KEYS = (("start", "end"), ("video_start", "video_end"))
 SPAN_NAMES = tuple(key for pair in SPAN_KEYS for key in pair)
 # Words of a key that stands for a medium or for times, and endings of a value that is a file.
 MEDIA_WORDS = {"image", "img", "picture", "photo", "video", "clip", "movie", "media", "frame", "gif", "audio"}
-TIME_WORDS = {"start", "end", "begin", "stop", "timestamp", "span", "segment", "interval"}
+TIME_WORDS = {"start", "end", "begin", "stop", "from", "time", "t", "timestamp", "span", "segment", "interval"}
 NAME_WORDS = {"id", "name", "count", "number"}  # beside one of these, a word of times stands for no time
 IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|bmp|tiff?|gif|avif|heic)", re.I)
 OTHER_FILE = re.compile(r".+\.(mp4|mkv|webm|avi|mov|m4v|wav|mp3)", re.I)
@@ -177,7 +181,7 @@ def strip_questions(questions: Sequence[str], kind: int, images: int = 1) -> lis
     """
     questions = [question.strip() for question in questions]
     if kind == TEXT:
-        if blind := [question for question in questions if strip_slots(question) != question]:
+        if blind := [one for one in questions if strip_slots(one) != one or OTHER_SLOT.search(one)]:
             raise ValueError(f"a slot with nothing to show, in the question {blind[0]!r:.80}")
         return questions
     first = strip_slots(questions[0])
