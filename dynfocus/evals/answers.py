@@ -19,7 +19,7 @@ YES_NO = {"yes", "no"}
 ANNOUNCED = re.compile(
     r"(?i:\b(?:answer|option|choice|choose|pick|select|letter|antwort|respuesta|réponse)\b|答案|选)"
     r"(?i:\s+(?:is|are|would|should|must|be|to|ist|es|est|option|choice|letter))*"
-    r"\s*[是为:=]?\s*[*_`\"'(\[{]*([A-Z])(?![A-Za-z'’])(?!\s+[a-z])"
+    r"\s*[是为:=]?\s*(?:[*_`\"'(\[{]*([A-Z])(?![A-Za-z'’])(?!\s+[a-z])|\(([a-z])\)|([b-z])(?=[\s.!]*$))"
 )
 NEGATED = re.compile(
     r"(?i:\bnot|n't|n’t|\bneither|\bnor|\bexcept|\bunlike|\brule[sd]? out)\s+(?i:option\s+)?\(?[A-Z]\b\)?"
@@ -77,7 +77,9 @@ def parse_choice(answer: str, options: Sequence[str]) -> str | None:
     if (alone := ALONE.fullmatch(text)) and alone[1].upper() in letters:
         return alone[1].upper()
     kept = NEGATED.sub(" ", text)
-    announced = [letter for letter in ANNOUNCED.findall(kept) if letter in letters]
+    announced = [
+        letter for letter in ("".join(groups).upper() for groups in ANNOUNCED.findall(kept)) if letter in letters
+    ]
     if announced:
         return announced[-1]
     if (first := FIRST.match(kept)) and first[1] in letters:

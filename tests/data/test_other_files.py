@@ -62,6 +62,14 @@ def test_questions_with_history_input_and_captions(tmp_path: Path) -> None:
         result[3]
 
 
+@pytest.mark.parametrize("key", ["options", "choices", "candidates"])
+def test_options_follow_the_question(tmp_path: Path, key: str) -> None:
+    (one,) = read(
+        tmp_path, [{"question": "Who?", key: ["she", "he"], "answer": "A", "video": "a.mp4"}], "query_response"
+    )
+    assert one.turns == (Turn("Who?\n(A) she (B) he", "A"),)
+
+
 def test_clevrers_own_questions(tmp_path: Path) -> None:
     def option(number: int, text: str, answer: str) -> dict[str, Any]:
         return {"choice_id": number, "choice": text, "program": [], "answer": answer}

@@ -4,11 +4,20 @@ from typing import Any
 from zlib import crc32
 
 from dynfocus.data.annotations.media_fields import parse_media, strip_questions
-from dynfocus.data.annotations.parse import Entry, ParseContext, parse_id, require_list, require_object, require_text
+from dynfocus.data.annotations.parse import (
+    Entry,
+    ParseContext,
+    format_options,
+    parse_id,
+    require_list,
+    require_object,
+    require_text,
+)
 from dynfocus.data.annotations.webvid import REQUESTS
 from dynfocus.records.rows import Turn
 
 QUESTION_KEYS = ("query", "instruction", "question", "prompt")
+OPTION_KEYS = ("options", "choices", "candidates")
 ANSWER_KEYS = ("response", "output", "answer", "caption")
 NEEDS = (
     f"a question under one of {', '.join(QUESTION_KEYS)} and its answer under one of {', '.join(ANSWER_KEYS)}, or a "
@@ -19,8 +28,9 @@ NEEDS = (
 def parse_query_response(value: Any, context: ParseContext) -> Entry:
     """Parse ``{"query": "<video>what", "response": "that", "videos": ["7.mp4"]}``.
 
-    Also read: ``input``, which follows an ``instruction``; earlier turns as pairs in ``history``; ``system``; ``id``. A
-    caption without a question answers one of the requests of `parse_webvid`. Media are read as `parse_media` says.
+    Also read: ``input``, which follows an ``instruction``; a list of ``options``, which follow the question; earlier
+    turns as pairs in ``history``; ``system``; ``id``. A caption without a question answers one of the requests of
+    `parse_webvid`. Media are read as `parse_media` says.
     """
     row = {key: one for key, one in require_object(value).items() if one != ""}  # as a table's empty cells are
     medium = parse_media(row)
@@ -32,9 +42,11 @@ def parse_query_response(value: Any, context: ParseContext) -> Entry:
         question = REQUESTS[crc32(medium.media.encode()) % len(REQUESTS)]
     elif question is None:
         raise ValueError(f"a question under none of {', '.join(QUESTION_KEYS)}")
-    asked = "\n".join(
-        filter(None, [require_text(question, "a question"), require_text(row.get("input") or "", "input")])
-    )
+    parts = [require_text(question, "a question"), require_text(row.get("input") or "", "input")]
+    for key in OPTION_KEYS:
+        if isinstance(row.get(key), list | tuple):
+            parts.append(format_options([require_text(option, "an option") for option in row[key]]))
+    asked = "\n".join(filter(None, parts))
     pairs = [require_list(pair, "a turn of history") for pair in require_list(row.get("history") or [], "history")]
     pairs.append([asked, answer])
     questions = strip_questions(
