@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.export import FIT_CARD
 from callbacks.observer import gather_objects
-from dynfocus.evals.summary import summarize
+from dynfocus.evals.summary import summarize_arms
 from dynfocus.records.atomic import set_aside, write_text
 from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
@@ -81,13 +81,11 @@ class Predictions(Callback):
         seconds = time.monotonic() - self.start
         if fit_card.exists():
             seconds += json.loads(fit_card.read_text())["seconds"]
-        arms = dict.fromkeys(p.arm for p in predictions)
         benchmark = pl_module.score.benchmark
-        by_arm = {arm: summarize([p for p in predictions if p.arm == arm], benchmark) for arm in arms}
-        first, results = next(iter(by_arm.items()))
-        card = {"benchmark": benchmark.name, "arm": first, "seconds": round(seconds, 1)}
-        metrics = results | card | describe_run(trainer, pl_module) | {"arms": by_arm}
-        verdicts = [verdict for _, verdict in benchmark.judge(predictions)]
+        judged = benchmark.judge(predictions)
+        card = {"benchmark": benchmark.name, "arm": predictions[0].arm, "seconds": round(seconds, 1)}
+        metrics = summarize_arms(judged, benchmark) | card | describe_run(trainer, pl_module)
+        verdicts = [verdict for _, verdict in judged]
         self.write(trainer, {"predictions.jsonl": predictions, "verdicts.jsonl": verdicts, "metrics.json": metrics})
 
     def folder(self, trainer: Trainer) -> Path:

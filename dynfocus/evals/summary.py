@@ -50,6 +50,15 @@ def summarize(
     }
 
 
+def summarize_arms(judged: Sequence[Judged], benchmark: Benchmark) -> dict[str, Any]:
+    """Summarize judged predictions of several arms: the summary of the first arm, and of all by name under ``arms``."""
+    groups: dict[str, list[Judged]] = {}
+    for pair in judged:
+        groups.setdefault(pair[0].arm, []).append(pair)
+    arms = {arm: summarize([one for one, _ in group], benchmark, group) for arm, group in groups.items()}
+    return {**next(iter(arms.values()), summarize([], benchmark)), "arms": arms}
+
+
 def write_results(
     folder: Path, predictions: Sequence[Prediction], benchmark: Benchmark, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -62,13 +71,11 @@ def write_results(
         facts: what else metrics.json holds, such as what the predictions were made with.
 
     Returns:
-        what metrics.json holds: the facts, the summary of the first arm, and those of all arms under ``arms``.
+        what metrics.json holds: the facts, and what `summarize_arms` returns.
     """
-    arms = dict.fromkeys(one.arm for one in predictions)
-    by_arm = {arm: summarize([one for one in predictions if one.arm == arm], benchmark) for arm in arms}
-    first = next(iter(by_arm.values()), summarize([], benchmark))
-    metrics = {"benchmark": benchmark.name, **first, **facts, "arms": by_arm}
+    judged = benchmark.judge(predictions)
+    metrics = {"benchmark": benchmark.name, **facts, **summarize_arms(judged, benchmark)}
     write_jsonl(folder / "predictions.jsonl", predictions)
-    write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in benchmark.judge(predictions)])
+    write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in judged])
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics

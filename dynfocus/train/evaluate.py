@@ -13,7 +13,7 @@ from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
 from dynfocus.records.predictions import read_answers
-from dynfocus.train.finished import digest_files
+from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
 
 CONFIG = Path(__file__).parents[2] / "lightning_configs" / "evaluate.yaml"
@@ -61,7 +61,7 @@ def evaluate(
     card = {
         "benchmark": benchmark,
         "split": find_split(benchmark, settings["split"]),
-        "model": digest_files([model]),
+        "model": digest(model),
         "frame_rule": asdict(rule),
         "arms": list(arms),
         "options_shuffled": settings["shuffle"],

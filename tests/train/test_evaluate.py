@@ -91,6 +91,13 @@ def test_answers_of_other_settings_are_not_mixed(
     assert results(tmp_path / "run")[1]["n"] == 16
 
 
+def test_a_model_is_known_by_its_content_wherever_it_lies(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    assert evaluate(place, trained_runs, tmp_path / "run", "--rows", "2") == 0
+    shutil.copytree(trained_runs / "stage2", tmp_path / "moved" / "stage2")
+    assert evaluate(place, tmp_path / "moved", tmp_path / "run", "--rows", "3") == 0
+    assert results(tmp_path / "run")[1]["n"] == 3
+
+
 def test_missing_videos_are_named(place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture) -> None:
     root = tmp_path / "data"
     shutil.copytree(place / "data", root)

@@ -18,7 +18,7 @@ from dynfocus.evals.judges.template import FOLDER, Template, read_template
 from dynfocus.evals.protocol import Benchmark, Judged
 from dynfocus.evals.results_table import read_metrics
 from dynfocus.evals.rules import format_options
-from dynfocus.evals.summary import summarize
+from dynfocus.evals.summary import summarize_arms
 from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import append_jsonl, read_appended, read_jsonl, write_jsonl
 from dynfocus.records.predictions import Prediction, Verdict
@@ -110,12 +110,8 @@ def judge_run(run: Path, judge: Judge | None, name: str, own: Sequence[Path] = (
         templates = read_templates(benchmark, predictions, own)
         used = {one.name: _digest(one.text) for one in templates.values()}
         judged = judge_predictions(predictions, benchmark, judge, name, templates, run / KEPT / f"{name}.jsonl")
-    arms = dict.fromkeys(one.arm for one in predictions)
-    groups = {arm: [pair for pair in judged if pair[0].arm == arm] for arm in arms}
-    by_arm = {arm: summarize([one for one, _ in group], benchmark, group) for arm, group in groups.items()}
-    first = next(iter(by_arm.values()), {})
     about = {"judge": name, "judge_model": judge and judge.model, "judge_settings": judge and dict(judge.settings)}
-    metrics = {**metrics, **first, **about, "templates": used, "arms": by_arm}
+    metrics = {**metrics, **summarize_arms(judged, benchmark), **about, "templates": used}
     write_jsonl(run / f"verdicts.{name}.jsonl", [verdict for _, verdict in judged])
     write_text(run / f"metrics.{name}.json", json.dumps(metrics, indent=2) + "\n")
     return metrics
