@@ -44,7 +44,7 @@ def belongs_to_pillow(path: Path) -> bool | None:
     None if it is no image that Pillow can open.
     """
     try:
-        with _open_image(path) as image:
+        with open_image(path) as image:
             return not getattr(image, "is_animated", False) or image.format in PAGED | MOVING
     except Exception:  # Pillow's plugins raise errors of any kind; reading the file then says why it fails
         return None
@@ -64,11 +64,11 @@ def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
     """
     segment = find_media(media)
     try:
-        with _open_image(segment.path) as image:
+        with open_image(segment.path) as image:
             check_pixels(segment.path, *image.size, rule)
-            times = _read_times(image)
+            times = read_image_times(image)
             indices = pick_segment_frames(times, rule, segment)
-            frames = torch.stack([resize_frame(_read_pixels(image, index), rule) for index in indices])
+            frames = torch.stack([resize_frame(read_pixels(image, index), rule) for index in indices])
         return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pillow")
     except VideoError:
         raise
@@ -92,7 +92,8 @@ def read_frame_files(media: FrameFiles, rule: FrameRule) -> Clip:
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image of one of `FORMATS`, whatever its size; `check_pixels` refuses large ones."""
     # Pillow's own guard against huge images is one limit of the whole process, which raises before one sees the size:
     # it is lifted for this call, under a lock, and `check_pixels` judges by the rule's own limit.
     with guard, warnings.catch_warnings():
@@ -125,7 +126,7 @@ def _count_bits(image: Image.Image) -> int:
     return bits[0]
 
 
-def _read_times(image: Image.Image) -> NDArray[np.float64]:
+def read_image_times(image: Image.Image) -> NDArray[np.float64]:
     """Return the seconds of all frames, the first at 0; of pages only the first counts."""
     millis = [0.0]
     for index in range(1, getattr(image, "n_frames", 1) if image.format in MOVING else 1):
@@ -140,7 +141,7 @@ def _load_frame(image: Image.Image, index: int) -> Image.Image:
     return image
 
 
-def _read_pixels(image: Image.Image, index: int) -> NDArray[np.uint8]:
+def read_pixels(image: Image.Image, index: int) -> NDArray[np.uint8]:
     """Return upright RGB pixels ``[H, W, 3]`` of a frame, transparent ones laid on white."""
     image = _load_frame(image, index)
     most = 2 ** _count_bits(image) - 1

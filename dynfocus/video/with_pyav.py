@@ -32,18 +32,41 @@ def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> 
     Raises:
         VideoError: if no frame is there, or the decoder reports damage in one that is asked for.
     """
-    pixel = packets.pixel
-    if pixel != 1 and read_turn(segment).transpose:
-        pixel = 1 / pixel
+    pixel = shown_pixel(segment, packets)
     if packets.stamps is not None and packets.times is not None:
         times, indices = packets.times, pick_segment_frames(packets.times, rule, segment)
-        attempts = {False: [Run(int(packets.stamps[0]), packets.stamps[indices].tolist())]}
-        if packets.seekable and packets.keys is not None:
-            attempts = {True: plan_runs(packets.stamps, packets.keys, indices)} | attempts
-        for jump, run_list in attempts.items():
-            frames = resize_frames(_decode_runs(segment, run_list, jump), len(indices), rule, pixel)
+        for attempt in plan_decoding(segment, packets.stamps, packets, indices):
+            frames = resize_frames(attempt, len(indices), rule, pixel)
             if frames is not None:
                 return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
+    times = decode_times(segment, packets)
+    indices = pick_segment_frames(times, rule, segment)
+    frames = resize_frames(decode_indices(segment, set(indices)), len(indices), rule, pixel)
+    if frames is None:
+        raise unreadable_error(segment.path, "it holds other frames when it is read again")
+    return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
+
+
+def shown_pixel(segment: VideoSegment, packets: Packets) -> float:
+    """Return the width of a pixel over its height, of frames that are turned as the file asks for."""
+    return 1 / packets.pixel if packets.pixel != 1 and read_turn(segment).transpose else packets.pixel
+
+
+def plan_decoding(
+    segment: VideoSegment, stamps: NDArray[np.int64], packets: Packets, indices: list[int]
+) -> Iterator[Iterator[NDArray[np.uint8]]]:
+    """Yield ways to decode the frames of these numbers, the fastest first; one that fails yields too few frames."""
+    if packets.seekable and packets.keys is not None:
+        yield _decode_runs(segment, plan_runs(stamps, packets.keys, indices), jump=True)
+    yield _decode_runs(segment, [Run(int(stamps[0]), stamps[indices].tolist())], jump=False)
+
+
+def decode_times(segment: VideoSegment, packets: Packets) -> NDArray[np.float64]:
+    """Decode all of a video for the seconds of its frames, the first at 0.
+
+    Raises:
+        VideoError: if there is no frame, frames have no time stamps, or packets say that some were lost.
+    """
     stamps, unit = [], 0.0
     for frame in _decode_all(segment):
         if frame.pts is None or frame.time_base is None:
@@ -57,12 +80,7 @@ def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> 
         if lost > 0:
             raise unreadable_error(segment.path, f"{lost} of its frames cannot be decoded")
     ticks = join_clocks(split_clocks(stamps))
-    times = (ticks - ticks[0]) * unit
-    indices = pick_segment_frames(times, rule, segment)
-    frames = resize_frames(_decode_indices(segment, set(indices)), len(indices), rule, pixel)
-    if frames is None:
-        raise unreadable_error(segment.path, "it holds other frames when it is read again")
-    return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
+    return (ticks - ticks[0]) * unit
 
 
 @dataclass(frozen=True)
@@ -170,7 +188,8 @@ def _decode_all(segment: VideoSegment) -> Iterator[av.VideoFrame]:
         yield from _decode_frames(container, stream, segment.path)
 
 
-def _decode_indices(segment: VideoSegment, indices: set[int]) -> Iterator[NDArray[np.uint8]]:
+def decode_indices(segment: VideoSegment, indices: set[int]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of these numbers, going once through the file from its beginning."""
     convert, last = FrameConverter(segment), max(indices)
     for number, frame in enumerate(_decode_all(segment)):
         if number in indices:
