@@ -72,8 +72,8 @@ class Arms:
         return self.selectors[arm]
 
     @contextmanager
-    def keeping(self, arm: str, model: DynFocusModel) -> Iterator[None]:
-        """For the time of a block, let an arm's selector keep the frames of the model."""
+    def use(self, arm: str, model: DynFocusModel) -> Iterator[None]:
+        """Let the selector of an arm keep the frames of the model, for the time of a `with` block."""
         if arm in (LEARNED, BLIND):
             yield
             return

@@ -242,7 +242,7 @@ class DynFocusModule(Resumable):
     def predict_arm(self, batch: Batch, arm: str) -> list[Prediction]:
         """Answer every row's question greedily, with the frames kept as ``arm`` says."""
         assert self.model is not None
-        with self.arms.keeping(arm, self.model):
+        with self.arms.use(arm, self.model):
             answers, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
         asked = [n for n, record in enumerate(batch.records) if record is not None]
         name = self.arms.name(arm, self.model)
