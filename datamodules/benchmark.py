@@ -14,7 +14,7 @@ from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError, MissingFileError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, Item, digest_prompts, shuffle_options
+from dynfocus.evals.protocol import Benchmark, Item, shuffle_options
 from dynfocus.models.collate import Example
 from dynfocus.records.predictions import UNTRAINED, read_answers
 from dynfocus.records.rows import FrameFiles, Question, Row, Turn, VideoSegment
@@ -101,6 +101,7 @@ class BenchmarkDataModule(ConversationDataModule):
         shuffle: put the options of each question into another order, the same every time.
         run: folder of an evaluation; questions that it has answered already are not asked again.
         arms: what every question has to be answered under.
+        segments: whether frames are read as the questions' segments count them; if not, no hit rate can be computed.
         kwargs: as in `ConversationDataModule`.
 
     Raises:
@@ -117,13 +118,14 @@ class BenchmarkDataModule(ConversationDataModule):
         shuffle: bool = False,
         run: Path | None = None,
         arms: tuple[str, ...] = ("learned",),
+        segments: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
         self.benchmark = benchmark
         self.protocol, self.allow_missing = find_benchmark(benchmark), allow_missing
         self.split = find_split(benchmark, split)
-        self.limit, self.shuffle, self.run, self.arms = rows, shuffle, run, arms
+        self.limit, self.shuffle, self.run, self.arms, self.segments = rows, shuffle, run, arms, segments
         self.ids: list[str] = []
         self.facts: dict[str, Any] = {}
 
@@ -146,6 +148,7 @@ class BenchmarkDataModule(ConversationDataModule):
         files = BenchmarkFiles(self.root)
         items = self.protocol.read_items(files, self.split)[: self.limit]
         items = [shuffle_options(item) for item in items] if self.shuffle else items
+        items = items if self.segments else [one._replace(question=replace(one.question, segments=())) for one in items]
         rows = BenchmarkRows(self.benchmark, files, items)
         if rows.missing:
             few = ", ".join(rows.missing[:NAMED]) + (" ..." if len(rows.missing) > NAMED else "")
@@ -159,8 +162,8 @@ class BenchmarkDataModule(ConversationDataModule):
         self.ids = [item.id for item in there]
         self.facts = {
             "videos_missing": len(rows.missing),
+            "missing": rows.missing,
             "questions_left_out": len(rows.items) - len(there),
-            "prompts": digest_prompts(self.protocol, there),
         }
         answered = {} if self.run is None else read_answers(self.run)
         left = [

@@ -253,6 +253,29 @@ class LoraSettings:
             raise ConfigError(f"lora.dropout = {self.dropout}", "a share in [0, 1)", "Set lora.dropout, such as 0.05.")
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How a model's answers are drawn.
+
+    Attributes:
+        temperature: what scores are divided by; 0: the most likely token each time, without a draw.
+        top_p: only the most likely tokens whose shares sum up to this are drawn from.
+        seed: of the draws.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ConfigError(f"temperature = {self.temperature}", "a number of at least 0", "Correct temperature.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p = {self.top_p}", "a share in (0, 1]", "Correct top_p.")
+        if self.seed < 0:
+            raise ConfigError(f"seed = {self.seed}", "a whole number of at least 0", "Correct seed.")
+
+
 def read_config(path: Path) -> Any:
     """The settings of a config; where its ``trainer`` is the name of a file beside it, with what stands in that one."""
     from omegaconf import OmegaConf

@@ -70,9 +70,11 @@ def shuffle_options(item: Item) -> Item:
 
 
 def digest_prompts(benchmark: "Benchmark", items: Iterable[Item]) -> str:
-    """Digest what a model is asked, without what depends on the frames of a video."""
-    prompts = "\0".join(benchmark.prompt(item.question, ()) for item in items)
-    return sha256(prompts.encode()).hexdigest()[:12]
+    """Digest what a model is asked: prompts as they are without frames, and all subtitles."""
+    digest = sha256()
+    for item in items:
+        digest.update(f"{item.id}\0{benchmark.prompt(item.question, ())}\0{item.subtitles}\0".encode())
+    return digest.hexdigest()[:12]
 
 
 def ask_plainly(question: Question, seconds: Sequence[float]) -> str:
@@ -105,6 +107,7 @@ class Benchmark:
         templates: names of the prompts in ``dynfocus/evals/judges`` by which a judge that is a model scores an answer;
             what they ask for beyond question, truth and answer stands in the prediction's ``meta``. There ``pair`` is
             the id of another question, which the prompt shows as ``$pair_question`` and ``$pair_answer``.
+        new_tokens: most tokens of an answer, where the command line names no number.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Benchmark:
     splits: tuple[str, ...] = ("test",)
     list_values: Callable[[Iterable[Judged]], Sequence[Value]] = list_values
     templates: Callable[[Prediction], tuple[str, ...]] = name_no_template
+    new_tokens: int = 16
 
     @property
     def keys(self) -> tuple[str, ...]:

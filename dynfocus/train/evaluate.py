@@ -8,16 +8,20 @@ from typing import Any
 
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
+from dynfocus.evals.files import BenchmarkFiles
+from dynfocus.evals.protocol import digest_prompts
 from dynfocus.evals.summary import write_results
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
 from dynfocus.records.predictions import read_answers
+from dynfocus.settings import Sampling
 from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
 
 CONFIG = Path(__file__).parents[2] / "lightning_configs" / "evaluate.yaml"
 CARD = "card.json"
+DIGESTS = ("model", "prompts")  # parts of the card that say nothing to a reader
 
 
 class Evaluation(Experiment):
@@ -36,8 +40,9 @@ def evaluate(
     root: Path,
     out: Path,
     model: Path,
-    frames: int | None,
+    reading: Mapping[str, Any],
     arms: Sequence[str],
+    sampling: Sampling,
     settings: Mapping[str, Any],
     trainer: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -48,38 +53,50 @@ def evaluate(
         root: folder of its files.
         out: folder of the results; answers that are there already are not asked for again.
         model: folder of a trained model.
-        frames: most frames of a video, instead of as many as in training.
+        reading: ``frames`` and ``fps``, where they replace those of the model's frame rule; 0 is no limit.
         arms: as in `DynFocusModule`.
+        sampling: how answers are drawn; its seed is that of the whole run.
         settings: further arguments of `BenchmarkDataModule`.
         trainer: further arguments of Lightning's Trainer.
 
     Raises:
-        ConfigError: if the folder holds answers that were made with other settings.
+        ConfigError: if the folder holds answers that were made with other settings, or options are to be shuffled where
+            there are none.
     """
-    reading = read_processor_state(model)
-    rule = replace(reading["frame_rule"], frames=frames or reading["frame_rule"].frames)
+    prompts = read_processor_state(model)
+    rule = replace(prompts["frame_rule"], **{name: value or None for name, value in reading.items()})
+    protocol, split = find_benchmark(benchmark), find_split(benchmark, settings["split"])
+    items = protocol.read_items(BenchmarkFiles(root), split)
+    if settings["shuffle"] and not any(any(item.question.options) for item in items):
+        raise ConfigError(f"--shuffle with {benchmark}, whose questions have no options", "choices", "Leave it out.")
     card = {
         "benchmark": benchmark,
-        "split": find_split(benchmark, settings["split"]),
+        "split": split,
         "model": digest(model),
         "frame_rule": asdict(rule),
         "arms": list(arms),
         "options_shuffled": settings["shuffle"],
-        "max_new_tokens": settings["max_new_tokens"],
+        "subtitles": any(item.subtitles for item in items),
+        "prompts": digest_prompts(protocol, items),
+        **{name: prompts[name] for name in ("prompt", "system_prompt", "slots")},
+        "max_new_tokens": protocol.new_tokens if settings["max_new_tokens"] is None else settings["max_new_tokens"],
+        "sampling": asdict(sampling),
     }
     _check_card(out / CARD, card)
     options = {
+        "seed_everything": sampling.seed,
         **{f"model.{name}": str(model) for name in ("encoders", "language_model", "init_from")},
         "model.connector": asdict(read_trained_config(model).settings),
         "model.frame_rule": asdict(rule),
-        "model.template": reading["prompt"],
-        **{f"model.{name}": reading[name] for name in ("system_prompt", "slots")},
+        "model.template": prompts["prompt"],
+        **{f"model.{name}": prompts[name] for name in ("system_prompt", "slots")},
         "model.arms": list(arms),
-        "model.max_new_tokens": settings["max_new_tokens"],
+        **{f"model.{name}": card[name] for name in ("max_new_tokens", "sampling")},
         "data.init_args.benchmark": benchmark,
         "data.init_args.root": str(root),
         "data.init_args.run": str(out),
         "data.init_args.arms": list(arms),
+        "data.init_args.segments": not reading,
         **{f"data.init_args.{name}": value for name, value in settings.items() if name != "max_new_tokens"},
         "trainer.default_root_dir": str(out),
         **{f"trainer.{name}": value for name, value in trainer.items()},
@@ -96,18 +113,31 @@ def evaluate(
         for id in done.datamodule.ids
         if (arm, id) in answers
     ]
-    return write_results(out, predictions, find_benchmark(benchmark), card | done.datamodule.facts)
+    return write_results(out, predictions, protocol, card | done.datamodule.facts)
 
 
 def _check_card(file: Path, card: dict[str, Any]) -> None:
     """Write what answers are made with; raises ConfigError where others were made with something else."""
-    before = json.loads(file.read_text()) if file.exists() else card
-    changed = [name for name, value in card.items() if before.get(name) != json.loads(json.dumps(value))]
-    if file.exists() and changed:
+    if file.exists() and (changes := list_changes(json.loads(file.read_text()), card)):
         raise ConfigError(
-            f"{file.parent}, whose answers were made with another {' and '.join(changed)}",
+            f"{file.parent}, whose answers were made with {' and '.join(changes)}",
             "the settings that its answers began with",
             "Give another --out, or delete the folder.",
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(card, indent=2) + "\n")
+
+
+def list_changes(before: Mapping[str, Any], card: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List in words what a card says otherwise than an earlier one."""
+    changes = []
+    for name, value in card.items():
+        old = before.get(name)
+        if isinstance(value, dict):
+            changes += list_changes(old or {}, value, f"{name}.")
+        elif old != value:
+            unlike = (
+                f"another {name}" if name in DIGESTS else f"{prefix}{name} {json.dumps(old)}, not {json.dumps(value)}"
+            )
+            changes.append(unlike)
+    return changes

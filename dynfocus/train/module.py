@@ -16,6 +16,7 @@ from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.models.prompts import TEMPLATES, Turns, check_tokenizer
+from dynfocus.models.sampling import make_processors
 from dynfocus.models.towers import Attention, load_instruction_tokenizer, load_tokenizer
 from dynfocus.records.atomic import atomic_write
 from dynfocus.records.predictions import Prediction
@@ -24,6 +25,7 @@ from dynfocus.settings import (
     ConnectorSettings,
     FrameRule,
     LoraSettings,
+    Sampling,
     SelectorChoice,
     StageName,
     TemplateName,
@@ -39,7 +41,7 @@ from dynfocus.train.summary import overview
 from dynfocus.types import Batch, VideoTokens
 
 PATHS = ("encoders", "language_model", "vision", "init_from")
-SETTINGS = {"connector": ConnectorSettings, "frame_rule": FrameRule, "lora": LoraSettings}
+SETTINGS = {"connector": ConnectorSettings, "frame_rule": FrameRule, "lora": LoraSettings, "sampling": Sampling}
 
 
 class DynFocusModule(Resumable):
@@ -72,6 +74,7 @@ class DynFocusModule(Resumable):
         arms: what a test compares: ``learned``, ``blind`` (no video), or any selector as ``connector.selector`` takes
             it, which then keeps the frames of the same trained model at the same number of tokens; see `Arms`.
         max_new_tokens: longest answer in validation and test.
+        sampling: how answers of validation and test are drawn; greedily by default.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class DynFocusModule(Resumable):
         arms: tuple[SelectorChoice, ...] = (LEARNED,),
         max_new_tokens: int = 16,
         template: TemplateName = "vicuna_v1",
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         self.save_hyperparameters(to_plain({n: v for n, v in locals().items() if n not in ("self", "__class__")}))
@@ -113,7 +117,7 @@ class DynFocusModule(Resumable):
         lr = STAGES[stage].lr if lr is None else lr
         self.rates = {"connector": lr, "language_model": lr if language_lr is None else language_lr, "instruction": lr}
         self.warmup, self.optimizer, self.weight_decay, self.betas = warmup, optimizer, weight_decay, betas
-        self.arms, self.max_new_tokens = Arms(arms, connector), max_new_tokens
+        self.arms, self.max_new_tokens, self.sampling = Arms(arms, connector), max_new_tokens, sampling
         self.model: DynFocusModel | None = None
         self.learned = torch.zeros(2)  # since the last step of the optimizer: the sum of losses, the target tokens
 
@@ -126,7 +130,7 @@ class DynFocusModule(Resumable):
         made |= {
             name: restore_settings(kind, parameters[name])
             for name, kind in SETTINGS.items()
-            if parameters[name] is not None
+            if parameters.get(name) is not None
         }
         module = restore_settings(cls, parameters | made | changes)
         module.configure_model()
@@ -240,7 +244,7 @@ class DynFocusModule(Resumable):
         return self.arms.name(LEARNED, self.model)
 
     def predict_arm(self, batch: Batch, arm: str) -> list[Prediction]:
-        """Answer every row's question greedily, with the frames kept as ``arm`` says."""
+        """Answer every row's question, with the frames kept as ``arm`` says."""
         assert self.model is not None
         with self.arms.use(arm, self.model):
             answers, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
@@ -249,9 +253,14 @@ class DynFocusModule(Resumable):
         return [self.prediction(batch, video, n, answers[n], name) for n in asked]
 
     def answer(self, batch: Batch) -> tuple[list[str], VideoTokens]:
-        """The greedy answer to every row's question, and the visual tokens it was read from."""
+        """The answer to every row's question, and the visual tokens it was read from.
+
+        What is drawn for a question is the same for every arm, so that arms differ by their frames alone.
+        """
         assert self.model is not None
-        ids, video = self.model.answer(batch, max_new_tokens=self.max_new_tokens)
+        keys = ["" if record is None else record.id for record in batch.records]
+        drawn = make_processors(self.sampling, keys)
+        ids, video = self.model.answer(batch, max_new_tokens=self.max_new_tokens, logits_processor=drawn)
         return [answer.strip() for answer in self.tokenizer.batch_decode(ids, skip_special_tokens=True)], video
 
     def prediction(self, batch: Batch, video: VideoTokens, row: int, answer: str, arm: str) -> Prediction:

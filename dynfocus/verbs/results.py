@@ -18,12 +18,16 @@ def evaluate(
     split: str | None = None,
     arms: Sequence[str] = (),
     frames: int | None = None,
+    fps: float | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
     rows: int | None = None,
     allow_missing: bool = False,
     shuffle: bool = False,
     cache: Path | None = None,
     batch_size: int = 8,
-    max_new_tokens: int = 16,
+    max_new_tokens: int | None = None,
     workers: int = 0,
     devices: int = 1,
 ) -> None:
@@ -40,17 +44,24 @@ def evaluate(
         model: folder of a trained model.
         split: which of its splits, if not its usual one.
         arms: how frames are kept: learned (where none is named), blind (no video), or names of selectors.
-        frames: most frames to look at, instead of the model's frame_rule.frames.
+        frames: most frames of a video, such as 16, 32 or 200, evenly from those that --fps takes; 1 is a control of
+            what one frame tells. Without it as many as the model's frame_rule says.
+        fps: frames a second, instead of the model's frame_rule; 0 takes every frame of the file, so that with --frames
+            a short video too is seen in so many frames.
+        temperature: of sampling; 0 takes the most likely word each time.
+        top_p: sample among the most likely tokens whose shares sum up to this.
+        seed: of sampling, and of selectors without trained weights.
         rows: ask only the first so many questions.
         allow_missing: leave out questions whose video is missing.
         shuffle: put the options of each question into another order, as a control of their places.
         cache: folder to keep sketches in, so that no video is read twice.
         batch_size: questions that are answered together.
-        max_new_tokens: most tokens of an answer.
+        max_new_tokens: most tokens of an answer, if not as many as suit the benchmark.
         workers: processes that read videos.
         devices: processes that answer, one for each GPU.
     """
     from dynfocus.evals.results_table import format_results
+    from dynfocus.settings import Sampling
 
     quiet()
     from dynfocus.train.evaluate import evaluate as run_evaluation
@@ -58,7 +69,9 @@ def evaluate(
     settings: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
     settings |= {"max_new_tokens": max_new_tokens, "eval_batch_size": batch_size, "num_workers": workers}
     settings["sketch_cache"] = None if cache is None else str(cache)
-    metrics = run_evaluation(benchmark, root, out, model, frames, arms or ("learned",), settings, {"devices": devices})
+    reading = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
+    drawn, arms = Sampling(temperature, top_p, seed), arms or ("learned",)
+    metrics = run_evaluation(benchmark, root, out, model, reading, arms, drawn, settings, {"devices": devices})
     if metrics:
         print(format_results(metrics))
 

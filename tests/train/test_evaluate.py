@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,66 @@ def test_two_processes_give_what_one_gives(place: Path, trained_runs: Path, tmp_
 
 
 def test_answers_of_other_settings_are_not_mixed(
-    place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert evaluate(place, trained_runs, tmp_path / "run", "--rows", "4") == 0
     assert len(read_answers(tmp_path / "run")) == 4
-    assert evaluate(place, trained_runs, tmp_path / "run", "--frames", "5") == 1
-    assert "whose answers were made with another frame_rule" in capsys.readouterr().err
+    for words, unlike in {
+        ("--frames", "5", "--fps", "0.5"): "frame_rule.frames null, not 5 and frame_rule.fps 1.0, not 0.5.",
+        (
+            "--temperature",
+            "0.2",
+            "--top-p",
+            "0.7",
+        ): "sampling.temperature 0.0, not 0.2 and sampling.top_p 1.0, not 0.7.",
+        ("--seed", "1"): "sampling.seed 0, not 1.",
+        ("--arms", "blind"): 'arms ["learned"], not ["blind"].',
+    }.items():
+        assert evaluate(place, trained_runs, tmp_path / "run", *words) == 1
+        assert f"whose answers were made with {unlike}" in capsys.readouterr().err
+    monkeypatch.setitem(BENCHMARKS, "world", replace(BENCHMARKS["world"], prompt=lambda one, _: f"Say: {one.text}"))
+    assert evaluate(place, trained_runs, tmp_path / "run") == 1
+    assert "whose answers were made with another prompts." in capsys.readouterr().err
+    monkeypatch.undo()
     assert evaluate(place, trained_runs, tmp_path / "run") == 0  # the rest of the same questions
     assert results(tmp_path / "run")[1]["n"] == 16
+
+
+def test_rules_of_frames_and_sampling_are_followed_and_stated(
+    place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """One frame, half a frame a second, and every frame of the file, of which some are taken."""
+    for words, rule, frames in (
+        (("--frames", "1"), {"frames": 1, "fps": 1.0}, 1),
+        (("--fps", "0.5"), {"frames": None, "fps": 0.5}, 10),
+        (("--fps", "0", "--frames", "32"), {"frames": 32, "fps": None}, 32),
+    ):
+        out = tmp_path / words[1]
+        assert evaluate(place, trained_runs, out, *words, "--arms", "uniform", "--rows", "1") == 0
+        (one,), metrics = results(out)
+        assert metrics["frame_rule"].items() >= rule.items()
+        assert (len(one.kept), metrics["sampling"]) == (
+            min(frames, 3),
+            {"temperature": 0.0, "top_p": 1.0, "seed": 0},
+        )
+        assert max(one.kept) < frames
+    assert evaluate(place, trained_runs, tmp_path / "x", "--top-p", "0") == 1
+    assert "top_p = 0.0. Needed: a share in (0, 1]" in capsys.readouterr().err
+    assert evaluate(place, trained_runs, tmp_path / "x", "--shuffle") == 1
+    assert "--shuffle with world, whose questions have no options" in capsys.readouterr().err
+
+
+def test_drawn_answers_follow_from_question_and_seed_alone(place: Path, trained_runs: Path, tmp_path: Path) -> None:
+    """Whole and after a stop, in batches of other questions: the draws are the same."""
+    hot = ("--temperature", "3", "--top-p", "0.9", "--rows", "6")
+    assert evaluate(place, trained_runs, tmp_path / "whole", *hot) == 0
+    assert evaluate(place, trained_runs, tmp_path / "parts", *hot, "--rows", "2") == 0
+    assert evaluate(place, trained_runs, tmp_path / "parts", *hot, "--batch-size", "3") == 0
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    assert evaluate(place, trained_runs, tmp_path / "seed", *hot, "--seed", "1") == 0
+    assert evaluate(place, trained_runs, tmp_path / "cold", "--rows", "6") == 0
+    answers = [[one.answer for one in results(tmp_path / name)[0]] for name in ("whole", "seed", "cold")]
+    assert answers[0] != answers[1] != answers[2] != answers[0]
 
 
 def test_a_model_is_known_by_its_content_wherever_it_lies(place: Path, trained_runs: Path, tmp_path: Path) -> None:

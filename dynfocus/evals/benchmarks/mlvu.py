@@ -79,6 +79,7 @@ MLVU = Benchmark(
     check=check,
     list_values=list_values,
     templates=name_templates,
+    new_tokens=256,
     columns={
         **{task: _text_mean(task) if task in TEXTS else Mean(((f"{task}/correct",),), 100) for task in TASKS},
         "M-Avg": Mean(tuple((f"{task}/correct",) for task in CHOICES), 100),

@@ -119,6 +119,7 @@ MSVD_QA = Benchmark(
     check=check_open,
     list_values=list_values,
     templates=lambda _: ("open_answer",),
+    new_tokens=256,
     columns=COLUMNS,
 )
 MSRVTT_QA = replace(MSVD_QA, name="msrvtt-qa", read=make_reader(MSRVTT_FILES))

@@ -60,6 +60,7 @@ VCG_BENCH = Benchmark(
     check=check_open,
     list_values=list_values,
     templates=name_templates,
+    new_tokens=256,
     columns={
         **{aspect: Mean(((name,),)) for aspect, (_, name) in ASPECTS.items()},
         "Avg": Mean(tuple((name,) for _, name in ASPECTS.values())),
