@@ -55,6 +55,8 @@ def main(args: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text, nor a terminal know it
     # On CPUs with fast 16-bit products it warns of a package that nothing here needs, whatever loads it.
     getLogger("bitsandbytes").setLevel("ERROR")
+    if args is None:  # the processes that this one starts import nothing from the folder that one works in either
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     try:
         try:
             return catch(sys.argv[1:] if args is None else args)
@@ -78,8 +80,8 @@ def is_reader_gone() -> bool:
 
 def catch(command: list[str]) -> int:
     """Run a command, and print a mistake as one sentence; returns the exit code."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a selector of one's own lies where one works; behind, so that it hides nothing
+    if os.getcwd() not in sys.path and names_own_code(command):
+        sys.path.append(os.getcwd())  # behind, so that it hides nothing
     try:
         run_verb(command)
     except DynFocusError as error:
@@ -89,6 +91,24 @@ def catch(command: list[str]) -> int:
         print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def names_own_code(command: Sequence[str]) -> bool:
+    """Whether a command or one of its configs names, by a dotted path, code in the folder that one works in.
+
+    Only then that folder can be imported from: elsewhere its files would run although nobody asked for them.
+    """
+    if "--trust-selector" in command:
+        return True
+    from dynfocus.train.finished import find_config_files
+
+    try:
+        files = [Path(file) for file in find_config_files(command)]
+        texts = [*command, *(file.read_text() for file in files if file.is_file())]
+    except (OSError, ValueError):  # the verb that reads that config says what is wrong with it
+        texts = [*command]
+    names = {name for text in texts for name in re.findall(r"(?<![\w./])([^\W\d]\w*)\.\w", text)}
+    return any(Path(f"{name}.py").is_file() or Path(name).is_dir() for name in names)
 
 
 def run_verb(command: list[str]) -> None:

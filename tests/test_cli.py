@@ -195,19 +195,45 @@ def test_swap_is_the_old_name_of_compare(tmp_path: Path, capsys: Capture) -> Non
     assert "--swap" not in help_of("ask", capsys)
 
 
-def test_modules_of_the_working_folder_are_found_and_hide_none(tmp_path: Path) -> None:
-    """A selector of one's own is found; a module of the same name as one of Python's is not taken for that."""
+def run_here(folder: Path, code: str) -> None:
+    """Run Python code in a folder that is not on its path; fails where the code does."""
+    start = "import sys\nsys.path = [place for place in sys.path if place not in ('', sys.argv[1])]\n"
+    command = [sys.executable, "-c", start + code, str(folder)]
+    environment = os.environ | {"PYTHONPATH": ""}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_code_of_ones_own_is_found_and_hides_none(tmp_path: Path) -> None:
+    """It is looked for behind all other places, once it is named; its difflib.py is not taken for Python's."""
     (tmp_path / "my_selector.py").write_text("FOUND = 1\n")
     (tmp_path / "difflib.py").write_text("raise ImportError('the wrong one')\n")
-    code = """
-import sys
-sys.path = [place for place in sys.path if place not in ("", sys.argv[1])]
+    (tmp_path / "own.yaml").write_text("model: {connector: {selector: my_selector.Mine}}\n")
+    run_here(
+        tmp_path,
+        """
 from dynfocus.cli import main
-assert main(["plan", "--frames", "16"]) == main(["plan", "--frames", "16"]) == 0
+assert main(["plna", "--config", "own.yaml"]) == 2
+assert main(["plna", "--model.connector.selector=my_selector.Mine"]) == 2
 assert sys.path.count(sys.argv[1]) == 1
 import my_selector
-"""
-    environment = os.environ | {"PYTHONPATH": ""}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+""",
+    )
+
+
+def test_nothing_is_imported_from_a_folder_whose_code_is_not_named(tmp_path: Path) -> None:
+    """By whichever way the command begins, and in the processes that it starts."""
+    for name in ("json", "torch", "difflib", "heapq", "flash_attn"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name} has run', 'w')\n")
+    run_here(
+        tmp_path,
+        """
+from dynfocus.cli import main
+assert main(["table", "my_run.1"]) == 1
+assert sys.argv[1] not in sys.path
+""",
+    )
+    dynfocus = Path(sys.executable).with_name("dynfocus")
+    for command in ([sys.executable, "-m", "dynfocus"], [str(dynfocus)]):
+        subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, check=True)
+    assert [file.name for file in tmp_path.glob("* has run")] == []

@@ -36,10 +36,12 @@ class Answerer:
         remembered: how many videos' sketches are kept in memory.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
         frames: of a video at most so many are looked at; None for as many as in training.
+        trust_selector: see `DynFocusModel.from_folder`.
 
     Raises:
         CheckpointError: if there is no trained model.
-        ConfigError: if a cache is given to a model that has no use for sketches, or there is no such device.
+        ConfigError: if the folder names a selector that is not trusted, if a cache is given to a model that has no use
+            for sketches, or if there is no such device.
     """
 
     def __init__(
@@ -49,13 +51,15 @@ class Answerer:
         remembered: int = 4,
         device: str = "cpu",
         frames: int | None = None,
+        trust_selector: bool = False,
     ) -> None:
         place = choose_device(device)
         self.processor = DynFocusProcessor.from_pretrained(folder)
         if frames is not None:
             self.processor.frame_rule = replace(self.processor.frame_rule, frames=frames)
         self.cache = None if cache is None else open_trained_cache(folder, cache, self.processor.frame_rule)
-        self.model = DynFocusModel.from_folder(folder, device=place).to(place).eval()
+        self.model = DynFocusModel.from_folder(folder, trust_selector=trust_selector, device=place)
+        self.model = self.model.to(place).eval()
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
         self.remembered = remembered

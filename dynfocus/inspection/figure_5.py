@@ -15,7 +15,7 @@ NOTES = (
 )
 
 
-def draw_figure_5(video: Path, question: str, model: Path, out: Path = FIGURES) -> Path:
+def draw_figure_5(video: Path, question: str, model: Path, out: Path = FIGURES, trust_selector: bool = False) -> Path:
     """Write figure5.png and figure5.csv of one video and question under a trained model; returns the picture's path.
 
     Args:
@@ -23,6 +23,7 @@ def draw_figure_5(video: Path, question: str, model: Path, out: Path = FIGURES) 
         question: what the model is asked about it.
         model: folder of a trained model.
         out: folder to write into.
+        trust_selector: import the selector that the model's folder names by a dotted path.
 
     Raises:
         CheckpointError: if there is no trained model.
@@ -32,7 +33,7 @@ def draw_figure_5(video: Path, question: str, model: Path, out: Path = FIGURES) 
     from dynfocus.inspection.answerer import Answerer
 
     check_folder(out)
-    answerer = Answerer(model)
+    answerer = Answerer(model, trust_selector=trust_selector)
     answer = answerer.ask(video, question)
     frames, text = answerer.thumbnails(video, answer), answer.answer + " ..." * answer.cut
     picture = draw_storyboard(Inspection(answer.selection, frames, video.name, question, text))

@@ -11,7 +11,9 @@ from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.records.atomic import atomic_write
 
 
-def export(folder: Path, out: Path, merge: bool = False, dtype: str | None = None) -> None:
+def export(
+    folder: Path, out: Path, merge: bool = False, dtype: str | None = None, trust_selector: bool = False
+) -> None:
     """Write a trained model once more, as a plain checkpoint with its processor, whole or not at all.
 
     Args:
@@ -20,6 +22,7 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: str | None = Non
         merge: whether adapters are added to the weights they adapt.
         dtype: the precision of the towers, such as ``bfloat16``; by default what they have. The connector, which is
             small, stays in fp32.
+        trust_selector: see `DynFocusModel.from_folder`.
 
     Raises:
         ConfigError: if there are adapters and ``merge`` is false, or ``out`` holds anything.
@@ -34,7 +37,7 @@ def export(folder: Path, out: Path, merge: bool = False, dtype: str | None = Non
             "one model of plain weights",
             "Add --merge, which adds the adapters to the weights they adapt.",
         )
-    model = DynFocusModel.from_folder(folder)
+    model = DynFocusModel.from_folder(folder, trust_selector=trust_selector)
     model.merge()
     if dtype is not None:
         for tower in (model.vision, model.instruction, model.language_model):

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from dynfocus.errors import CheckpointError
 from dynfocus.method.connector import build_connector
+from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.config import DynFocusConfig
 from dynfocus.models.lora import ADAPTER, has_adapters, load_adapters, merge_adapters
 from dynfocus.models.towers import (
@@ -31,6 +32,7 @@ from dynfocus.records.atomic import atomic_write
 from dynfocus.settings import ConnectorSettings
 
 CONNECTOR = "connector.safetensors"
+PLACES = ("cache_dir", "local_files_only", "revision", "subfolder", "token")  # of transformers: where a folder is
 ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 PROJECTORS = ("connector.cones.fine.", "connector.rods.coarse.", "connector.fine.")
 
@@ -118,19 +120,28 @@ class Folders(PreTrainedModel):
         return model.eval()
 
     @classmethod
-    def from_folder(cls, folder: Path, settings: ConnectorSettings | None = None, **language: Any) -> Any:
+    def from_folder(
+        cls, folder: Path, settings: ConnectorSettings | None = None, trust_selector: bool = False, **language: Any
+    ) -> Any:
         """A trained model from its folder, with its own connector settings or with others of the same sizes.
 
-        ``language`` are the options of `load_language_model`.
+        Args:
+            folder: the trained model's.
+            settings: the connector's, instead of those that the folder names.
+            trust_selector: whether a selector that the folder names by a dotted path may be imported.
+            language: the options of `load_language_model`.
 
         Raises:
             CheckpointError: if the folder lacks weights that the settings ask for.
+            ConfigError: if the folder names a selector that is neither ours nor installed, and is not trusted.
         """
         folder = require_existing(Path(folder))
         check_attention(language.get("attention", "sdpa"))
         config = read_trained_config(folder)
         if settings is not None:
             config.connector = asdict(settings)
+        elif not trust_selector:
+            refuse_foreign_selector(config.settings.selector, folder)
         if config.towers is not None:
             return cls._from_adapters(folder, config, language)
         if language.get("quantize"):
@@ -139,9 +150,10 @@ class Folders(PreTrainedModel):
                 "a language model's own folder to quantize",
                 "Start from stage 1's projectors and the language model, or set quantize to null.",
             )
-        options = {
+        options: dict[str, Any] = {
             "dtype": language.get("dtype"),
             "attn_implementation": {"text_config": language.get("attention", "sdpa")},
+            "trust_selector": True,
         }
         try:
             loaded: Any = cls.from_pretrained(
@@ -155,11 +167,12 @@ class Folders(PreTrainedModel):
         return model
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, trust_selector: bool = False, **kwargs: Any) -> Any:
         """As transformers', with the encoders in the precision that they were used with in training.
 
         Raises:
             CheckpointError: if the folder holds adapters, of which transformers knows nothing.
+            ConfigError: if it names a selector that is neither ours nor installed, without ``trust_selector``.
         """
         folder = args[0] if args else kwargs.get("pretrained_model_name_or_path", "")
         if (Path(folder) / ADAPTER).is_dir():
@@ -168,6 +181,12 @@ class Folders(PreTrainedModel):
                 "one model of plain weights",
                 "Make it: dynfocus export MODEL OUT --merge.",
             )
+        if not trust_selector:
+            places = {name: value for name, value in kwargs.items() if name in PLACES}
+            settings = kwargs.get("config") or DynFocusConfig.from_dict(
+                DynFocusConfig.get_config_dict(folder, **places)[0]
+            )
+            refuse_foreign_selector(settings.settings.selector, folder)
         loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.vision.to(getattr(torch, model.config.vision_dtype))

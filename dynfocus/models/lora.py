@@ -16,6 +16,9 @@ from dynfocus.models.towers import require_existing
 from dynfocus.settings import LoraSettings
 
 ADAPTER = "adapter"
+# What may differ from peft's defaults in adapters that we write; others make it import modules or build other layers.
+WRITTEN = {"r", "lora_alpha", "lora_dropout", "target_modules", "task_type", "inference_mode", "peft_version"}
+WRITTEN |= {"base_model_name_or_path", "revision"}
 
 
 def add_adapters(language_model: nn.Module, settings: LoraSettings) -> nn.Module:
@@ -41,6 +44,7 @@ def load_adapters(language_model: nn.Module, folder: Path) -> nn.Module:
     from peft import PeftModel
 
     adapter = require_existing(require_existing(Path(folder)) / ADAPTER)
+    read_lora_settings(folder)
     try:
         with catch_warnings():
             filterwarnings("error", "Found missing adapter keys")
@@ -53,15 +57,19 @@ def read_lora_settings(folder: Path) -> LoraSettings | None:
     """The settings of the adapters in a trained model's folder; None where it holds whole weights.
 
     Raises:
-        CheckpointError: if they cannot be read.
+        CheckpointError: if they cannot be read, or set what ours do not.
     """
     if not (folder / ADAPTER).is_dir():
         return None
     from peft import LoraConfig
 
     try:
-        if "r" not in LoraConfig.from_json_file(str(folder / ADAPTER / "adapter_config.json")):
+        given = LoraConfig.from_json_file(str(folder / ADAPTER / "adapter_config.json"))
+        if "r" not in given:
             raise ValueError("its adapter_config.json names no rank r")
+        usual = LoraConfig().to_dict()
+        if odd := [name for name in given if name not in WRITTEN and given[name] != usual.get(name)]:
+            raise ValueError(f"its adapter_config.json sets {min(odd)}, which no adapters of ours need")
         config: Any = LoraConfig.from_pretrained(str(folder / ADAPTER))
     except (OSError, TypeError, ValueError) as error:
         raise _misfit(folder / ADAPTER, error) from error

@@ -87,7 +87,7 @@ def read_config(folder: Path, names: tuple[str, ...] | None = None, part: str = 
             return SimpleNamespace(**values)
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

@@ -11,6 +11,7 @@ from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import digest_prompts
 from dynfocus.evals.summary import write_results
+from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
@@ -45,6 +46,7 @@ def evaluate(
     sampling: Sampling,
     settings: Mapping[str, Any],
     trainer: Mapping[str, Any],
+    trust_selector: bool = False,
 ) -> dict[str, Any]:
     """Ask, judge and summarize; returns what metrics.json holds.
 
@@ -58,11 +60,15 @@ def evaluate(
         sampling: how answers are drawn; its seed is that of the whole run.
         settings: further arguments of `BenchmarkDataModule`.
         trainer: further arguments of Lightning's Trainer.
+        trust_selector: see `DynFocusModel.from_folder`.
 
     Raises:
-        ConfigError: if the folder holds answers that were made with other settings, or options are to be shuffled where
-            there are none.
+        ConfigError: if the folder holds answers that were made with other settings, options are to be shuffled where
+            there are none, or the model names a selector that is not trusted.
     """
+    connector = read_trained_config(model).settings
+    if not trust_selector:
+        refuse_foreign_selector(connector.selector, model)
     prompts = read_processor_state(model)
     rule = replace(prompts["frame_rule"], **{name: value or None for name, value in reading.items()})
     protocol, split = find_benchmark(benchmark), find_split(benchmark, settings["split"])
@@ -86,7 +92,7 @@ def evaluate(
     options = {
         "seed_everything": sampling.seed,
         **{f"model.{name}": str(model) for name in ("encoders", "language_model", "init_from")},
-        "model.connector": asdict(read_trained_config(model).settings),
+        "model.connector": asdict(connector),
         "model.frame_rule": asdict(rule),
         "model.template": prompts["prompt"],
         **{f"model.{name}": prompts[name] for name in ("system_prompt", "slots")},

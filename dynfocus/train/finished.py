@@ -152,11 +152,15 @@ def read_environment(configs: Iterable[str | Path]) -> dict[str, str | None]:
 
 def find_config_files(args: Iterable[str]) -> list[str]:
     """The files of settings that the command line names, and those that stand in them for a part of the settings."""
-    from yaml import safe_load
+    from yaml import YAMLError, safe_load
 
     files = [Path(word.rpartition("=")[2]) for word in args if word.endswith(YAML)]
     for file in [file for file in files if file.is_file()]:
-        words = [word for word in (safe_load(file.read_text()) or {}).values() if isinstance(word, str)]
+        try:
+            whole = safe_load(file.read_text())
+        except (YAMLError, UnicodeError, OSError):  # reading it as settings says what is wrong with it
+            continue
+        words = [word for word in whole.values() if isinstance(word, str)] if isinstance(whole, dict) else []
         files += [file.parent / word for word in words if word.endswith(YAML)]
     return list(map(str, files))
 

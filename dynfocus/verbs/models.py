@@ -31,7 +31,11 @@ def plan(config: Sequence[Path] = (), json: bool = False, recipes: Path | None =
 
 
 def export(
-    model: Path, out: Path, merge: bool = False, dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    model: Path,
+    out: Path,
+    merge: bool = False,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    trust_selector: bool = False,
 ) -> None:
     """Write a trained model as one plain checkpoint of transformers, with its processor.
 
@@ -42,9 +46,10 @@ def export(
         out: folder to write; it must be empty or absent.
         merge: add adapters to the weights that they adapt.
         dtype: precision of the towers, instead of what they have.
+        trust_selector: import the selector that the model's folder names by a dotted path.
     """
     quiet()
     from dynfocus.models.export import export as write_model
 
-    write_model(model, out, merge, dtype)
+    write_model(model, out, merge, dtype, trust_selector)
     print(f"the model is in {out}")

@@ -30,6 +30,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     workers: int = 0,
     devices: int = 1,
+    trust_selector: bool = False,
 ) -> None:
     """Ask a trained model the questions of a benchmark, judge its answers by rules, and print the benchmark's table.
 
@@ -59,6 +60,7 @@ def evaluate(
         max_new_tokens: most tokens of an answer, if not as many as suit the benchmark.
         workers: processes that read videos.
         devices: processes that answer, one for each GPU.
+        trust_selector: import the selector that the model's folder names by a dotted path.
     """
     from dynfocus.evals.results_table import format_results
     from dynfocus.settings import Sampling
@@ -70,8 +72,8 @@ def evaluate(
     settings |= {"max_new_tokens": max_new_tokens, "eval_batch_size": batch_size, "num_workers": workers}
     settings["sketch_cache"] = None if cache is None else str(cache)
     reading = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
-    drawn, arms = Sampling(temperature, top_p, seed), arms or ("learned",)
-    metrics = run_evaluation(benchmark, root, out, model, reading, arms, drawn, settings, {"devices": devices})
+    drawn, arms, trainer = Sampling(temperature, top_p, seed), arms or ("learned",), {"devices": devices}
+    metrics = run_evaluation(benchmark, root, out, model, reading, arms, drawn, settings, trainer, trust_selector)
     if metrics:
         print(format_results(metrics))
 

@@ -22,6 +22,7 @@ def ask(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     frames: int | None = None,
     max_new_tokens: int = 16,
+    trust_selector: bool = False,
 ) -> None:
     """Ask a trained model about a video or an image: answers, kept frames with time stamps, tokens, time.
 
@@ -38,6 +39,7 @@ def ask(
         device: where to compute; auto takes a GPU where there is one.
         frames: most frames to look at, evenly over the video, instead of the model's frame_rule.frames.
         max_new_tokens: most tokens of an answer.
+        trust_selector: import the selector that the model's folder names by a dotted path.
     """
     from dynfocus.inspection.answer import list_facts, list_inspections
     from dynfocus.inspection.compare import compare_questions
@@ -47,7 +49,7 @@ def ask(
     quiet()
     from dynfocus.inspection.answerer import Answerer
 
-    answerer = Answerer(model, cache, device=device, frames=frames)
+    answerer = Answerer(model, cache, device=device, frames=frames, trust_selector=trust_selector)
     answers = []
     for question in questions:
         answers.append(answerer.ask(video, question, max_new_tokens))

@@ -113,7 +113,8 @@ def test_a_folder_keeps_a_selector_with_its_settings(package: Callable[..., None
     choice = {"class_path": SCALED, "init_args": {"last": True}}
     tiny.model(replace(tiny.SETTINGS, selector=choice)).save(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "config.json").read_text())["connector"]["selector"] == choice
-    for again in (DynFocusModel.from_folder(tmp_path / "model"), DynFocusModel.from_pretrained(tmp_path / "model")):
+    for read in (DynFocusModel.from_folder, DynFocusModel.from_pretrained):
+        again = read(tmp_path / "model", trust_selector=True)
         assert again.connector.select.last
         _, video = again.embed(tiny.batch([9]))
         assert video.focus.frames[0].tolist() == [6, 7, 8]

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -28,12 +29,14 @@ __all__ = [
     "build_selector",
     "check_selector",
     "choose",
+    "refuse_foreign_selector",
 ]
 
 OLD, NEW = (
     "dynfocus.nn.selectors.",
     "dynfocus.method.selectors.",
 )  # named by folders of one release ago
+SHIPPED = "dynfocus.method."
 GROUP = "dynfocus.selectors"  # the entry points by which an installed package names its own
 SELECTORS: dict[str, type[nn.Module]] = {
     "dpe": EventPrototypeSelector,
@@ -90,6 +93,25 @@ def check_selector(
             f"{_nearest(set(init_args) - set(names), names)}Correct init_args in {setting}.",
         ) from error
     return selector
+
+
+def refuse_foreign_selector(choice: SelectorChoice, folder: Path) -> None:
+    """Refuse a selector that a model's folder names, unless it is one of ours or an installed package registers it.
+
+    A dotted path names any code that can be imported: it is for a user's own settings, not for a folder of others.
+
+    Raises:
+        ConfigError: if importing it would run code that nobody chose who runs this.
+    """
+    name, init_args = selector_parts(choice)
+    is_known = name in SELECTORS or name.startswith((OLD, SHIPPED)) or name in _find_installed(tuple(sys.path))
+    if is_known and not any(isinstance(value, dict) for value in init_args.values()):  # which may name a class too
+        return
+    raise ConfigError(
+        f"the model in {folder}, whose config.json names the selector {selector_label(choice)!r}",
+        f"one of {', '.join(SELECTORS)}, or one that an installed package registers, with plain settings",
+        "Add --trust-selector (in Python trust_selector=True) if you know that code and choose to run it.",
+    )
 
 
 def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:

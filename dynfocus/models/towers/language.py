@@ -1,10 +1,10 @@
 """Language models: any causal one of transformers, and its tokenizer, read from their files."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
@@ -42,16 +42,26 @@ def load_language_model(
         extra = {"quantization_config": _nf4(dtype), "device_map": {"": device or torch.device("cpu")}}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=dtype, output_loading_info=True, attn_implementation=attention, **extra
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=dtype,
+            output_loading_info=True,
+            attn_implementation=attention,
+            **extra,
         )
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise unfit(folder, reason(error)) from error
+    except UnpicklingError as error:
+        raise unfit(folder, "a file of its weights holds something else than tensors, which is not run") from error
     except (ValueError, ImportError) as error:
         raise ConfigError(
             f"a language model in {folder} that cannot be loaded so ({reason(error)})",
             "a causal language model of transformers, and attention and quantisation that it knows",
             "Set attention to eager, which some models need, or quantize to null, or use another model.",
         ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file, or a setting that no checks of transformers' expect, ends in any
+        raise unfit(folder, reason(error)) from error
     model, result = loaded
     for kind in ("missing", "unexpected"):
         if result[f"{kind}_keys"]:
@@ -109,8 +119,8 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 def language_config(folder: Path) -> Any:
     require_existing(Path(folder) / "config.json")
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers' checks of single values have errors of their own
         raise unfit(folder, reason(error)) from error
 
 
@@ -130,8 +140,10 @@ def load_tokenizer(folder: Path) -> Any:
 def read_tokenizer(folder: Path) -> Any:
     """The tokenizer as it lies in the folder; raises CheckpointError if there is none, or a slow one."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(require_existing(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(
+            require_existing(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # as the tokenizer's file is broken, in any
         raise unfit(folder, f"no tokenizer: {reason(error)}") from error
     if not tokenizer.is_fast:
         raise unfit(folder, f"{type(tokenizer).__name__} cannot tell which characters a token stands for")

@@ -30,7 +30,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def read_settings(kind: Any, folder: Path) -> Any:
     """The folder's config.json as one of transformers' configurations; raises CheckpointError if it is none."""
     try:
-        return kind.from_pretrained(folder, local_files_only=True)
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers' checks of single values have errors of their own
         raise unfit(Path(folder), f"config.json: {' '.join(str(error).split())}") from error
 
