@@ -1,6 +1,7 @@
 """A trained model is asked the questions of a benchmark, through the real command line."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -48,8 +49,9 @@ def test_the_world_as_a_benchmark_gives_what_its_own_test_gave(
     }
     verdicts = list(read_jsonl(tmp_path / "run" / "verdicts.jsonl", Verdict))
     assert [(one.arm, one.id) for one in verdicts] == [(one.arm, one.id) for one in predictions]
-    output = capsys.readouterr().out
-    assert all(f"\n{arm} " in output for arm in arms)
+    output = capsys.readouterr()
+    assert all(f"\n{arm} " in output.out for arm in arms)
+    assert len(re.findall(r"\nanswering: 16 of 16 questions, 00:\d\d so far\n", output.err)) == 1
 
 
 def test_a_stopped_run_goes_on_and_asks_nothing_twice(place: Path, trained_runs: Path, tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol, runtime_checkable
 
-from tqdm import tqdm
-
 from dynfocus.errors import ConfigError, DataError, JudgeError
 from dynfocus.evals.answers import cut_answer
 from dynfocus.evals.benchmarks import find_benchmark
@@ -19,6 +17,7 @@ from dynfocus.evals.protocol import Benchmark, Judged
 from dynfocus.evals.results_table import read_metrics
 from dynfocus.evals.rules import format_options
 from dynfocus.evals.summary import summarize_arms
+from dynfocus.progress import Progress
 from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import append_jsonl, read_appended, read_jsonl, write_jsonl
 from dynfocus.records.predictions import Prediction, Verdict
@@ -205,7 +204,7 @@ def _ask_all(tasks: Sequence[Task], judge: Judge, said: dict[str, Judgement], ke
     """Ask, and keep each judgement as it comes; returns why others failed, by their keys."""
     failures: dict[str, str] = {}
     stop, end = Event(), None
-    with ThreadPoolExecutor(judge.workers) as pool, tqdm(total=len(tasks), desc=judge.model, unit="answer") as bar:
+    with ThreadPoolExecutor(judge.workers) as pool, Progress(len(tasks), f"judging by {judge.model}", "answer") as bar:
         futures = {pool.submit(_ask, task, judge, stop): task.key for task in tasks}
         try:
             for future in as_completed(futures):
@@ -220,8 +219,7 @@ def _ask_all(tasks: Sequence[Task], judge: Judge, said: dict[str, Judgement], ke
                 except JudgeError as error:  # those that are asked already are kept too: they have been paid for
                     end = end or error
                     _cancel(futures, stop)
-                bar.update()
-                bar.set_postfix(failed=len(failures), refresh=False)
+                bar.update(note=f"{len(failures)} failed" if failures else "")
         finally:
             _cancel(futures, stop)
     if end is not None:

@@ -82,7 +82,7 @@ def test_open_answers_are_judged_with_their_scores(tmp_path: Path, capsys: Captu
     output = capsys.readouterr()
     assert "25.000" in output.out
     assert "verdicts.openai-org-judge-1.jsonl" in output.out
-    assert "4/4" in output.err, "progress with time left"
+    assert "judging by org/judge:1: 4 of 4 answers, 00:0" in output.err
 
 
 def test_vcg_bench_has_its_five_aspects(tmp_path: Path) -> None:
@@ -186,7 +186,10 @@ def test_failures_are_counted_never_invented(tmp_path: Path, capsys: Capture) ->
         assert metrics["columns"]["Acc"]["n"] == 2
         assert metrics["failed"] == pytest.approx(1 / 3)
         assert metrics["unparsed"] == 0
-        assert "33.3% have no verdict of openai-org-judge-1" in capsys.readouterr().out
+        output = capsys.readouterr()
+        assert "33.3% have no verdict of openai-org-judge-1" in output.out
+        assert "3 of 3 answers" in output.err
+        assert "so far, 1 failed\n" in output.err
         server.script[:] = [served.right()]
         assert judge(run, server) == 0
         assert len(server.requests) == 6 + 1, "what failed is asked again by the next call"

@@ -1,0 +1,52 @@
+"""How far long work is: one moving line on a terminal, whole lines elsewhere."""
+
+import fcntl
+import os
+import struct
+import sys
+import termios
+
+import pytest
+
+from dynfocus.progress import Progress
+
+
+def test_elsewhere_there_are_whole_lines_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(10, "answering", "question", pause=0.0) as progress:
+        for _ in range(2):
+            progress.update(4, "1 failed")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        *("answering: 4 of 10 questions", "answering: 8 of 10 questions", "answering: 8 of 10 questions")
+    ]
+    assert all(line.endswith(" left, 1 failed") and "\r" not in line for line in lines)
+
+
+def test_lines_are_rare_and_the_last_one_says_that_all_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(3000, "answering", "question", pause=1e6) as progress:
+        for _ in range(3000):
+            progress.update()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("answering: 3000 of 3000 questions, 00:0")
+    assert "left" not in line
+
+
+def test_nothing_is_said_of_no_work_or_by_other_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    Progress(0, "answering", "question").close()
+    with Progress(2, "answering", "question", shown=False, pause=0.0) as progress:
+        progress.update()
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_a_bar_moves_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Progress(4, "answering", "question") as progress:
+            progress.update(4)
+        shown = os.read(reader, 2**16).decode()
+    os.close(reader)
+    assert "answering: 100%" in shown
+    assert "4/4" in shown
+    assert shown.count("\n") == 1
