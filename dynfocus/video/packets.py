@@ -7,21 +7,19 @@ the file is whole, and whether a reader may jump to a key frame and decode from 
 
 import bisect
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import av
-import av.logging
 import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import check_pixels, unreadable_error
+from dynfocus.video.containers import collect_pyav_errors, open_container
 from dynfocus.video.truncation import missing_bytes
 
 # decord jumps, without an error, to wrong frames where pictures shown before a key frame are stored after it (HEVC,
@@ -37,18 +35,6 @@ MAX_REORDER = 16  # frames; in no codec are more stored between a frame and the 
 IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
 MAX_DELAY = 1 << 27  # units of time from decoding to showing; decord's FFmpeg drops all delays where one is 2^28
 MAX_EARLY_END = 1.0  # seconds that all of a file's streams may end before the length in its header
-
-
-@dataclass
-class Collecting:
-    """The threads that collect errors now, for which PyAV's level is raised, and its settings before."""
-
-    lock: Lock = field(default_factory=Lock)
-    count: int = 0
-    before: tuple[int | None, bool] = (None, True)
-
-
-collecting = Collecting()
 
 
 @dataclass(frozen=True)
@@ -82,7 +68,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
     Raises:
         VideoError: if it has no video stream, is larger than the rule allows, is cut off, or damaged between packets.
     """
-    with av.open(str(path.absolute())) as container:
+    with open_container(path) as container:
         stream = video_stream(container, path)
         if container.format.name == "tty":
             raise unreadable_error(path, "it is text, which FFmpeg would draw")
@@ -144,7 +130,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
 
 def count_stored_frames(path: Path) -> int:
     """Count the frames in an MP4, those too of which its edit list says that they are not shown."""
-    with av.open(str(path.absolute()), options={"ignore_editlist": "1"}) as container:
+    with open_container(path, ignore_editlist="1") as container:
         return sum(packet.size > 0 for packet in container.demux(video_stream(container, path)))
 
 
@@ -209,7 +195,7 @@ def count_decoded_frames(indices: Sequence[int], keys: NDArray[np.int64]) -> int
 def holds_video(path: Path) -> bool:
     """Return whether a file is, by its content, a video, or a photograph in the container of one (HEIC)."""
     try:
-        with av.open(str(path.absolute())) as container:
+        with open_container(path) as container:
             is_image = container.format.name.endswith("_pipe") or container.format.name == "image2"
             return bool(container.streams.video) and not is_image
     except Exception:  # reading the file then says why it fails
@@ -233,25 +219,3 @@ def video_stream(container: Any, path: Path) -> Any:
     if wholes[0].codec_context is None:
         raise unreadable_error(path, "there is no decoder for its video")
     return wholes[0]
-
-
-@contextmanager
-def collect_pyav_errors() -> Iterator[list[str]]:
-    """Give a list that holds, after the block, the errors that PyAV's FFmpeg logged in this thread without raising."""
-    errors: list[str] = []
-    with collecting.lock:
-        if not collecting.count:
-            collecting.before = av.logging.get_level(), av.logging.get_skip_repeated()
-            av.logging.set_level(av.logging.ERROR)
-            av.logging.set_skip_repeated(False)  # else a file that is read again logs nothing
-        collecting.count += 1
-    try:
-        with av.logging.Capture() as logs:
-            yield errors
-        errors += [text for severity, _, text in logs if severity <= av.logging.ERROR]
-    finally:
-        with collecting.lock:
-            collecting.count -= 1
-            if not collecting.count:
-                av.logging.set_level(collecting.before[0])
-                av.logging.set_skip_repeated(collecting.before[1])

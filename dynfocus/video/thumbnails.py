@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -16,7 +15,8 @@ from dynfocus.errors import DynFocusError
 from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import unreadable_error
-from dynfocus.video.images import belongs_to_pillow
+from dynfocus.video.containers import open_container
+from dynfocus.video.images import FORMATS, belongs_to_pillow
 from dynfocus.video.packets import Packets, read_packets, video_stream
 from dynfocus.video.with_pyav import find_turn
 
@@ -96,12 +96,12 @@ class Thumbnails(Sequence[NDArray[np.uint8]]):
 def display_size(path: Path) -> tuple[int, int]:
     """Return width and height of a video or image as it is shown: upright, and scaled where pixels are not square."""
     if belongs_to_pillow(path):
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             try:
                 return ImageOps.exif_transpose(image).size
             except Exception:  # many sound photographs carry broken EXIF data
                 return image.size
-    with av.open(str(path.absolute())) as container:
+    with open_container(path) as container:
         stream = video_stream(container, path)
         frame = next(container.decode(stream))
         pixel = stream.sample_aspect_ratio or Fraction(1)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
-from dynfocus.video.packets import CONTAINERS, Packets, collect_pyav_errors, join_clocks, split_clocks, video_stream
+from dynfocus.video.containers import collect_pyav_errors, open_container
+from dynfocus.video.packets import CONTAINERS, Packets, join_clocks, split_clocks, video_stream
 from dynfocus.video.resizing import resize_frames
 
 # A picture that H.264 need not remember any longer is not there. That hurts none: one that is predicted from a missing
@@ -200,7 +201,7 @@ def decode_indices(segment: VideoSegment, indices: set[int]) -> Iterator[NDArray
 
 @contextmanager
 def _open_video(segment: VideoSegment) -> Iterator[tuple[Any, Any]]:
-    with av.open(str(segment.path.absolute())) as container:
+    with open_container(segment.path) as container:
         stream = video_stream(container, segment.path)
         stream.codec_context.thread_count = 1  # so that what the decoder reports is of the packet just read
         yield container, stream
@@ -237,7 +238,7 @@ def find_turn(frame: av.VideoFrame) -> Turn:
 
 def read_turn(segment: VideoSegment) -> Turn:
     """Return the turn of all of a video: its first frame's, for where pictures ask for it only key frames do."""
-    with suppress(av.FFmpegError, StopIteration), av.open(str(segment.path.absolute())) as container:
+    with suppress(av.FFmpegError, StopIteration), open_container(segment.path) as container:
         return find_turn(next(container.decode(video_stream(container, segment.path))))
     return Turn()  # a first frame that is damaged matters only where it is asked for
 
