@@ -16,7 +16,7 @@ from itertools import islice
 from logging import getLogger
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
 
@@ -31,7 +31,8 @@ LIGHTNING = {
 }
 VERBS: dict[str, Callable[..., None]] = {
     **{
-        verb.__name__: verb for verb in (verbs.ask, verbs.evaluate, verbs.judge, verbs.plan, verbs.doctor, verbs.sketch)
+        verb.__name__: verb
+        for verb in (verbs.ask, verbs.select, verbs.evaluate, verbs.judge, verbs.plan, verbs.doctor, verbs.sketch)
     },
     "sketch --config": verbs.sketch_data,
     **{
@@ -169,7 +170,13 @@ class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 
 class VerbParser(ArgumentParser):
-    """jsonargparse's parser, whose options are written as those of other commands."""
+    """jsonargparse's parser, whose options are written as those of other commands.
+
+    Attributes:
+        places: names of options that stand in their place, as a required one does, and may be left out.
+    """
+
+    places: frozenset[str] = frozenset()
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Add an option: dashes in its name, bare if it is a flag, several values if it is a list."""
@@ -180,6 +187,8 @@ class VerbParser(ArgumentParser):
         name = names[0].replace("_", "-") if names[0].startswith("--") else names[0]
         if NoneType in get_args(kind):  # what may be left out has no word for it
             (kind,) = {*get_args(kind)} - {NoneType}
+            if name in self.places:  # whose function leaves no default for it
+                name, options = name.removeprefix("--"), options | {"nargs": "?"}
         if kind is bool:
             options["action"] = "store_true" if options["default"] is False else BooleanOptionalAction
         elif get_origin(kind) is Sequence:
@@ -210,6 +219,9 @@ def build_parser(verb: str, function: Callable[..., None]) -> VerbParser:
         allow_abbrev=False,
         parser_mode="text",
     )
+    hints = get_type_hints(function)
+    bare = [one for one in signature(function).parameters.values() if one.default is one.empty]
+    parser.places = frozenset(f"--{one.name}" for one in bare if NoneType in get_args(hints.get(one.name)))
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip={"settings"})
     return parser
 

@@ -78,6 +78,8 @@ class SelectorInputs(TensorDataclass):
         rows, step: the key of the noise in training, see `Batch`.
         question, question_mask: the instruction Q, false at padding.
         relevant: true at frames the questions need, where known.
+        relevance: how well each frame fits the question, where another model has measured it, such as CLIP's similarity
+            of image and text; the higher, the better. Numbers at padding may be any.
     """
 
     frames: tuple[int, ...]
@@ -87,6 +89,7 @@ class SelectorInputs(TensorDataclass):
     question: Float[Tensor, "B *T R e"]
     question_mask: Bool[Tensor, "B R"]
     relevant: Bool[Tensor, "B T"] | None = None
+    relevance: Float[Tensor, "B T"] | None = None
 
 
 @dataclass
@@ -125,6 +128,7 @@ class Focus(TensorDataclass):
         scores: s of Eq. 4 in [0, 1], where the selector scores events.
         mixture: P_sigma of Eq. 6, in training.
         events: the prototypes it was chosen from, where the selector makes some.
+        frame_scores: a score of every frame, where the selector has one; 0 at padding.
     """
 
     frames: Int[Tensor, "B K"]
@@ -135,6 +139,7 @@ class Focus(TensorDataclass):
     scores: Float[Tensor, "B L"] | None = None
     mixture: Float[Tensor, "B K L"] | None = None
     events: Events | None = None
+    frame_scores: Float[Tensor, "B T"] | None = None
 
     def kept(self, frames: int) -> Bool[Tensor, "B T"]:
         """b: true at the kept frames."""

@@ -67,7 +67,7 @@ def pick(
             "Correct the numbers, or the video that they are of.",
         )
     length = duration(times)
-    rate = (len(times) - 1) / float(times[-1]) if times[-1] > 0 else 0.0
+    rate = round((len(times) - 1) / float(times[-1]), 6) if times[-1] > 0 else 0.0
     seconds = tuple(float(times[number]) for number in numbers)
     return Picked(numbers, seconds, rate, len(times), length, scores, video.path, candidates)
 

@@ -6,6 +6,7 @@ What is heavy is imported inside, so that help answers at once.
 
 from dynfocus.verbs.datasets import doctor, sketch_data, smol, towers, world
 from dynfocus.verbs.figures import figure_1a, figure_4, figure_5
+from dynfocus.verbs.frames import select
 from dynfocus.verbs.models import export, plan
 from dynfocus.verbs.results import compare, evaluate, judge, read_samples, seeds, table, write_samples
 from dynfocus.verbs.videos import ask, sketch
@@ -23,6 +24,7 @@ __all__ = [
     "plan",
     "read_samples",
     "seeds",
+    "select",
     "sketch",
     "sketch_data",
     "smol",

@@ -49,10 +49,10 @@ FAMILIES: dict[str, tuple[Any, Any, Any, Any]] = {
 }
 
 
-def other_encoder(folder: Path, family: str, alone: str | None = None) -> Any:
+def other_encoder(folder: Path, family: str, alone: str | None = None, **text: int) -> Any:
     """Write a checkpoint of CLIP or SigLIP, or a vision encoder ``alone``, as DINOv2 always is; returns the encoder.
 
-    Alone it may have transformers' ``prefix`` before every name, or be ``bare``.
+    Alone it may have transformers' ``prefix`` before every name, or be ``bare``. ``text``: sizes of the text encoder.
     """
     whole_config, whole, config, model = FAMILIES[family]
     with torch.random.fork_rng():
@@ -60,7 +60,7 @@ def other_encoder(folder: Path, family: str, alone: str | None = None) -> Any:
         if alone or whole is None:
             made = vision = model(config(**VISION))
         else:
-            made = whole(whole_config(vision_config=VISION, text_config=TEXT, projection_dim=8))
+            made = whole(whole_config(vision_config=VISION, text_config=TEXT | text, projection_dim=8))
             vision = made.vision_model
         for parameter in made.parameters():
             parameter.data.normal_(std=0.2)

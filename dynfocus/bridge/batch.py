@@ -1,0 +1,144 @@
+"""Choose frames for many questions: each video is read once, a stopped run goes on, broken videos stop no other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from logging import getLogger
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dynfocus.bridge.choose import FrameChooser, Ranking, SketchedVideo
+from dynfocus.bridge.picked import pick
+from dynfocus.bridge.requirements import check_keep, check_question
+from dynfocus.bridge.rows import Asked, Chosen, Scored
+from dynfocus.errors import ConfigError, FeatureError, VideoError
+from dynfocus.records.jsonl import append_jsonl, read_appended
+
+log = getLogger(__name__)
+Line = Chosen | Scored
+
+
+@dataclass
+class BatchReport:
+    """Counts of a run over many questions.
+
+    Attributes:
+        there: questions that an earlier run had done.
+        done: questions that this one did.
+        broken: of each video that could not be read, why.
+        lost: questions about these videos.
+    """
+
+    there: int = 0
+    done: int = 0
+    broken: dict[str, str] = field(default_factory=dict)
+    lost: int = 0
+
+
+def choose_many(
+    questions: Sequence[Asked], chooser: FrameChooser, keep: int, out: Path | None, scores: Path | None
+) -> BatchReport:
+    """Choose frames for many questions, and append a line for each to ``out``, and to ``scores`` one with all scores.
+
+    Each video is decoded and sketched once for all of its questions. What an earlier run has written to the files is
+    kept, and not asked again.
+
+    Raises:
+        ConfigError: if a file holds lines of another selector, of other features or of another ``keep``, or a question
+            is missing that the selector reads.
+        SelectorError: if scores are asked for and the selector ranks no single frames.
+    """
+    check_keep(keep)
+    for asked in questions:
+        check_question(chooser.reads, f"{chooser.label} on question {asked.id!r}", asked.question)
+    writers = [_Writer(path, kind, chooser, keep) for path, kind in ((out, Chosen), (scores, Scored)) if path]
+    groups = [rows for group in _by_video(questions) if (rows := [one for one in group if _lacks(writers, one)])]
+    missing = sum(map(len, groups))
+    report = BatchReport(there=len(questions) - missing)
+    with tqdm(total=missing, desc="choosing frames", unit="question") as bar:
+        for rows in groups:
+            try:
+                sketched = chooser.sketch(rows[0].path)
+                for asked in rows:
+                    for writer in writers:
+                        writer.write(asked, sketched)
+                    report.done += 1
+                    bar.update()
+            except (VideoError, FeatureError) as error:
+                report.broken[rows[0].video] = error.given
+                report.lost += len(rows)
+                log.warning("left out: %s", error.given)
+                bar.update(len(rows))
+    return report
+
+
+def cut_scores(rows: Sequence[Scored], keep: int) -> list[Chosen]:
+    """Keep the best ``keep`` frames of stored scores; nothing is decoded.
+
+    Raises:
+        ConfigError: if ``keep`` is below 1.
+    """
+    check_keep(keep)
+    result = []
+    for row in rows:
+        kept = Ranking(row.frames, row.scores).cut(keep)
+        places = [row.frames.index(frame) for frame in kept]
+        seconds, scores = (tuple(values[place] for place in places) for values in (row.seconds, row.scores))
+        shared = (row.id, row.video, row.question, row.selector, row.features)
+        result.append(Chosen(*shared, keep, kept, seconds, row.fps, row.total, row.duration, scores))
+    return result
+
+
+def choose_row(asked: Asked, sketched: SketchedVideo, chooser: FrameChooser, keep: int) -> Chosen:
+    """The frames that are chosen for one question, as a line of frames.jsonl."""
+    picked = chooser.choose(sketched, asked.question, keep)
+    by_frame = None if picked.scores is None else dict(zip(picked.candidates, picked.scores, strict=True))
+    scores = None if by_frame is None else tuple(by_frame[frame] for frame in picked.frames)
+    shared = (asked.id, asked.video, asked.question, chooser.label, chooser.description, keep)
+    return Chosen(*shared, picked.frames, picked.seconds, picked.fps, picked.total, picked.duration, scores)
+
+
+def score_row(asked: Asked, sketched: SketchedVideo, chooser: FrameChooser, keep: int) -> Scored:
+    """The scores of all frames that may be kept for one question, as a line of a file of scores."""
+    ranking = chooser.rank(sketched, asked.question, keep)
+    picked = pick(sketched.video, list(ranking.frames))
+    shared = (asked.id, asked.video, asked.question, chooser.label, chooser.description)
+    return Scored(*shared, picked.frames, picked.seconds, ranking.scores, picked.fps, picked.total, picked.duration)
+
+
+class _Writer:
+    """A file of one line a question, to which lines are appended; ``done`` are the ids that it holds."""
+
+    def __init__(self, path: Path, kind: type[Line], chooser: FrameChooser, keep: int) -> None:
+        self.path, self.kind, self.chooser, self.keep = path, kind, chooser, keep
+        rows: list[Line] = list(read_appended(path, kind)) if path.exists() else []
+        for row in rows:
+            own: dict[str, str | int] = {"selector": chooser.label, "features": chooser.description}
+            own |= {"keep": keep} if kind is Chosen else {}
+            for name, value in own.items():
+                if getattr(row, name) != value:
+                    raise ConfigError(
+                        f"{path}, whose line of {row.id!r} was made with {name} {getattr(row, name)}",
+                        f"lines of {name} {value} in one file",
+                        "Name another file, or remove this one.",
+                    )
+        self.done = {row.id for row in rows}
+
+    def write(self, asked: Asked, sketched: SketchedVideo) -> None:
+        """Append the line of a question, unless it is there."""
+        if asked.id not in self.done:
+            make = choose_row if self.kind is Chosen else score_row
+            append_jsonl(self.path, [make(asked, sketched, self.chooser, self.keep)])
+            self.done.add(asked.id)
+
+
+def _lacks(writers: Sequence[_Writer], asked: Asked) -> bool:
+    return any(asked.id not in writer.done for writer in writers)
+
+
+def _by_video(questions: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """The questions about each video together, videos in the order of their first questions."""
+    groups: dict[Path, list[Asked]] = {}
+    for asked in questions:
+        groups.setdefault(asked.path, []).append(asked)
+    yield from groups.values()

@@ -1,0 +1,236 @@
+"""Choose frames of a video with any selector, for any program: no language model is needed."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynfocus.bridge.features import Features, open_features, with_selector
+from dynfocus.bridge.picked import Picked, pick
+from dynfocus.bridge.requirements import check_features, check_keep, check_question
+from dynfocus.errors import SelectorError
+from dynfocus.method.selectors import FrameSelector, build_selector, choose
+from dynfocus.settings import FrameRule, SelectorChoice, selector_label
+from dynfocus.types import Focus, FrameSketch, SelectorInputs
+from dynfocus.video import pick_frames
+from dynfocus.video.numbered import NumberedFrames
+from dynfocus.video.resizing import resize_frame
+
+FPS = 2.0  # candidate frames a second, where nothing else is asked for
+CANDIDATES = 512  # candidate frames of a video, at most
+KEEP = 8
+FRAME_TOKENS = 256  # what a frame costs a model that reads all patches of EVA ViT-G; each model has its own number
+
+
+@dataclass(frozen=True)
+class SketchedVideo:
+    """The candidate frames of a video, sketched once for any number of questions."""
+
+    video: NumberedFrames
+    candidates: tuple[int, ...]
+    sketch: FrameSketch
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A score for each frame that may be kept, of which the K best are kept, whatever K is.
+
+    Attributes:
+        frames: their numbers in the file, ascending.
+        scores: of each; the higher, the better, and equal scores rank by time.
+    """
+
+    frames: tuple[int, ...]
+    scores: tuple[float, ...]
+
+    def cut(self, keep: int) -> tuple[int, ...]:
+        """The numbers of the ``keep`` best frames, ascending; all, where there are fewer."""
+        order = sorted(range(len(self.frames)), key=lambda place: (-self.scores[place], place))
+        return tuple(sorted(self.frames[place] for place in order[:keep]))
+
+
+class FrameChooser:
+    """One selector on one kind of features: sketches videos, and chooses frames of them.
+
+    Args:
+        selector: a name, a dotted path, or either with settings, as ``connector.selector`` takes them; None for the
+            trained model's own where there is one, else ``uniform``.
+        features: what the selector reads.
+        fps: candidate frames a second.
+        frames: candidate frames of a video, at most.
+
+    Raises:
+        ConfigError: if there is no such selector, or the features lack what it reads.
+    """
+
+    def __init__(
+        self,
+        selector: SelectorChoice | None,
+        features: Features,
+        fps: float = FPS,
+        frames: int = CANDIDATES,
+    ) -> None:
+        choice = selector or features.default_selector()
+        self.features, self.label = features, selector_label(choice)
+        self.rule: FrameRule = replace(features.rule, fps=fps, frames=frames)
+        self.settings = with_selector(features.settings, choice)
+        self.reads = check_features(choice, features)
+        self.selector = build_selector(self.settings, features.width, features.text_width)
+        if self.reads.network:
+            features.load_weights(self.selector)
+        self.selector.eval().requires_grad_(False)
+
+    @property
+    def description(self) -> str:
+        """What the selector reads of a video: the features, and the rule of its candidate frames."""
+        return f"{self.features.name}; candidates at {self.rule.fps:g} fps, at most {self.rule.frames}"
+
+    def sketch(self, path: Path | str) -> SketchedVideo:
+        """Decode the candidate frames of a video or image once, and sketch them.
+
+        Raises:
+            VideoError: if the file cannot be read.
+            FeatureError: if its features are not finite.
+        """
+        video = NumberedFrames(path, self.rule)
+        candidates = pick_frames(video.times, self.rule)
+        frames = video.read(candidates, lambda pixels: resize_frame(pixels, self.rule, video.shown_pixel))
+        return SketchedVideo(video, tuple(candidates), self.features.sketch(torch.stack(frames)))
+
+    def choose(self, sketched: SketchedVideo, question: str | None, keep: int) -> Picked:
+        """Keep ``keep`` of the candidates; all of them, where there are fewer.
+
+        Raises:
+            ConfigError: if the selector reads the question and there is none, or cannot keep so many.
+            SelectorError: if the selector fails.
+        """
+        focus = self._focus(sketched, question, keep)
+        return pick(sketched.video, _kept(focus, sketched), _scores(focus, sketched), sketched.candidates)
+
+    def rank(self, sketched: SketchedVideo, question: str | None, keep: int) -> Ranking:
+        """Score the frames that may be kept, so that any number of them can be cut off later.
+
+        Raises:
+            SelectorError: if the K best by its scores are not the frames that the selector keeps, for this K and for
+                another: it chooses a set of frames, or its scores depend on K.
+        """
+        most = self._most(sketched)
+        rankings: list[Ranking] = []
+        for count in dict.fromkeys((keep, max(1, min(most, 2 * keep)), max(1, keep // 2))):
+            focus = self._focus(sketched, question, count)
+            ranking = _ranking(focus, sketched)
+            kept = tuple(_kept(focus, sketched))
+            if ranking is None or ranking.cut(count) != kept or (rankings and ranking.scores != rankings[0].scores):
+                raise SelectorError(
+                    f"selector {self.label}, whose choice of {count} frames does not follow from one score a frame",
+                    "a selector that ranks single frames, alike for every number of frames that are kept",
+                    "Leave the scores out and call it once for each number of frames, or name another selector.",
+                )
+            rankings.append(ranking)
+        return rankings[0]
+
+    def _focus(self, sketched: SketchedVideo, question: str | None, keep: int) -> Focus:
+        check_question(self.reads, self.label, question)
+        check_keep(keep)
+        count = len(sketched.candidates)
+        keep = min(keep, self._most(sketched))
+        read = self.features.read_question(question, sketched.sketch)
+        rows = torch.zeros(1, dtype=torch.long)
+        inputs = SelectorInputs((count,), (keep,), rows, 0, read.tokens, read.mask, relevance=read.relevance)
+        with torch.no_grad():
+            focus = choose(self.selector, sketched.sketch, inputs)
+            if isinstance(self.selector, FrameSelector) and focus.frame_scores is None:
+                focus.frame_scores = self.selector.rank(sketched.sketch, inputs)
+        return focus
+
+    def _most(self, sketched: SketchedVideo) -> int:
+        """How many frames the selector can keep: of a selector of events, one of each."""
+        count = len(sketched.candidates)
+        return min(count, self.settings.events) if self.reads.events else count
+
+
+def select(
+    video: Path | str,
+    question: str | None = None,
+    keep: int = KEEP,
+    selector: SelectorChoice | None = None,
+    *,
+    model: Path | None = None,
+    encoder: Path | None = None,
+    fps: float = FPS,
+    frames: int = CANDIDATES,
+    device: str = "cpu",
+) -> Picked:
+    """Choose ``keep`` frames of a video for a question, or for none, with any selector.
+
+    What was opened last is kept for the next call with the same selector and folders.
+
+    Args:
+        video: any video or image file.
+        question: what the frames are chosen for; selectors that read no question ignore it.
+        keep: K', frames that are kept; where there are fewer candidates, all are.
+        selector: see `FrameChooser`.
+        model: folder of a trained DynFocus model, whose sketches the selector reads.
+        encoder: folder of CLIP or SigLIP; without either the selector reads small averaged pixels.
+        fps: candidate frames a second.
+        frames: candidate frames, at most, evenly over the video.
+        device: ``cpu``, ``cuda`` or ``auto``.
+
+    Raises:
+        ConfigError: if the selector is unknown, lacks what it reads, or ``keep`` is below 1.
+        VideoError: if the file cannot be read.
+    """
+    check_keep(keep)
+    chooser = _open_chooser(_Hashable(selector), model, encoder, fps, frames, device)
+    return chooser.choose(chooser.sketch(video), question, keep)
+
+
+class _Hashable:
+    """A choice of a selector as a key: choices with settings are dicts."""
+
+    def __init__(self, choice: SelectorChoice | None) -> None:
+        self.choice = choice
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashable) and self.choice == other.choice
+
+    def __hash__(self) -> int:
+        return hash(repr(self.choice))
+
+
+@lru_cache(maxsize=1)
+def _open_chooser(
+    choice: _Hashable, model: Path | None, encoder: Path | None, fps: float, frames: int, device: str
+) -> FrameChooser:
+    return FrameChooser(choice.choice, open_features(model, encoder, device), fps, frames)
+
+
+def _kept(focus: Focus, sketched: SketchedVideo) -> list[int]:
+    places = focus.frames[0][focus.mask[0]].tolist()
+    return [sketched.candidates[place] for place in places]
+
+
+def _frame_scores(focus: Focus) -> Tensor | None:
+    scores = focus.frame_scores
+    if scores is None and focus.scores is not None and focus.events is not None:
+        scores = focus.scores.gather(1, focus.events.labels.clamp(min=0))
+    return scores
+
+
+def _scores(focus: Focus, sketched: SketchedVideo) -> tuple[float, ...] | None:
+    scores = _frame_scores(focus)
+    return None if scores is None else tuple(scores[0, : len(sketched.candidates)].tolist())
+
+
+def _ranking(focus: Focus, sketched: SketchedVideo) -> Ranking | None:
+    """Scores of the frames that may be kept: of a selector of events their representatives, else all candidates."""
+    if focus.events is not None and focus.scores is not None:
+        real = focus.events.mask[0]
+        places, scores = focus.events.frames[0][real].tolist(), focus.scores[0][real].tolist()
+    elif (by_frame := _scores(focus, sketched)) is not None:
+        places, scores = list(range(len(by_frame))), list(by_frame)
+    else:
+        return None
+    return Ranking(tuple(sketched.candidates[place] for place in places), tuple(scores))

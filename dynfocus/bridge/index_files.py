@@ -1,0 +1,261 @@
+"""Read and write files of chosen frames in the forms that other projects publish; each form has one unit."""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+from dynfocus.bridge.rows import Chosen
+from dynfocus.errors import DataError, MissingFileError, suggest
+from dynfocus.records.atomic import write_text
+
+Unit = Literal["frames", "seconds"]
+EXACT = 6  # digits behind the point of written seconds
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """What an index file says of one question.
+
+    Attributes:
+        place: the row's number in the file, or the number by which the file names its question, counted from 0.
+        id: the question's id, where the file has one; else rows belong to questions by ``place``.
+        unit: of ``values``: numbers of frames in the file, or seconds since its first frame.
+        values: the chosen frames, in the file's order; some files repeat one.
+        scores: of each, where the file has them.
+        times: seconds of each, where the file has frame numbers and both: they are checked against the video.
+    """
+
+    place: int
+    id: str | None
+    unit: Unit
+    values: tuple[float, ...]
+    scores: tuple[float, ...] | None = None
+    times: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class IndexForm:
+    """One published form of index files.
+
+    Attributes:
+        about: what it looks like, and its unit.
+        read: text of a file -> rows.
+        write: rows -> text of a file.
+        named: whether rows name their question by id; else by their place, so that none may be missing.
+    """
+
+    about: str
+    read: Callable[[str], list[IndexRow]]
+    write: Callable[[Sequence[Chosen]], str]
+    named: bool = True
+
+
+def read_index(file: Path, form: str) -> list[IndexRow]:
+    """Read an index file of a form; the form says the unit, and the file is never asked to guess it.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        DataError: if there is no such form, or the file has another one or another unit.
+    """
+    reader = find_form(form)
+    if not Path(file).is_file():
+        raise MissingFileError(f"there is no file {file}", f"an index file ({reader.about})", "Check the path.")
+    try:
+        return reader.read(Path(file).read_text())
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+        raise DataError(
+            f"{file}, which is no index file of the form {form} ({type(error).__name__}: {error})",
+            reader.about,
+            "Name the form that the file has, or correct the file.",
+        ) from error
+
+
+def write_index(file: Path, form: str, rows: Sequence[Chosen]) -> None:
+    """Write chosen frames as an index file, whole or not at all.
+
+    Raises:
+        DataError: if there is no such form, or it holds scores and a row has none.
+    """
+    write_text(Path(file), find_form(form).write(rows))
+
+
+def find_form(name: str) -> IndexForm:
+    """The form of this name; raises DataError if there is none."""
+    if name not in FORMS:
+        known = ", ".join(FORMS)
+        raise DataError(f"the form {name!r}", f"one of {known}", suggest(name, FORMS) or "Correct it.")
+    return FORMS[name]
+
+
+def _numbers(values: Any, unit: Unit) -> tuple[float, ...]:
+    """The frames or the seconds of a row; raises ValueError where a number cannot be of the unit."""
+    if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise TypeError(f"{values!r} is no list of numbers")
+    odd = [value for value in values if value < 0 or (unit == "frames" and value != int(value))]
+    if odd:
+        raise ValueError(f"{odd[0]} is no {'number of a frame' if unit == 'frames' else 'time'}")
+    return tuple(int(value) if unit == "frames" else float(value) for value in values)
+
+
+def _one_unit(row: dict[str, Any], other: Sequence[str]) -> None:
+    """Refuse a row that names frames in another unit too; raises ValueError."""
+    both = [name for name in other if name in row]
+    if both:
+        raise ValueError(f"a row with {both[0]}, which is of another unit or of another form")
+
+
+def _seconds(row: Chosen) -> list[float]:
+    return [round(second, EXACT) for second in row.seconds]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value) + "\n"
+
+
+def _read_jsonl(text: str) -> list[IndexRow]:
+    result = []
+    for place, line in enumerate(line for line in text.splitlines() if line.strip()):
+        row = json.loads(line)
+        frames, seconds = _numbers(row["frames"], "frames"), _numbers(row["seconds"], "seconds")
+        if len(frames) != len(seconds):
+            raise ValueError(f"{len(frames)} frames and {len(seconds)} seconds in row {place + 1}")
+        scores = None if row.get("scores") is None else tuple(float(score) for score in row["scores"])
+        if scores is not None and len(scores) != len(frames):
+            raise ValueError(f"{len(frames)} frames and {len(scores)} scores in row {place + 1}")
+        result.append(IndexRow(place, str(row["id"]), "frames", frames, scores, seconds))
+    return result
+
+
+def _write_jsonl(rows: Sequence[Chosen]) -> str:
+    return "".join(_dump(asdict(row)) for row in rows)
+
+
+def _read_aks(text: str) -> list[IndexRow]:
+    return [IndexRow(place, None, "frames", _numbers(row, "frames")) for place, row in enumerate(json.loads(text))]
+
+
+def _write_aks(rows: Sequence[Chosen]) -> str:
+    return _dump([list(row.frames) for row in rows])
+
+
+def _read_tspo(text: str) -> list[IndexRow]:
+    result = []
+    for place, row in enumerate(json.loads(text)):
+        _one_unit(row, ("frame_timestamps", "frame_indices"))
+        result.append(IndexRow(place, str(row["id"]), "frames", _numbers(row["frame_idx"], "frames")))
+    return result
+
+
+def _write_tspo(rows: Sequence[Chosen]) -> str:
+    return _dump([{**_question(row), "frame_idx": list(row.frames)} for row in rows])
+
+
+def _question(row: Chosen) -> dict[str, Any]:
+    return {"id": row.id, "video": row.video, "question": row.question}
+
+
+def _read_bolt(text: str) -> list[IndexRow]:
+    rows = [row for rows in json.loads(text).values() for row in rows]
+    result = []
+    for place, row in enumerate(rows):
+        _one_unit(row, ("frame_idx", "frame_timestamps"))
+        name = "frame_indices" if "frame_indices" in row else "frames"
+        result.append(IndexRow(place, str(row["question_id"]), "seconds", _numbers(row[name], "seconds")))
+    return result
+
+
+def _write_bolt(rows: Sequence[Chosen]) -> str:
+    by_stem = defaultdict(list)
+    for row in rows:
+        entry = {"question_id": row.id, "question": row.question, "frames": _seconds(row)}
+        by_stem[Path(row.video).stem].append(entry)
+    return _dump(by_stem)
+
+
+def _read_kfs(text: str) -> list[IndexRow]:
+    result = []
+    for place, row in enumerate(json.loads(text)):
+        _one_unit(row, ("frame_idx", "frame_indices", "frames"))
+        result.append(IndexRow(place, str(row["id"]), "seconds", _numbers(row["frame_timestamps"], "seconds")))
+    return result
+
+
+def _write_kfs(rows: Sequence[Chosen]) -> str:
+    return _dump([{"id": row.id, "frame_timestamps": _seconds(row)} for row in rows])
+
+
+def _read_videoitg(text: str) -> list[IndexRow]:
+    result = []
+    for line in filter(str.strip, text.splitlines()):
+        row = json.loads(line)
+        _one_unit(row, ("seconds", "frame_timestamps"))
+        frames, scores = _numbers(row["frames"], "frames"), tuple(float(score) for score in row["scores"])
+        if len(frames) != len(scores) or list(scores) != sorted(scores, reverse=True):
+            raise ValueError(f"doc_id {row['doc_id']} without one score for each frame, the highest first")
+        result.append(IndexRow(int(row["doc_id"]), None, "frames", frames, scores))
+    return result
+
+
+def _write_videoitg(rows: Sequence[Chosen]) -> str:
+    lines = []
+    for place, row in enumerate(rows):
+        if row.scores is None:
+            raise DataError(
+                f"the frames of {row.id!r} by {row.selector}, which have no scores",
+                "a score for each frame, by which the form videoitg sorts them",
+                "Use a selector that scores frames, or another form.",
+            )
+        best = sorted(zip(row.scores, row.frames, strict=True), key=lambda pair: (-pair[0], pair[1]))
+        lines.append({"doc_id": place, "frames": [n for _, n in best], "scores": [score for score, _ in best]})
+    return "".join(map(_dump, lines))
+
+
+def _read_csv(text: str) -> list[IndexRow]:
+    table = csv.DictReader(StringIO(text))
+    units: list[Unit] = [unit for unit in ("frames", "seconds") if unit in (table.fieldnames or ())]
+    if len(units) != 1 or "id" not in (table.fieldnames or ()):
+        raise ValueError("its first line names the columns, id and one of frames and seconds, which is the unit")
+    result = []
+    for place, row in enumerate(table):
+        values = [json.loads(word) for word in row[units[0]].replace(";", " ").split()]
+        result.append(IndexRow(place, row["id"], units[0], _numbers(values, units[0])))
+    return result
+
+
+def _write_csv(rows: Sequence[Chosen], unit: Unit) -> str:
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["id", unit])
+    for row in rows:
+        table.writerow([row.id, " ".join(map(str, row.frames if unit == "frames" else _seconds(row)))])
+    return text.getvalue()
+
+
+FORMS: dict[str, IndexForm] = {
+    "jsonl": IndexForm("JSON lines of id, frames (numbers) and seconds: this project's own", _read_jsonl, _write_jsonl),
+    "aks": IndexForm(
+        "a JSON list of lists of frame numbers, one for each question in its order", _read_aks, _write_aks, False
+    ),
+    "tspo": IndexForm(
+        "a JSON list of questions, each with id and frame_idx, which are frame numbers", _read_tspo, _write_tspo
+    ),
+    "bolt": IndexForm(
+        "a JSON object of file stems, each with a list of question_id and frames (or frame_indices), which are seconds",
+        _read_bolt,
+        _write_bolt,
+    ),
+    "kfs": IndexForm("a JSON list of id and frame_timestamps, which are seconds", _read_kfs, _write_kfs),
+    "videoitg": IndexForm(
+        "JSON lines of doc_id (the question's number, from 0), frames (numbers) and scores, the best first",
+        _read_videoitg,
+        _write_videoitg,
+        False,
+    ),
+    "csv": IndexForm("a CSV of id and frames (numbers)", _read_csv, lambda rows: _write_csv(rows, "frames")),
+    "csv-seconds": IndexForm("a CSV of id and seconds", _read_csv, lambda rows: _write_csv(rows, "seconds")),
+}

@@ -1,0 +1,96 @@
+"""Check that features, question and numbers fit what a selector reads, and say what to give where they do not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dynfocus.bridge.features import Features
+from dynfocus.errors import ConfigError
+from dynfocus.method.selectors import SELECTORS, EventPrototypeSelector, check_selector
+from dynfocus.settings import SelectorChoice, selector_label, selector_parts
+
+OF_OLD = {"dpe": "network", "oracle": "truth", "uniform": "nothing", "random": "nothing"}  # classes without `reads`
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a selector reads beside the frames.
+
+    Attributes:
+        question: whether it reads the question.
+        network: whether it has weights that must be trained.
+        truth: whether it reads which frames the question needs.
+        events: whether it keeps representatives of events, of which there are at most L.
+    """
+
+    question: bool
+    network: bool
+    truth: bool
+    events: bool
+
+
+def describe_reads(name: str) -> str:
+    """What the selector of this name reads, in a word or two."""
+    return _describe(SELECTORS[name], name)
+
+
+def _describe(kind: Any, name: str) -> str:
+    return str(getattr(kind, "reads", OF_OLD.get(name, "frames")))
+
+
+def check_features(choice: SelectorChoice, features: Features) -> Needs:
+    """Find what a selector reads; raises ConfigError where the features cannot give it."""
+    kind, label = check_selector(choice, "--selector"), selector_label(choice)
+    reads = _describe(kind, selector_parts(choice)[0])
+    needs = Needs("question" in reads, "network" in reads, "truth" in reads, issubclass(kind, EventPrototypeSelector))
+    if needs.truth:
+        raise ConfigError(
+            f"selector {label}, which reads which frames the question needs",
+            "a selector that can work on any video",
+            "Name another one; `dynfocus select --list` lists them.",
+        )
+    if needs.network and (features.own_selector is None or selector_label(features.own_selector) != label):
+        raise ConfigError(
+            f"selector {label}, whose scores come from trained weights, with {features.name}",
+            "the folder of a model that was trained with it",
+            "Give it as --model FOLDER (model= in Python), or name a selector without weights.",
+        )
+    if needs.question and not needs.network and not features.compares_text:
+        raise ConfigError(
+            f"selector {label}, which compares frames with the question, with {features.name}",
+            "features of images and texts in one space",
+            "Give the folder of a CLIP or SigLIP model of transformers as --encoder FOLDER (encoder= in Python).",
+        )
+    return needs
+
+
+def check_question(needs: Needs, label: str, question: str | None) -> None:
+    """Refuse to leave the question out where a selector reads it; raises ConfigError."""
+    if needs.question and not (question and question.strip()):
+        raise ConfigError(
+            f"selector {label} without a question",
+            "the question that it chooses frames for",
+            "Give the question, or name a selector that reads none.",
+        )
+
+
+def check_keep(keep: int) -> None:
+    """Raises ConfigError if no frame would be kept."""
+    if keep < 1:
+        raise ConfigError(f"keep = {keep}", "at least 1 frame", "Raise keep.")
+
+
+def frames_of_budget(budget: int, frame_tokens: int) -> int:
+    """How many frames fit into a budget of visual tokens, where a frame costs ``frame_tokens``.
+
+    Raises:
+        ConfigError: if not one fits, or a frame costs nothing.
+    """
+    if frame_tokens < 1:
+        raise ConfigError(f"frame_tokens = {frame_tokens}", "at least 1 token a frame", "Raise frame_tokens.")
+    if budget < frame_tokens:
+        raise ConfigError(
+            f"a budget of {budget} tokens, where one frame costs {frame_tokens}",
+            f"at least {frame_tokens} tokens",
+            "Raise the budget, or set frame_tokens to what a frame costs your model.",
+        )
+    return budget // frame_tokens

@@ -1,0 +1,132 @@
+"""Define the lines of the files that many questions are read from, and chosen frames and scores written to."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynfocus.bridge.picked import Picked
+from dynfocus.errors import DataError, MissingFileError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question about one video: a line of a file of questions.
+
+    Attributes:
+        id: names the question; no two in a file are the same.
+        video: path of the video, as the file has it.
+        question: None where frames are chosen for no question.
+        path: where the video lies.
+    """
+
+    id: str
+    video: str
+    question: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The frames that were chosen for one question: a line of frames.jsonl.
+
+    Attributes:
+        id, video, question: as they were asked.
+        selector: what chose them.
+        features: what it read of the frames.
+        keep: how many frames were asked for; there are fewer where the video has fewer candidates.
+        frames: their numbers in the file, counted from 0, ascending.
+        seconds: the time of each since the video's first frame.
+        fps, total, duration: the video's, as in `Picked`.
+        scores: of each chosen frame, where the selector scores frames.
+    """
+
+    id: str
+    video: str
+    question: str | None
+    selector: str
+    features: str
+    keep: int
+    frames: tuple[int, ...]
+    seconds: tuple[float, ...]
+    fps: float
+    total: int
+    duration: float
+    scores: tuple[float, ...] | None = None
+
+    def picked(self, root: Path) -> Picked:
+        """The same frames, to be decoded; ``root`` is the folder that ``video`` is relative to."""
+        video = Path(root) / self.video
+        return Picked(self.frames, self.seconds, self.fps, self.total, self.duration, self.scores, video, self.frames)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of all frames that may be kept for one question: a line of a file of scores.
+
+    Attributes:
+        id, video, question, selector, features: as in `Chosen`.
+        frames: numbers of the frames, ascending.
+        seconds, scores: of each; the best K are kept.
+        fps, total, duration: the video's.
+    """
+
+    id: str
+    video: str
+    question: str | None
+    selector: str
+    features: str
+    frames: tuple[int, ...]
+    seconds: tuple[float, ...]
+    scores: tuple[float, ...]
+    fps: float
+    total: int
+    duration: float
+
+
+def read_questions(file: Path, root: Path | None = None) -> list[Asked]:
+    """Read questions, one JSON object a line: ``video``, and ``question`` and ``id`` where there are such.
+
+    A line without an id gets its number in the file, counted from 0. Videos are looked for from ``root``, which is the
+    file's own folder where none is named.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        DataError: if a line is none such, or two have one id.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise MissingFileError(
+            f"there is no file {file}", "a file of questions, one JSON object a line", "Check the path."
+        )
+    rows: dict[str, Asked] = {}
+    lines = [line for line in file.read_text().splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        row = _read_line(file, number, line)
+        asked = Asked(
+            str(row.get("id", number)), row["video"], row.get("question"), (root or file.parent) / row["video"]
+        )
+        if asked.id in rows:
+            raise DataError(
+                f"{file} with two questions of the id {asked.id!r}", "one id for each question", "Change one."
+            )
+        rows[asked.id] = asked
+    if not rows:
+        raise DataError(f"{file} without a question", "one JSON object a line", "Write at least one.")
+    return list(rows.values())
+
+
+def _read_line(file: Path, number: int, line: str) -> Mapping[str, str]:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict) or not isinstance(row["video"], str):
+            raise TypeError("video must be text")
+        if not isinstance(row.get("question"), str | None) or not isinstance(row.get("id", 0), str | int):
+            raise TypeError("question must be text, and id text or a whole number")
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{file}, line {number + 1} ({type(error).__name__}: {error})",
+            'an object such as {"id": "1", "video": "a.mp4", "question": "What falls?"}',
+            "Correct that line.",
+        ) from error
+    return row

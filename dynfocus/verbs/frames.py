@@ -1,0 +1,197 @@
+"""Choose frames of videos for any program."""
+
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+from dynfocus.errors import UsageError, VideoError
+
+
+def select(
+    video: Path | None,
+    question: str | None,
+    selector: str | None = None,
+    keep: int | None = None,
+    budget: int | None = None,
+    frame_tokens: int = 256,
+    model: Path | None = None,
+    encoder: Path | None = None,
+    fps: float = 2.0,
+    frames: int = 512,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+    out: Path | None = None,
+    form: str = "jsonl",
+    questions: Path | None = None,
+    root: Path | None = None,
+    scores: Path | None = None,
+    from_scores: Path | None = None,
+    from_index: Path | None = None,
+    from_form: str = "jsonl",
+    list: bool = False,
+) -> None:
+    """Choose the frames of a video that another program, such as a video language model, is to see.
+
+    No language model is needed, and without --model and --encoder no weights at all.
+
+    Example: dynfocus select my_video.mp4 "what color is the star" --selector uniform --keep 8
+
+    Args:
+        video: any video or image file.
+        question: what the frames are for; many selectors read none.
+        selector: a name that --list shows or a dotted path; by default the trained model's own, else uniform.
+        keep: frames to keep, 8 where neither this nor --budget is given; all candidates where there are fewer.
+        budget: visual tokens that the kept frames may cost, instead of --keep or beside it.
+        frame_tokens: visual tokens that a frame costs the model that will read it.
+        model: folder of a trained DynFocus model, whose features the selector reads.
+        encoder: folder of a CLIP or SigLIP model of transformers, which compares frames with the question.
+        fps: candidate frames a second, of which the selector chooses.
+        frames: candidate frames of a video, at most, evenly over it.
+        device: where to compute; auto takes a GPU where there is one.
+        json: print one JSON object.
+        out: file to write chosen frames to; with --questions lines are appended, and those that are there stay.
+        form: form of --out: jsonl, aks, tspo, bolt, kfs, videoitg, csv or csv-seconds.
+        questions: file of many questions, one JSON object a line with video, question and id.
+        root: folder that the videos of --questions lie in, if not beside that file.
+        scores: file to keep the scores of all candidates in, to be cut at any number of frames later.
+        from_scores: file of such scores to cut; no video is read.
+        from_index: file of frames chosen elsewhere, to write in another form; --questions says of which videos.
+        from_form: form of --from-index.
+        list: list the selectors, and what each reads.
+    """
+    from dynfocus.bridge.requirements import check_keep, frames_of_budget
+
+    if list:
+        return _print_selectors()
+    count = 8 if keep is None else keep
+    if budget is not None:
+        fitting = frames_of_budget(budget, frame_tokens)
+        count = fitting if keep is None else min(keep, fitting)
+    check_keep(count)
+    sources = {"a video": video, "--questions": questions, "--from-scores": from_scores}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1 or (from_index is not None and questions is None):
+        what = " and ".join(given) or "nothing to choose frames of"
+        raise UsageError(
+            f"{what}{' and --from-index' if from_index else ''}",
+            "one of a video, --questions FILE and --from-scores FILE, and --questions with --from-index",
+            "Correct the command line.",
+        )
+    if out is None and (video is None) and not (scores is not None and from_scores is None):
+        raise UsageError(f"{given[0]} without --out", "a file for the chosen frames", "Add --out FILE.")
+    if form != "jsonl" and questions is not None and from_index is None:
+        raise UsageError(
+            f"--form {form} with --questions, whose lines are appended one by one",
+            "the form jsonl",
+            "Write frames.jsonl first, then call select --from-index frames.jsonl --questions ... --form ... --out ...",
+        )
+    if from_scores is not None:
+        return _cut(from_scores, count, out, form)
+    if from_index is not None:
+        return _convert(from_index, from_form, questions, root, out, form)
+    from dynfocus.bridge.choose import FrameChooser
+    from dynfocus.bridge.features import open_features
+
+    if model is not None or encoder is not None:
+        from dynfocus.verbs.screen import quiet
+
+        quiet()
+    chooser = FrameChooser(selector, open_features(model, encoder, device), fps, frames)
+    if questions is not None:
+        return _choose_many(questions, root, chooser, count, out, scores)
+    _choose_one(video, question, chooser, count, json=json, out=out, form=form, scores=scores)
+
+
+def _print_selectors() -> None:
+    from dynfocus.bridge.requirements import describe_reads
+    from dynfocus.method.selectors import SELECTORS
+
+    for name, kind in SELECTORS.items():
+        about = (kind.__doc__ or "").partition("\n")[0]
+        print(f"{name:20} reads {describe_reads(name):22} {about}")
+
+
+def _choose_one(video: Any, question: str | None, chooser: Any, keep: int, **files: Any) -> None:
+    from dataclasses import asdict
+
+    from dynfocus.bridge.batch import choose_row, score_row
+    from dynfocus.bridge.index_files import write_index
+    from dynfocus.bridge.requirements import check_question
+    from dynfocus.bridge.rows import Asked
+    from dynfocus.records.jsonl import write_jsonl
+
+    check_question(chooser.reads, chooser.label, question)
+    asked, sketched = Asked("0", str(video), question, video), chooser.sketch(video)
+    row = choose_row(asked, sketched, chooser, keep)
+    if files["scores"] is not None:
+        write_jsonl(files["scores"], [score_row(asked, sketched, chooser, keep)])
+    if files["out"] is not None:
+        write_index(files["out"], files["form"], [row])
+    if files["json"]:
+        print(dumps(asdict(row) | {"candidates": sketched.candidates}, allow_nan=False))
+    else:
+        print(describe(row, len(sketched.candidates)))
+
+
+def describe(row: Any, candidates: int) -> str:
+    """What was chosen of one video, for people."""
+    few = f" (of the {row.keep} asked for: there are no more candidates)" if len(row.frames) < row.keep else ""
+    rate = f" at {row.fps:.2f} fps" if row.fps else ""
+    return "\n".join(
+        (
+            f"video:       {row.total} frames, {row.duration:.2f} s{rate}",
+            f"selector:    {row.selector}",
+            f"features:    {row.features}",
+            f"kept frames: {len(row.frames)} of {candidates} candidates{few}",
+            f"  numbers:   {', '.join(map(str, row.frames))}",
+            f"  seconds:   {', '.join(f'{second:.3f}' for second in row.seconds)}",
+        )
+    )
+
+
+def _choose_many(
+    questions: Path, root: Path | None, chooser: Any, keep: int, out: Path | None, scores: Path | None
+) -> None:
+    from dynfocus.bridge.batch import choose_many
+    from dynfocus.bridge.rows import read_questions
+
+    report = choose_many(read_questions(questions, root), chooser, keep, out, scores)
+    print(f"features:  {chooser.description}")
+    print(f"questions: {report.done} done, {report.there} were there, {report.lost} left out")
+    print(*(f"written:   {path}" for path in (out, scores) if path is not None), sep="\n")
+    if report.broken:
+        names = "; ".join(report.broken.values())
+        raise VideoError(
+            f"{len(report.broken)} videos, of {report.lost} questions, were left out ({names})",
+            "videos that can be read",
+            "Mend them and call the same again: the others are not asked twice.",
+        )
+
+
+def _cut(source: Path, keep: int, out: Path | None, form: str) -> None:
+    from dynfocus.bridge.batch import cut_scores
+    from dynfocus.bridge.index_files import write_index
+    from dynfocus.bridge.rows import Scored
+    from dynfocus.records.jsonl import read_appended
+
+    _need_file(source)
+    rows = cut_scores([*read_appended(source, Scored)], keep)
+    write_index(out or Path(), form, rows)
+    print(f"{len(rows)} questions, {keep} frames each at most: {out}")
+
+
+def _convert(source: Path, from_form: str, questions: Path | None, root: Path | None, out: Any, form: str) -> None:
+    from dynfocus.bridge.convert import resolve_index
+    from dynfocus.bridge.index_files import read_index, write_index
+    from dynfocus.bridge.rows import read_questions
+
+    rows = resolve_index(read_index(source, from_form), read_questions(questions or Path(), root), str(source))
+    write_index(out, form, rows)
+    print(f"{len(rows)} questions of {source} ({from_form}) are in {out} ({form})")
+
+
+def _need_file(path: Path) -> None:
+    if not path.is_file():
+        from dynfocus.errors import MissingFileError
+
+        raise MissingFileError(f"there is no file {path}", "a file that --scores wrote", "Check the path.")
