@@ -48,6 +48,10 @@ class ConnectorSettings:
             rods, 256 every patch and the rods. 38, the cones without rods, is the released code's and not the paper's.
         patch_frames: where kept frames give every patch, whose patches a sketch holds: those of the event
             ``representatives``, which are all that DPE reads, or those of ``all`` frames, for other selectors.
+        merge_kept: for selectors that keep frames as they are: a kept frame becomes the mean over its neighbourhood, as
+            Eq. 3 makes it of a representative. DPE does so in any case.
+        cone_rows: what the cones of a kept frame are made of: its ``prototypes``, as in the paper, or as many patches
+            at ``random`` places of it, a baseline for the choice of tokens inside a frame.
         selector: which frames are kept: a name in `dynfocus.method.selectors.SELECTORS`, one that an installed package
             gives to the entry-point group ``dynfocus.selectors``, or the dotted path of a class of your own, such as
             ``my_module.MySelector``. A selector with settings of its own is ``{class_path: my_module.MySelector,
@@ -74,6 +78,8 @@ class ConnectorSettings:
     redundant_tokens: Literal[0, 2] = 2
     kept_tokens: Literal[0, 2, 38, 40, 256] = 40
     patch_frames: Literal["representatives", "all"] = "representatives"
+    merge_kept: bool = False
+    cone_rows: Literal["prototypes", "random"] = "prototypes"
     selector: SelectorChoice = "dpe"
     encoder: Literal["dynfocus", "average_pooling"] = "dynfocus"
     sketch_dtype: Literal["float32", "float16", "bfloat16"] = "float16"
@@ -102,11 +108,18 @@ class ConnectorSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
         selector_parts(self.selector)
-        if self.score_reads_question and self.instruction_mode == "frame":
+        reader = "score_reads_question" if self.score_reads_question else "the selector dpe_question"
+        if (self.score_reads_question or self.scores_read_question) and self.instruction_mode == "frame":
             raise ConfigError(
-                "score_reads_question with instruction_mode = frame",
+                f"{reader} with instruction_mode = frame",
                 "the question's own tokens, which a score can read before any frame is chosen",
-                "Set instruction_mode to instruction, or score_reads_question to false.",
+                "Set instruction_mode to instruction, or score_reads_question to false and selector to dpe.",
+            )
+        if self.cone_rows == "random" and self.pooled + self.grains > self.patches:
+            raise ConfigError(
+                f"cone_rows = random with {self.pooled} + {self.grains} cones of a frame of {self.patches} patches",
+                "at least as many patches as cones",
+                "Set cone_rows to prototypes, or lower pooled or spatial_prototypes.",
             )
         layers = (self.patches, *self.spatial_prototypes)
         if any(after > before or after < 1 for before, after in pairwise(layers)):
@@ -130,6 +143,16 @@ class ConnectorSettings:
         return selector_parts(self.selector)[0]
 
     @property
+    def scores_events(self) -> bool:
+        """Whether frames are kept by scores of event prototypes, as the paper does."""
+        return self.selector_name in ("dpe", "dpe_question", "dpe_frozen")
+
+    @property
+    def scores_read_question(self) -> bool:
+        """Whether the question adds a term to these scores."""
+        return self.scores_events and (self.score_reads_question or self.selector_name == "dpe_question")
+
+    @property
     def grains(self) -> int:
         """G, the multi-grained prototypes of one frame."""
         return sum(self.spatial_prototypes)
@@ -139,6 +162,11 @@ class ConnectorSettings:
         """Cone tokens of one kept frame."""
         cones = self.pooled + self.grains
         return {0: 0, 2: 0, 38: cones, 40: cones, 256: self.patches}[self.kept_tokens]
+
+    @property
+    def reads_patches(self) -> bool:
+        """Whether cones are made of single patches, so that sketches must hold those of frames that may be kept."""
+        return self.kept_tokens == 256 or (self.cone_rows == "random" and self.cones > 0)
 
     @property
     def kept_rods(self) -> int:
@@ -175,11 +203,13 @@ def restore_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:
 def sketch_settings(settings: ConnectorSettings) -> dict[str, object]:
     """The settings that shape a sketch: two that agree in these make the same one of every video."""
     names = ["patches", "pooled", "spatial_prototypes", "spatial_neighbours", "spatial_neighbourhood", "sketch_dtype"]
-    if settings.kept_tokens == 256:
+    if settings.reads_patches:
         names += ["kept_tokens", "patch_frames"]
         if settings.patch_frames == "representatives":
             names += ["events", "neighbours"] + ["distance_scale"] * (settings.distance_scale != "width")
     values = {name: getattr(settings, name) for name in names}
+    if settings.reads_patches:
+        values["kept_tokens"] = 256  # the mark of sketches that hold patches, whatever cones take them
     # Sketches of before this reading made equal prototypes tie are other ones.
     return values | ({"ties": "copies"} if settings.spatial_neighbourhood == "nearest" else {})
 

@@ -4,14 +4,16 @@ from functools import partial
 from itertools import repeat
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dynfocus.errors import FeatureError
+from dynfocus.method.topk import draw_keyed_noise
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Focus, FrameSketch, VideoTokens
 
 BLOCK = 1024  # frames whose rods are made at once
+PLACES = 2**40  # in the place of a training step in the key of random places, so that no other noise is the same
 
 
 class Cones(nn.Module):
@@ -20,6 +22,7 @@ class Cones(nn.Module):
     Shapes: Focus with K slots -> [B,K,P+G,D], or [B,K,N,D] where kept frames give every patch.
 
     Paper: Eq. 8.
+    Departs: with ``cone_rows="random"`` it reads P+G patches at random places of each frame, a baseline of its own.
     """
 
     def __init__(self, settings: ConnectorSettings, width: int, out: int) -> None:
@@ -27,17 +30,36 @@ class Cones(nn.Module):
         self.settings = settings
         self.fine = Projector(width, out)
 
-    def forward(self, focus: Focus) -> Float[Tensor, "B K cones D"]:
-        if self.settings.kept_tokens == 256:
+    def forward(self, focus: Focus, rows: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B K cones D"]:
+        """``rows`` names each video's annotation row, from which random places follow; row 0 where it is not given."""
+        if self.settings.reads_patches:
             if focus.patches is None:
                 raise FeatureError(
-                    "a sketch without patches, where kept frames give every patch",
+                    "a sketch without patches, where cones are made of them",
                     "the patches of the frames that may be kept",
-                    "Compute the sketch with these settings (connector.kept_tokens = 256).",
+                    "Compute the sketch with these settings (connector.kept_tokens, connector.cone_rows).",
                 )
-            return self.fine(focus.patches)
-        rows = torch.cat([focus.pooled, focus.grains], 2)
-        return self.fine(rows if self.settings.cones else rows[:, :, :0])
+            if self.settings.kept_tokens == 256:
+                return self.fine(focus.patches)
+            rows = focus.frames.new_zeros(len(focus.frames)) if rows is None else rows
+            return self.fine(draw_patches(focus.patches, self.settings.cones, focus.frames, rows))
+        both = torch.cat([focus.pooled, focus.grains], 2)
+        return self.fine(both if self.settings.cones else both[:, :, :0])
+
+
+def draw_patches(
+    patches: Float[Tensor, "B K N d"], count: int, frames: Int[Tensor, "B K"], rows: Int[Tensor, " B"]
+) -> Float[Tensor, "B K cones d"]:
+    """``count`` different patches of each kept frame, in the grid's order; their places follow from row and frame.
+
+    Departs: the paper has no such baseline; other works compare their choice of tokens with it.
+    """
+    batch, _, size, width = patches.shape
+    numbers = size * (int(frames.max()) + 1)
+    noise = draw_keyed_noise([numbers] * batch, numbers, 1, rows, PLACES)
+    own = noise.view(batch, -1, size)[torch.arange(batch, device=frames.device)[:, None], frames]
+    places = own.topk(count, dim=-1).indices.sort(-1).values
+    return patches.gather(2, places[..., None].expand(-1, -1, -1, width))
 
 
 class Rods(nn.Module):

@@ -40,7 +40,7 @@ class Connector(nn.Module):
         frames = tuple(sketch.frames.tolist())
         keep = tuple(count_kept(count, self.settings) for count in frames)
         focus = choose(self.select, sketch, SelectorInputs(frames, keep, rows, step, question, question_mask, relevant))
-        cones = self.cones(focus)
+        cones = self.cones(focus, rows)
         rods = self.rods(sketch, question, question_mask)
         return weave(cones, rods, focus, sketch, self.settings, padded=min(frames) < sketch.mask.shape[1])
 

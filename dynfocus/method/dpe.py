@@ -15,13 +15,15 @@ from dynfocus.types import Focus, FrameSketch, SelectorInputs
 
 
 class EventPrototypeSelector(nn.Module):
-    """DPE: find events by density peaks, score them by a small net, keep the best K'.
+    """DPE, the paper's choice: find events by density peaks, score them by a small net, keep the best K'.
 
     Shapes: a sketch [B,T,...] and K' [B] of the inputs -> Focus with K = max K' slots.
 
     Departs: in training a slot's G is mixed by P_sigma as its prototype is, where Eq. 5 mixes prototypes alone: so the
     score net hears from every cone token.
     """
+
+    reads = "network"
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
         super().__init__()

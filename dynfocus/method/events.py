@@ -1,7 +1,8 @@
 """Merge the frames of a video into event prototypes: Eq. 1-3 over time."""
 
+import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dynfocus.method.cluster import density_peaks
@@ -40,6 +41,37 @@ def find_events(sketch: FrameSketch, settings: ConnectorSettings, padded: bool =
         spread=clusters.spread,
         distance=clusters.distance,
     )
+
+
+def merge_around(
+    sketch: FrameSketch, frames: Int[Tensor, "B K"], real: Bool[Tensor, "B K"], settings: ConnectorSettings
+) -> Float[Tensor, "B K P d"]:
+    """What Eq. 3 makes of some frames of each video, in fp32: a representative becomes its event prototype.
+
+    Frames that are no representative are added to the representatives, and their neighbourhood is read as theirs is;
+    so every other frame still counts once. ``frames`` are different and in time order; slots that are not ``real`` stay
+    zero. Each video is merged by itself, in O(T^2 P d).
+
+    Paper: Eq. 3.
+    Departs: the paper merges around the representatives alone.
+    """
+    merged = torch.zeros(*frames.shape, *sketch.pooled.shape[2:], device=frames.device)
+    vectors = frame_vectors(sketch)
+    for n, count in enumerate(sketch.frames.tolist()):
+        own, kept = vectors[n : n + 1, :count], frames[n][real[n]]
+        options = {"neighbourhood": settings.neighbourhood, "scale": settings.distance_scale}
+        peaks = density_peaks(own, settings.events, settings.neighbours, **options)  # type: ignore[arg-type]
+        centres = torch.cat([peaks.representatives[0], kept]).unique()
+        clusters = density_peaks(
+            own,
+            len(centres),
+            settings.neighbours,
+            representatives=centres[None],
+            **options,  # type: ignore[arg-type]
+        )
+        mine = clusters.prototypes[0, torch.searchsorted(centres, kept)]
+        merged[n, real[n]] = rearrange(mine, "k (p d) -> k p d", p=settings.pooled)
+    return merged
 
 
 def frame_vectors(sketch: FrameSketch) -> Float[Tensor, "B T f"]:

@@ -1,5 +1,7 @@
 """Score every event prototype, in [0, 1] and in fp32 under any precision: Eq. 4."""
 
+from itertools import chain
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -25,7 +27,8 @@ class ScoreNet(nn.Module):
     def forward(self, prototypes: Float[Tensor, "B L P d"]) -> Float[Tensor, "B L"]:
         strongest = prototypes.norm(dim=-1).argmax(-1)[..., None, None].expand(-1, -1, 1, prototypes.shape[-1])
         both = torch.cat([prototypes.gather(2, strongest)[:, :, 0], prototypes.mean(2)], -1)
-        weights = {name: weight.float() for name, weight in self.net.named_parameters()}  # fp32 in any precision
+        own = chain(self.net.named_parameters(), self.net.named_buffers())  # buffers where they are frozen
+        weights = {name: weight.float() for name, weight in own}  # fp32 in any precision
         return rearrange(functional_call(self.net, weights, both), "b l 1 -> b l")
 
 

@@ -24,8 +24,8 @@ def sketch_frames(
 ) -> FrameSketch:
     """Encode one video's frames and sketch them, ``chunk`` frames at a time, so that V never exists whole.
 
-    Returns the sketch with B = 1 in ``settings.sketch_dtype``. Where kept frames give all their patches, the encoder
-    reads the frames of ``settings.patch_frames`` a second time.
+    Returns the sketch with B = 1 in ``settings.sketch_dtype``. Where cones are made of single patches, the
+    encoder reads the frames of ``settings.patch_frames`` a second time.
 
     Raises:
         FeatureError: if there are not N patches a frame, a number is NaN or infinite, or too large for
@@ -38,7 +38,7 @@ def sketch_frames(
     for start in range(chunk, len(frames), chunk):
         part = sketch_patches(encoder(frames[start : start + chunk]), settings, start)
         sketch.pooled[:, start : start + chunk], sketch.grains[:, start : start + chunk] = part.pooled, part.grains
-    if settings.kept_tokens == 256:
+    if settings.reads_patches:
         if settings.patch_frames == "all":
             sketch.patch_frames = torch.arange(len(frames), device=sketch.mask.device)[None]
         else:
@@ -53,7 +53,7 @@ def sketch_frames(
 def encoder_calls(frames: int, settings: ConnectorSettings, chunk: int = CHUNK) -> int:
     """How many times `sketch_frames` calls the encoder for a video of so many frames."""
     again = 0
-    if settings.kept_tokens == 256:
+    if settings.reads_patches:
         again = frames if settings.patch_frames == "all" else prototypes(frames, settings)
     return -(-frames // chunk) - (-again // chunk)
 

@@ -77,11 +77,11 @@ def fewest_flops(frames: int, settings: ConnectorSettings, sizes: Sizes, trainin
         pooled = Flops(merges=frames * settings.patches * sizes.width)
         return pooled + Flops(cones=_projector(cost.cones, sizes, 0, training))
     events, kept = cost.prototypes, cost.kept
-    chooses = settings.selector_name == "dpe"
+    chooses = settings.scores_events
     result = _sketch(frames, settings, sizes) + (_events(frames, events, settings, sizes) if chooses else Flops())
     mixes = training and chooses and settings.sigma > 0 and kept < events
-    heard = mixes and settings.cones > 0
-    rows = settings.patches if settings.kept_tokens == 256 else settings.pooled + settings.grains
+    heard = mixes and settings.cones > 0 and settings.selector_name != "dpe_frozen"  # whose scores get no gradient
+    rows = settings.patches if settings.reads_patches else settings.pooled + settings.grains
     return result + Flops(
         scores=_scores(events, settings, sizes, heard) if chooses else 0,
         mixing=(2 if heard else 1) * 2 * kept * events * rows * sizes.width if mixes else 0,
@@ -114,7 +114,7 @@ def _count_merge_flops(points: int, count: int, neighbours: int, neighbourhood: 
 def _scores(events: int, settings: ConnectorSettings, sizes: Sizes, training: bool) -> int:
     rows = events * 3 * settings.pooled * sizes.width  # norms for Max, sums for Avg
     net = events * (2 * 2 * sizes.width * (sizes.width // 2) + 2 * (sizes.width // 2))
-    heard = _interaction(events, settings, sizes, training) if settings.score_reads_question else 0
+    heard = _interaction(events, settings, sizes, training) if settings.scores_read_question else 0
     return rows + net * (3 if training else 1) + heard
 
 

@@ -178,7 +178,7 @@ def connect(model: DynFocusModel, frames: int, slots: int) -> Tensor:
     sketch = FrameSketch(pooled, grains, torch.ones(slots, frames, dtype=torch.bool))
     if settings.encoder == "average_pooling":
         return connector.fine(sketch.pooled).flatten(1, 2)
-    cones = connector.cones(choose(model, sketch, question, mask))
+    cones = connector.cones(choose(model, sketch, question, mask), torch.arange(slots))
     rods = connector.rods(sketch, question, mask)
     tokens = torch.cat([cones.flatten(1, 2), rods.flatten(1, 2)], 1)
     return tokens[:, : budget(frames, settings).visual_tokens]
@@ -195,7 +195,7 @@ def choose(model: DynFocusModel, sketch: FrameSketch, question: Tensor, mask: Te
     else:
         pooled, grains = sketch.pooled[:, :keep].float(), sketch.grains[:, :keep].float()
         focus = Focus(torch.arange(keep).expand(slots, keep), sketch.mask[:, :keep], pooled, grains)
-    if settings.kept_tokens != 256:
+    if not settings.reads_patches:
         return focus
     patches = sketch.pooled.new_empty(slots, events, settings.patches, model.vision.width)
     mixed = patches[:, :keep] if focus.mixture is None else mix(focus.mixture, patches.float())

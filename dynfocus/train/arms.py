@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dynfocus.errors import ConfigError
-from dynfocus.method.selectors import build_selector, check_selector
+from dynfocus.method.selectors import ControlSelector, build_selector, check_selector
 from dynfocus.models.model import DynFocusModel
 from dynfocus.records.predictions import UNTRAINED
 from dynfocus.settings import ConnectorSettings, SelectorChoice, selector_label
@@ -59,7 +59,12 @@ class Arms:
             return LEARNED if own == selector_label(self.trained) else own
         if arm in (LEARNED, BLIND):
             return arm
-        return arm + UNTRAINED if any(True for _ in self.selector(arm, model).parameters()) else arm
+        return arm + UNTRAINED if self.has_new_weights(arm, model) else arm
+
+    def has_new_weights(self, arm: str, model: DynFocusModel) -> bool:
+        """Whether an arm's selector has weights that are not the model's."""
+        own = {id(weight) for weight in model.connector.parameters()}
+        return any(id(weight) not in own for weight in self.selector(arm, model).parameters())
 
     def selector(self, arm: str, model: DynFocusModel) -> nn.Module:
         """The selector of an arm, made once; initial weights follow from the run's seed alone."""
@@ -68,7 +73,12 @@ class Arms:
             widths = model.vision.width, model.config.qformer_config.hidden_size
             with torch.random.fork_rng(devices=[]):  # it is made on the CPU
                 torch.default_generator.manual_seed(torch.initial_seed())
-                self.selectors[arm] = build_selector(settings, *widths).to(model.device).eval()
+                made = build_selector(settings, *widths).to(model.device).eval()
+            if isinstance(made, ControlSelector) and selector_label(made.of) == selector_label(self.connector.selector):
+                made.inner = model.connector.get_submodule(
+                    "select"
+                )  # the control of the model's own choice, not of an untrained one
+            self.selectors[arm] = made
         return self.selectors[arm]
 
     @contextmanager

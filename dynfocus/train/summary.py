@@ -56,9 +56,11 @@ def _size(weight: nn.Parameter) -> int:
 
 def _without_gradient(model: DynFocusModel) -> Iterator[str]:
     settings = model.settings
-    if settings.encoder != "dynfocus" or settings.selector_name != "dpe":
+    if settings.encoder != "dynfocus" or not settings.scores_events:
         return
-    if settings.keep == 1:
+    if settings.selector_name == "dpe_frozen":
+        yield f"{NOTHING}: the selector dpe_frozen leaves it as it was drawn"
+    elif settings.keep == 1:
         yield f"{NOTHING}: with K/L = 1 every event prototype is kept"
     elif settings.kept_tokens in (0, 2):
         yield f"{NOTHING}: with kept_tokens = {settings.kept_tokens} a kept frame has no cones"

@@ -117,7 +117,7 @@ def test_selectors_on_the_pages_choose_frames(
 ) -> None:
     """Saved under the name that the page gives it, a selector ranks frames, whatever else is in the batch."""
     block = blocks(page, "python")[number]
-    name = re.findall(r"^class (\w+)\(FrameSelector\)", block, re.M)[0]
+    name = re.findall(r"^class (\w+)\((?:Frame|Set)Selector\)", block, re.M)[0]
     (tmp_path / f"{name.lower()}.py").write_text(block)
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()

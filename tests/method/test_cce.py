@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from dynfocus.method.cce import Cones, Projector, Rods, ground, weave
+from dynfocus.method.cce import Cones, Projector, Rods, draw_patches, ground, weave
 from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.types import Focus, FrameSketch, stack_sketches
 
@@ -179,3 +179,33 @@ def test_rods_made_in_blocks_are_the_same_and_learn_the_same(frames: int, monkey
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
     for result, exact in zip(torch.autograd.grad(parts.pow(3).sum(), list(rods.parameters())), gradients, strict=True):
         torch.testing.assert_close(result, exact, atol=1e-4, rtol=1e-4)
+
+
+RANDOM = replace(tiny.SETTINGS, cone_rows="random", patch_frames="all")
+HELD = replace(tiny.SETTINGS, kept_tokens=256)  # its sketches hold every patch too
+
+
+def test_random_cones_are_as_many_patches_of_the_kept_frame() -> None:
+    one = tiny.sketch(7, settings=HELD)
+    focus = focus_on(one, [[1, 4]])
+    drawn = draw_patches(focus.patches, RANDOM.cones, focus.frames, torch.tensor([3]))
+    assert drawn.shape == (1, 2, RANDOM.cones, tiny.WIDTH)
+    for k, frame in enumerate((1, 4)):
+        places = [int((one.patches[0, frame] == row).all(-1).nonzero()) for row in drawn[0, k]]
+        assert places == sorted(set(places))
+    own = Cones(RANDOM, tiny.WIDTH, tiny.OUT)
+    assert torch.equal(own(focus, torch.tensor([3])), own.fine(drawn))
+    assert not torch.equal(own(focus, torch.tensor([4])), own.fine(drawn))
+    assert torch.equal(own(focus), own(focus, torch.tensor([0])))
+
+
+def test_random_places_of_a_frame_follow_from_row_and_frame_alone() -> None:
+    patches = torch.arange(36.0).expand(2, 3, 36)[..., None].contiguous()
+    one = draw_patches(patches, 9, torch.tensor([[0, 2, 5], [1, 2, 3]]), torch.tensor([3, 4]))
+    other = draw_patches(patches[:1, :2], 9, torch.tensor([[2, 5]]), torch.tensor([3]))
+    assert torch.equal(one[0, 1:], other[0])
+    assert len({tuple(row.flatten().tolist()) for row in one.flatten(0, 1)}) == 6
+    counts = torch.zeros(36)
+    for row in range(200):
+        counts[draw_patches(patches[:1, :1], 9, torch.tensor([[0]]), torch.tensor([row])).long().flatten()] += 1
+    assert (counts - 50).abs().max() < 5 * (200 * 0.25 * 0.75) ** 0.5

@@ -19,6 +19,10 @@ SWITCHES = [replace(tiny.SETTINGS, kept_tokens=k, redundant_tokens=r) for k in (
 SWITCHES += [replace(tiny.SETTINGS, encoder="average_pooling"), replace(tiny.SETTINGS, selector="uniform")]
 SWITCHES += [replace(tiny.SETTINGS, kept_tokens=38), replace(tiny.SETTINGS, kept_tokens=38, redundant_tokens=0)]
 SWITCHES += [replace(tiny.SETTINGS, score_reads_question=True), replace(tiny.SETTINGS, neighbourhood="nearest")]
+SWITCHES += [
+    replace(tiny.SETTINGS, cone_rows="random", patch_frames="all", selector=name) for name in ("dpe", "random")
+]
+SWITCHES += [replace(tiny.SETTINGS, selector=name, merge_kept=True) for name in ("k_medoids", "dpe_frozen")]
 
 
 def made(s: ConnectorSettings = tiny.SETTINGS, seed: int = 0) -> nn.Module:

@@ -16,7 +16,6 @@ from dynfocus.errors import ConfigError, SelectorError
 from dynfocus.method.connector import Connector
 from dynfocus.method.dpe import EventPrototypeSelector
 from dynfocus.method.selectors import (
-    SELECTORS,
     FrameSelector,
     OracleSelector,
     RandomSelector,
@@ -106,7 +105,6 @@ def test_a_selector_of_ones_own_needs_only_rank() -> None:
             return torch.arange(sketch.mask.shape[1]).float().expand(sketch.mask.shape)
 
     assert chosen(Last, 9, 3, more=2) == [6, 7, 8]
-    assert "last" not in SELECTORS
     with pytest.raises(
         SelectorError, match=r"FrameSelector, whose rank fails \(NotImplementedError: FrameSelector\.rank"
     ):

@@ -28,6 +28,7 @@ MARK = "open('it has run', 'w').close()\n"
 OWN = MARK + "from dynfocus.method.selectors import UniformSelector as Mine\n"
 NAMES: list[Any] = ["my_evil.Mine", "subprocess.Popen", {"class_path": "my_evil.Mine", "init_args": {}}]
 NAMES.append({"class_path": "dpe", "init_args": {"a": {"class_path": "my_evil.Mine"}}})
+NAMES.append({"class_path": "inverted", "init_args": {"of": "my_evil.Mine"}})
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def has_run(here: Path) -> bool:
     return (here / "it has run").exists()
 
 
-@pytest.mark.parametrize("name", NAMES, ids=["own", "popen", "settings", "inner"])
+@pytest.mark.parametrize("name", NAMES, ids=["own", "popen", "settings", "inner", "of"])
 def test_a_folder_names_no_code_that_is_imported(name: Any, here: Path, video: Path, capsys: Any) -> None:
     model = write_model(tiny.SETTINGS, here / "model")
     change(model / "config.json", "connector.selector", name)
@@ -64,7 +65,7 @@ def test_a_folder_names_no_code_that_is_imported(name: Any, here: Path, video: P
     shown = capsys.readouterr().err
     assert shown.startswith("dynfocus: the model in ")
     assert shown.count("\n") == 1
-    assert "Needed: one of dpe, uniform" in shown
+    assert "Needed: one of dpe, dpe_question" in shown
     assert "--trust-selector" in shown
     data = video.parents[1]
     assert main(["evaluate", "world", str(data), "--model", str(model), "--out", "out"]) == 1

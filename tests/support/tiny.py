@@ -194,7 +194,7 @@ def sketch(count: int, seed: int = 0, settings: ConnectorSettings = SETTINGS, wi
     rows = settings.pooled + settings.grains
     both = torch.randn(1, count, rows, width, generator=generator(seed))
     patches = torch.randn(1, count, settings.patches, width, generator=generator(seed + 1))
-    every_patch = (patches, torch.arange(count)[None]) if settings.kept_tokens == 256 else ()
+    every_patch = (patches, torch.arange(count)[None]) if settings.reads_patches else ()
     return FrameSketch(
         both[:, :, : settings.pooled],
         both[:, :, settings.pooled :],
@@ -214,13 +214,18 @@ def pad_sketch(one: FrameSketch, more: int, fill: float = 7.0) -> FrameSketch:
 
 
 def inputs(
-    sketch: FrameSketch, keep: list[int], row: int = 0, step: int = 0, relevant: Tensor | None = None
+    sketch: FrameSketch,
+    keep: list[int],
+    row: int = 0,
+    step: int = 0,
+    relevant: Tensor | None = None,
+    relevance: Tensor | None = None,
 ) -> SelectorInputs:
     """What selectors are told of videos in rows ``row``, ``row + 1`` ..., with a question of random numbers each."""
     question = torch.randn(len(keep), 4, TEXT_WIDTH, generator=generator(row))
     rows = torch.arange(row, row + len(keep))
     known = torch.ones(len(keep), 4, dtype=torch.bool)
-    return SelectorInputs(tuple(sketch.frames.tolist()), tuple(keep), rows, step, question, known, relevant)
+    return SelectorInputs(tuple(sketch.frames.tolist()), tuple(keep), rows, step, question, known, relevant, relevance)
 
 
 QUESTIONS = ["what color is the star", "how many circles", "what comes after the blue square ?"]

@@ -15,20 +15,50 @@ from torch import nn
 
 from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.method.dpe import EventPrototypeSelector
-from dynfocus.method.selectors.base import FrameSelector, choose
-from dynfocus.method.selectors.frames import OracleSelector, RandomSelector, UniformSelector
+from dynfocus.method.events import find_events, frame_vectors
+from dynfocus.method.relevance import measure_relevance
+from dynfocus.method.selectors.base import FrameSelector
+from dynfocus.method.selectors.changes import FrameDifferenceSelector, RedundancyDropSelector, SceneChangeSelector
+from dynfocus.method.selectors.choice import choose
+from dynfocus.method.selectors.controls import ControlSelector, InvertedSelector, OracleSelector, ShuffledSelector
+from dynfocus.method.selectors.coverage import (
+    FacilityLocationSelector,
+    FarthestFirstSelector,
+    KMeansSelector,
+    KMedoidsSelector,
+)
+from dynfocus.method.selectors.diversity import DPPSelector, EventMMRSelector, MDP3Selector, MMRSelector
+from dynfocus.method.selectors.peaks import DensityPeakSelector, GrainSpreadSelector
+from dynfocus.method.selectors.positions import (
+    CappedRateSelector,
+    FirstSelector,
+    LastSelector,
+    MiddleSelector,
+    RandomSelector,
+    UniformSelector,
+)
+from dynfocus.method.selectors.question import AKSSelector, BOLTSelector, QFrameSelector, TextTopKSelector
+from dynfocus.method.selectors.sets import SetSelector
+from dynfocus.method.selectors.variants import FrozenEventSelector, QuestionEventSelector
+from dynfocus.method.topk import draw_keyed_noise
 from dynfocus.settings import ConnectorSettings, SelectorChoice, selector_label, selector_parts
 
 __all__ = [
     "SELECTORS",
+    "ControlSelector",
     "EventPrototypeSelector",
     "FrameSelector",
     "OracleSelector",
     "RandomSelector",
+    "SetSelector",
     "UniformSelector",
     "build_selector",
     "check_selector",
     "choose",
+    "draw_keyed_noise",
+    "find_events",
+    "frame_vectors",
+    "measure_relevance",
     "refuse_foreign_selector",
 ]
 
@@ -40,9 +70,34 @@ SHIPPED = "dynfocus.method."
 GROUP = "dynfocus.selectors"  # the entry points by which an installed package names its own
 SELECTORS: dict[str, type[nn.Module]] = {
     "dpe": EventPrototypeSelector,
+    "dpe_question": QuestionEventSelector,
+    "dpe_frozen": FrozenEventSelector,
+    "dpc_knn": DensityPeakSelector,
+    "grain_spread": GrainSpreadSelector,
     "uniform": UniformSelector,
+    "capped_rate": CappedRateSelector,
+    "first": FirstSelector,
+    "middle": MiddleSelector,
+    "last": LastSelector,
     "random": RandomSelector,
+    "k_means": KMeansSelector,
+    "k_medoids": KMedoidsSelector,
+    "farthest_first": FarthestFirstSelector,
+    "facility_location": FacilityLocationSelector,
+    "frame_difference": FrameDifferenceSelector,
+    "scene_change": SceneChangeSelector,
+    "redundancy_drop": RedundancyDropSelector,
+    "text_top_k": TextTopKSelector,
+    "aks": AKSSelector,
+    "bolt": BOLTSelector,
+    "q_frame": QFrameSelector,
+    "mmr": MMRSelector,
+    "event_mmr": EventMMRSelector,
+    "dpp": DPPSelector,
+    "mdp3": MDP3Selector,
     "oracle": OracleSelector,
+    "inverted": InvertedSelector,
+    "shuffled": ShuffledSelector,
 }
 
 
@@ -103,8 +158,12 @@ def refuse_foreign_selector(choice: SelectorChoice, folder: Path) -> None:
     Raises:
         ConfigError: if importing it would run code that nobody chose who runs this.
     """
-    name, init_args = selector_parts(choice)
-    is_known = name in SELECTORS or name.startswith((OLD, SHIPPED)) or name in _find_installed(tuple(sys.path))
+    name, given = selector_parts(choice)
+    init_args = dict(given)
+    is_own = name in SELECTORS or name.startswith((OLD, SHIPPED))
+    if is_own and "of" in init_args:  # a control names the selector whose choice it spoils
+        refuse_foreign_selector(init_args.pop("of"), folder)
+    is_known = is_own or name in _find_installed(tuple(sys.path))
     if is_known and not any(isinstance(value, dict) for value in init_args.values()):  # which may name a class too
         return
     raise ConfigError(
@@ -137,7 +196,7 @@ def _find(name: str, setting: str, others: tuple[str, ...]) -> type[nn.Module]:
     except ConfigError:
         raise
     except Exception as error:  # whatever a module dies of as it is imported
-        known = (*SELECTORS, *installed, *others)
+        known = dict.fromkeys((*SELECTORS, *installed, *others))
         raise ConfigError(
             f"selector {name!r} ({error if str(error) else type(error).__name__})",
             f"one of {', '.join(known)}, or the dotted path of a class",

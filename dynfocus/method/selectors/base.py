@@ -1,28 +1,36 @@
-"""Define the base class of selectors that rank single frames, and check what any selector does."""
+"""Define the base class of selectors that rank single frames, and what all base classes share."""
 
 from traceback import extract_tb
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dynfocus.errors import DynFocusError, SelectorError
-from dynfocus.method.dpe import EventPrototypeSelector, at_frames, patches_of
+from dynfocus.method.dpe import at_frames, patches_of
+from dynfocus.method.events import merge_around
 from dynfocus.method.topk import top_k
 from dynfocus.settings import ConnectorSettings
 from dynfocus.types import Focus, FrameSketch, SelectorInputs
 
+PASSED = ("/torch/nn/modules/", "/jaxtyping/", "/dynfocus/method/selectors/sets.py")  # between a call and own code
+
+# What a selector reads beside T and K': a network's weights, the question, or the truth count more than the frames.
+Reads = Literal["nothing", "frames", "question", "network", "network and question", "truth"]
+
 
 class FrameSelector(nn.Module):
-    """Base of selectors that rank single frames: say `rank`, and the K' best frames are kept as they are.
+    """Base of selectors that rank single frames: say `rank`, and the K' best frames are kept.
 
     Write your own by subclassing, and name it in ``connector.selector`` as ``my_module.MySelector``. Settings of its
-    own are further arguments of its ``__init__``, and come from ``init_args``.
+    own are further arguments of its ``__init__``, and come from ``init_args``. ``reads`` says what it looks at.
 
     Raises:
         SelectorError: if `rank` fails, or returns what no frames can be chosen by.
     """
+
+    reads: Reads = "frames"
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
         super().__init__()
@@ -33,20 +41,19 @@ class FrameSelector(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.rank")
 
     def forward(self, sketch: FrameSketch, inputs: SelectorInputs) -> Focus:
-        frames, used = top_k(self._check_scores(sketch, inputs), inputs.keep, sketch.mask)
+        scores = self._check_scores(sketch, inputs)
+        frames, used = top_k(scores, inputs.keep, sketch.mask)
         used = torch.ones_like(frames, dtype=torch.bool) if used is None else used
-        pooled, grains = at_frames(sketch.pooled, frames).float(), at_frames(sketch.grains, frames).float()
-        patches = patches_of(sketch, frames, used)
-        return Focus(frames, used, pooled, grains, None if patches is None else patches.float())
+        return focus_on(sketch, frames, used, self.settings, scores.masked_fill(~sketch.mask, 0))
 
     def _check_scores(self, sketch: FrameSketch, inputs: SelectorInputs) -> Tensor:
-        scores = _call(self, "rank", "a score for each frame", self.rank, sketch, inputs)
+        scores = call_own(self, "rank", "a score for each frame", self.rank, sketch, inputs)
         wrong = _wrong_kind(scores, sketch.mask)
         if wrong is None and not (scores.isfinite() | ~sketch.mask).all():
             wrong = "scores that are NaN or infinite"
         if wrong is not None:
             raise SelectorError(
-                f"selector {_name(self)}, whose rank returns {wrong}",
+                f"selector {name_of(self)}, whose rank returns {wrong}",
                 f"a floating-point tensor of shape [B, T] = {list(sketch.mask.shape)}, finite at every real frame",
                 "Return one score for each frame of each video; those of padding, where sketch.mask is false, may be "
                 "any number.",
@@ -54,29 +61,33 @@ class FrameSelector(nn.Module):
         return scores
 
 
-def choose(select: nn.Module, sketch: FrameSketch, inputs: SelectorInputs) -> Focus:
-    """The choice of any selector; one with a ``forward`` of its own is checked, and cannot change what it reads.
+def focus_on(
+    sketch: FrameSketch,
+    frames: Int[Tensor, "B K"],
+    used: Bool[Tensor, "B K"],
+    settings: ConnectorSettings,
+    scores: Float[Tensor, "B T"] | None,
+) -> Focus:
+    """The Focus of frames that a selector keeps as they are, or merged as Eq. 3 does (``merge_kept``), in fp32."""
+    pooled = merge_around(sketch, frames, used, settings) if settings.merge_kept else at_frames(sketch.pooled, frames)
+    patches = patches_of(sketch, frames, used)
+    return Focus(
+        frames,
+        used,
+        pooled.float(),
+        at_frames(sketch.grains, frames).float(),
+        None if patches is None else patches.float(),
+        frame_scores=scores,
+    )
 
-    Raises:
-        SelectorError: if that ``forward`` fails, or returns no choice of K' frames of each video.
-    """
-    if type(select).forward in (FrameSelector.forward, EventPrototypeSelector.forward):
-        return select(sketch, inputs)
-    focus = _call(select, "forward", "a Focus", select, sketch, inputs)
-    if (wrong := _wrong_focus(focus, sketch, inputs)) is not None:
-        raise SelectorError(
-            f"selector {_name(select)}, whose forward returns {wrong}",
-            "a Focus of K' different real frames of each video, in time order, with what they hold as finite numbers",
-            "Correct it; dynfocus.types.Focus says what each field is.",
-        )
-    return focus
 
-
-def _name(select: nn.Module) -> str:
+def name_of(select: nn.Module) -> str:
     return f"{type(select).__module__}.{type(select).__qualname__}"
 
 
-def _call(select: nn.Module, method: str, needed: str, call: Any, sketch: FrameSketch, inputs: SelectorInputs) -> Any:
+def call_own(
+    select: nn.Module, method: str, needed: str, call: Any, sketch: FrameSketch, inputs: SelectorInputs
+) -> Any:
     """What a selector's method returns, on copies if it is not ours: later arms of a test read the same sketch."""
     if not type(select).__module__.startswith("dynfocus."):
         device = sketch.mask.device
@@ -87,35 +98,13 @@ def _call(select: nn.Module, method: str, needed: str, call: Any, sketch: FrameS
         raise
     except Exception as error:
         trace = extract_tb(error.__traceback__)
-        own = [frame for frame in trace[1:] if "/torch/nn/modules/" not in frame.filename][:1] or trace
+        own = [frame for frame in trace[1:] if not any(part in frame.filename for part in PASSED)][:1] or trace
         raise SelectorError(
-            f"selector {_name(select)}, whose {method} fails ({type(error).__name__}: {error}; {own[0].filename}, "
+            f"selector {name_of(select)}, whose {method} fails ({type(error).__name__}: {error}; {own[0].filename}, "
             f"line {own[0].lineno})",
             f"a {method} that returns {needed}",
             "Correct it.",
         ) from error
-
-
-def _wrong_focus(focus: Any, sketch: FrameSketch, inputs: SelectorInputs) -> str | None:
-    """What is wrong with a choice; None where nothing is."""
-    if not isinstance(focus, Focus):
-        return f"a {type(focus).__name__}"
-    shape = (len(sketch.mask), max(inputs.keep))
-    for name in ("frames", "mask"):
-        part: Any = getattr(focus, name)
-        if not isinstance(part, Tensor) or part.shape != shape or part.is_floating_point():
-            return f"{name} that are no whole numbers of shape [B, K] = {list(shape)}"
-    for name in ("pooled", "grains"):
-        part, own = getattr(focus, name), getattr(sketch, name)
-        if not isinstance(part, Tensor) or part.shape != (*shape, *own.shape[2:]):
-            return f"{name} of another shape than {[*shape, *own.shape[2:]]}"
-        if not (part.isfinite() | ~focus.mask[..., None, None]).all():
-            return f"{name} that are NaN or infinite"
-    for n, (frames, real, keep) in enumerate(zip(focus.frames.tolist(), focus.mask.tolist(), inputs.keep, strict=True)):
-        kept = [frame for frame, is_real in zip(frames, real, strict=True) if is_real]
-        if kept != sorted(set(kept)) or len(kept) != keep or min(kept) < 0 or max(kept) >= inputs.frames[n]:
-            return f"the frames {kept} of video {n}, which has {inputs.frames[n]} frames and K' = {keep}"
-    return None
 
 
 def _wrong_kind(scores: Any, mask: Tensor) -> str | None:

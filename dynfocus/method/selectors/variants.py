@@ -1,0 +1,44 @@
+"""Change one thing about DPE: let its scores read the question, or leave its score net untrained."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from dynfocus.method.dpe import EventPrototypeSelector
+from dynfocus.settings import ConnectorSettings
+
+
+class QuestionEventSelector(EventPrototypeSelector):
+    """DPE whose scores read the question too, as with ``score_reads_question``; trained with the model.
+
+    Shapes, complexity: as `EventPrototypeSelector`, and O(L R G d) for the question's term (`LateInteraction`).
+
+    Departs: an extension; the paper's score net sees no question.
+    """
+
+    reads = "network and question"
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
+        super().__init__(replace(settings, score_reads_question=True), width, text_width)
+
+
+class FrozenEventSelector(EventPrototypeSelector):
+    """DPE whose score net stays as it was first drawn, random: what training the scores is worth.
+
+    The weights are buffers: nothing trains them, and a model's folder keeps them. Shapes, complexity: as
+    `EventPrototypeSelector`.
+
+    Departs: a control; the paper trains its score net.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
+        super().__init__(settings, width, text_width)
+        freeze_weights(self)
+
+
+def freeze_weights(module: nn.Module) -> None:
+    """Turn every weight of a module into a buffer of the same name."""
+    for part in module.modules():
+        for name, weight in [*part.named_parameters(recurse=False)]:
+            delattr(part, name)
+            part.register_buffer(name, weight.detach())
