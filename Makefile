@@ -71,6 +71,11 @@ install: ## create .venv with PyTorch and this project
 	$(python) -c 'from importlib.metadata import version; print("torch==" + version("torch"))' > .venv/constraints.txt
 	echo "installing the project and what it needs ($$(cat .venv/constraints.txt) stays) ..."
 	$$pip -c .venv/constraints.txt -e ".[dev]"
+	echo "installing torchvision, which other models' video processors need ..."
+	rm -rf .venv/torchvision
+	$$pip $(TORCH_ARGS) -c .venv/constraints.txt "torchvision>=0.21" || echo "no torchvision fits this torch: other video models cannot answer here, and their tests fail"
+	# One that was built for another torch breaks the imports of Lightning and transformers: only tests use it, from aside.
+	$(python) -c 'import torchvision' 2> /dev/null || { mkdir -p .venv/torchvision; mv .venv/lib/python*/site-packages/torchvision* .venv/torchvision/ 2> /dev/null || true; }
 	printf '%s\n' $(foreach name,PYTHON TORCH TORCH_ARGS UV,$(call quote,$(name) ?= $(subst $(hash),\$(hash),$(subst $$,$$$$,$($(name)))))) > .venv/settings.mk
 	echo "$$key" > .venv/installed
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 from itertools import count
 
-from dynfocus.errors import VideoError
+from dynfocus.errors import ConfigError, VideoError
 from dynfocus.settings import ConnectorSettings, count_kept, prototypes
 
 
@@ -39,6 +39,59 @@ def budget(frames: int, settings: ConnectorSettings) -> Budget:
     chosen = count_kept(frames, settings)
     rods = settings.kept_rods * chosen + settings.redundant_tokens * (frames - chosen)
     return Budget(frames, prototypes(frames, settings), chosen, settings.cones * chosen, rods)
+
+
+@dataclass(frozen=True)
+class HostBudget:
+    """What one video costs in another video language model.
+
+    Attributes:
+        frames, kept: T, and K of them.
+        cones: tokens of kept frames, which are given in full.
+        rods: averaged tokens of all other frames.
+        closing: tokens behind the last frame.
+    """
+
+    frames: int
+    kept: int
+    cones: int
+    rods: int
+    closing: int = 0
+
+    @property
+    def visual_tokens(self) -> int:
+        return self.cones + self.rods + self.closing
+
+
+def budget_host(frames: int, keep: int, full: int, rods: int, closing: int = 0) -> HostBudget:
+    """Count the visual tokens of T ``frames`` in a host: K of ``full`` tokens each, the others of ``rods`` each.
+
+    Raises:
+        ConfigError: if K is not from 1 to T.
+    """
+    if not 1 <= keep <= frames:
+        raise ConfigError(f"{keep} kept frames of {frames}", f"1 to {frames}", "Correct --keep.")
+    return HostBudget(frames, keep, keep * full, (frames - keep) * rods, closing)
+
+
+def most_kept(frames: int, count: Callable[[int], HostBudget], tokens: int) -> int:
+    """The most frames that can be kept within a budget of ``tokens``, at most T.
+
+    Args:
+        frames: T.
+        count: the budget by the number of kept frames.
+        tokens: how many visual tokens may be spent.
+
+    Raises:
+        ConfigError: if not even one frame fits.
+    """
+    fits = [keep for keep in range(1, frames + 1) if count(keep).visual_tokens <= tokens]
+    if not fits:
+        least = count(1).visual_tokens
+        raise ConfigError(
+            f"a budget of {tokens} visual tokens for {frames} frames", f"at least {least}", "Raise it, or lower --rods."
+        )
+    return max(fits)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import hypothesis
 import jaxtyping
 import pytest
+from torchvision_beside_torch import import_torchvision
 
 # Before anything of ours is imported: the hook sees only what comes after it. An int may stand where a float is asked.
 jaxtyping.install_import_hook(
@@ -22,6 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in a 
 for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # `make test ARGS=...` would tell the tests' own makes the same
     os.environ.pop(name, None)
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing in the tests may reach for a network
+import_torchvision()  # before transformers looks whether it is there
 hypothesis.settings.register_profile("unhurried", hypothesis.settings.default, deadline=None)  # cores may be busy
 hypothesis.settings.load_profile("unhurried")
 

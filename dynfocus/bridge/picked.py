@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,24 @@ class Picked:
             VideoError: if the file cannot be read any more, or is damaged at these frames.
         """
         return NumberedFrames(self.video).images(self.frames)
+
+    def for_transformers(self, processor: Any, pair: Literal["same", "next"] = "same") -> dict[str, Any]:
+        """What a video language model's processor has to be called with to show these frames at their own times.
+
+        Call ``processor(text=..., return_tensors="pt", **picked.for_transformers(processor))``. Some models learn no
+        times from their processor: `make_inputs` of `dynfocus.bridge.hosts` does all that is needed.
+
+        Args:
+            processor: of a family that `dynfocus.bridge.hosts` lists.
+            pair: where a model reads two frames as one: what goes in beside each frame: itself, or the ``next`` one.
+
+        Raises:
+            ConfigError: if the processor is of another family.
+            VideoError: if the file cannot be read any more.
+        """
+        from dynfocus.bridge.hosts.pixels import make_arguments
+
+        return make_arguments(self, processor, pair)
 
 
 def pick(

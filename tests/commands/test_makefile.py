@@ -45,7 +45,8 @@ def test_torch_is_installed_first_and_held_afterwards(clone: Clone) -> None:
     installs = [call for call in calls if "install" in call]
     assert installs[0].endswith("--index-url https://example.org/cpu torch==9.9")
     assert installs[1].endswith("-c .venv/constraints.txt -e .[dev]")
-    assert len(installs) == 2
+    assert installs[2].endswith("--index-url https://example.org/cpu -c .venv/constraints.txt torchvision>=0.21")
+    assert len(installs) == 3
     assert (clone.folder / ".venv/constraints.txt").read_text() == "torch==9.9\n"
 
 

@@ -1,0 +1,237 @@
+"""Hand frames to a video language model: as pixels through its processor, or as features of its own tower."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any, Literal
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from dynfocus.bridge.hosts.families import FAMILIES, Family
+from dynfocus.bridge.hosts.features import HostFeatures, ShownFrame, arrange, join, stack
+from dynfocus.budget import HostBudget, budget_host
+from dynfocus.errors import ConfigError, PromptError
+
+Pair = Literal[
+    "same", "next"
+]  # what goes into a patch of two frames beside the chosen one: itself, or the frame after it
+
+
+class Host:
+    """A video language model of transformers with its processor.
+
+    Args:
+        model: such as a ``Qwen3VLForConditionalGeneration``.
+        processor: the one that belongs to it.
+        pair: what shares a temporal patch of two frames with a frame: the frame itself, or the ``next`` one.
+
+    Raises:
+        ConfigError: if the model is of a family that is not in `FAMILIES`.
+    """
+
+    def __init__(self, model: Any, processor: Any, pair: Pair = "same") -> None:
+        self.model, self.processor, self.pair = model, processor, pair
+        self.family = find_family(model.config.model_type)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def prompt(self, question: str, times: str = "") -> str:
+        """The question in the model's own chat template, behind the tag of the video.
+
+        Without a template the tag and the question stand alone. ``times`` is put before the question.
+
+        Raises:
+            PromptError: if the question holds what stands for a video.
+        """
+        tag = self.processor.video_token
+        if tag in question:
+            raise PromptError(
+                f"a question that holds {tag}", "words alone", "Leave it out: the video is put in by itself."
+            )
+        if (self.processor.chat_template or getattr(self.processor.tokenizer, "chat_template", None)) is None:
+            return f"{self.family.tag(self.processor)}{times}{question}"
+        content = [{"type": "video"}, {"type": "text", "text": times + question}]
+        turns = [{"role": "user", "content": content}]
+        return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def pixel_inputs(
+        self,
+        frames: UInt8[Tensor, "K H W 3"],
+        seconds: Sequence[float],
+        duration: float,
+        question: str,
+        beside: UInt8[Tensor, "K H W 3"] | None = None,
+        seconds_beside: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """Level 1: what the model reads when its own processor is given the pixels of the chosen frames.
+
+        Args:
+            frames: the chosen frames in time order.
+            seconds: their times in the file.
+            duration: of the whole video, in seconds.
+            question: what is asked.
+            beside, seconds_beside: the frames that share their patches, and their times; by default the frames.
+        """
+        arguments = list_arguments(self.processor, frames, seconds, duration, beside, seconds_beside)
+        shown = mean_times(seconds, seconds_beside)
+        times = write_times(shown, duration) if self.family.clock == "sentence" else ""
+        made = self.processor(text=[self.prompt(question, times)], return_tensors="pt", **arguments)
+        inputs = dict(made.to(self.device))
+        return inputs | correct_times(self.model, self.processor, inputs, shown)
+
+    @torch.no_grad()
+    def encode(
+        self, frames: UInt8[Tensor, "T H W 3"], together: int, beside: UInt8[Tensor, "T H W 3"] | None = None
+    ) -> HostFeatures:
+        """Level 2: run the model's own tower on every frame once.
+
+        Args:
+            frames: all frames of the video.
+            together: how many frames its video processor is given at once. Hosts whose frames share one number of
+                pixels see them as large as if so many were shown: give as many as are kept.
+            beside: the frames that share their patches; by default the frames.
+        """
+        count = len(frames)
+        paired = pair_frames(self.processor, frames, frames if beside is None else beside)
+        step = together * len(paired) // count
+        missing = -len(paired) % step
+        paired = torch.cat([paired, paired[-1:].expand(missing, -1, -1, -1)])
+        chunks = []
+        for start in range(0, len(paired), step):
+            video = self.processor.video_processor(
+                videos=[paired[start : start + step]],
+                do_sample_frames=False,
+                return_tensors="pt",
+                **self.family.options,
+            ).to(self.device)
+            video = {name: self._cast(value) for name, value in video.items()}
+            chunks.append(self.family.encode(self.model, self.processor, video, together))
+        return stack(chunks, count)
+
+    def feature_inputs(self, parts: Sequence[ShownFrame], duration: float, question: str) -> dict[str, Any]:
+        """Level 2: what the model reads when features stand for the frames; any number of tokens of each frame.
+
+        Args:
+            parts: the shown frames in time order, as `arrange` puts them together.
+            duration: of the whole video, in seconds.
+            question: what is asked.
+        """
+        family, seconds = self.family, [part.second for part in parts]
+        times = write_times(seconds, duration) if family.clock == "sentence" else ""
+        tag, shown = self.processor.video_token, family.write(self.processor, parts, duration)
+        text = self.prompt(question, times).replace(tag, shown, 1)
+        made = self.processor.tokenizer([text], return_tensors="pt", return_token_type_ids=False)
+        inputs: dict[str, Any] = dict(made)
+        family.add_inputs(self.model, self.processor, inputs, parts, seconds)
+        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        return inputs | {"mm_encoder_outputs": {family.entry: family.wrap(self.model, join(parts).to(self.device))}}
+
+    def show(
+        self, features: HostFeatures, seconds: Sequence[float], kept: Sequence[int], rods: int = 0
+    ) -> list[ShownFrame]:
+        """Kept frames in full, the others as ``rods`` tokens each, at the times that their patches have."""
+        beside = None if self.pair == "same" or self.frames_per_patch == 1 else [*seconds[1:], seconds[-1]]
+        return arrange(features, mean_times(seconds, beside), kept, rods)
+
+    @property
+    def frames_per_patch(self) -> int:
+        """How many frames the tower reads as one."""
+        return getattr(self.processor.video_processor, "temporal_patch_size", 1)
+
+    def budget(self, frames: int, keep: int, rods: int, height: int, width: int) -> HostBudget:
+        """The visual tokens of T frames of this size of which K are kept, before anything runs.
+
+        Raises:
+            ConfigError: if more frames are to be kept than there are.
+        """
+        full = self.family.count(self.processor, keep, height, width)
+        return budget_host(frames, keep, full, rods, self.family.closing)
+
+    @torch.no_grad()
+    def generate(self, inputs: dict[str, Any], max_new_tokens: int) -> Tensor:
+        """The new tokens of a greedy answer."""
+        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        return made[0, inputs["input_ids"].shape[1] :]
+
+    def _cast(self, value: Any) -> Any:
+        return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def find_family(model_type: str) -> Family:
+    """The family of a model; raises ConfigError if there is none."""
+    if model_type not in FAMILIES:
+        raise ConfigError(
+            f"a model of type {model_type}",
+            f"one of {', '.join(FAMILIES)}",
+            "Choose another model, or select frames with `dynfocus select` and hand them over yourself.",
+        )
+    return FAMILIES[model_type][0]
+
+
+def family_of(processor: Any) -> Family:
+    """The family that a processor belongs to; raises ConfigError if there is none."""
+    names = {name: family for family, name in FAMILIES.values()}
+    name = type(processor).__name__
+    if name not in names:
+        raise ConfigError(
+            f"a {name}", f"one of {', '.join(names)}", "Give images() and seconds to the model in its own way."
+        )
+    return names[name]
+
+
+def list_arguments(
+    processor: Any,
+    frames: UInt8[Tensor, "K H W 3"],
+    seconds: Sequence[float],
+    duration: float,
+    beside: UInt8[Tensor, "K H W 3"] | None = None,
+    seconds_beside: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """The arguments that a processor needs so that it shows these frames, all of them, at their own times.
+
+    Times go in as numbers of frames of a clock of one frame a second: what divides them by the rate gets them back.
+    """
+    twice = getattr(processor.video_processor, "temporal_patch_size", 1)
+    pairs = zip(seconds, seconds if seconds_beside is None else seconds_beside, strict=True)
+    family = family_of(processor)
+    stamps = [family.stamp(float(time)) for pair in pairs for time in pair[:twice]]
+    clock = {"fps": 1.0, "total_num_frames": max(1, ceil(duration)), "duration": duration, "frames_indices": stamps}
+    return {
+        "videos": [pair_frames(processor, frames, frames if beside is None else beside)],
+        "video_metadata": [clock],
+        "do_sample_frames": False,
+        **family.options,
+    }
+
+
+def pair_frames(
+    processor: Any, frames: UInt8[Tensor, "T H W 3"], beside: UInt8[Tensor, "T H W 3"]
+) -> UInt8[Tensor, "_ H W 3"]:
+    """Each frame with the one that shares its patch, where a tower reads two frames as one; else the frames alone."""
+    if getattr(processor.video_processor, "temporal_patch_size", 1) == 1:
+        return frames
+    return torch.stack([frames, beside], 1).flatten(0, 1)
+
+
+def mean_times(seconds: Sequence[float], beside: Sequence[float] | None) -> list[float]:
+    """The times of patches: of two frames the mean."""
+    pairs = zip(seconds, seconds if beside is None else beside, strict=True)
+    return [(float(one) + float(two)) / 2 for one, two in pairs]
+
+
+def correct_times(model: Any, processor: Any, inputs: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
+    """What must be added to a processor's output so that times are right: of Qwen2.5-VL its rotary positions."""
+    more = dict(inputs)
+    find_family(model.config.model_type).add_inputs(model, processor, more, None, list(seconds))
+    return {
+        name: value.to(model.device) for name, value in more.items() if name not in inputs or value is not inputs[name]
+    }
+
+
+def write_times(seconds: Sequence[float], duration: float) -> str:
+    """The times of frames as a sentence, for models that have no other way to learn them."""
+    times = ", ".join(f"{second:.1f} s" for second in seconds)
+    return f"The video lasts {duration:.1f} s. Its {len(seconds)} frames are at {times}.\n"
