@@ -59,7 +59,8 @@ class ExampleDataset(Dataset):
         place, row = index - self.starts[part], None
         try:
             row = self.sets[part][place]
-            return replace(self.make_example(row, self.sets[part]), row=replace(row, index=index), place=place)
+            example = self.make_example(row, self.sets[part])
+            return replace(example, row=replace(example.row, index=index), place=place)
         except ITEM_ERRORS as error:
             if not self.skip_invalid:
                 raise

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -58,15 +59,24 @@ class BenchmarkFiles:
 
     def find(self, *names: str) -> Path:
         """Find the first of some files that is there; raises DataError that lists what was looked for and where."""
-        for exact in (True, False):
-            for name in names:
-                if (path := self._find_one(name, exact)) is not None:
-                    return self.root / path
-        raise DataError(
-            f"{self.root}, which holds none of {', '.join(names)}, nor does any folder in it",
-            "one of these annotation files, as the benchmark publishes them",
-            "Download it, or correct --root.",
-        )
+        if (path := self._find_first(names)) is None:
+            raise DataError(
+                f"{self.root}, which holds none of {', '.join(names)}, nor does any folder in it",
+                "one of these annotation files, as the benchmark publishes them",
+                "Download it, or correct --root.",
+            )
+        return self.root / path
+
+    def require(self, *groups: Sequence[str]) -> None:
+        """Raise one DataError that lists each group of names of which no file is there, and where it looked."""
+        absent = [" or ".join(names) for names in groups if self._find_first(names) is None]
+        if absent:
+            raise DataError(
+                f"{self.root}, which lacks {len(absent)} of {len(groups)} annotation files, as does any folder in it: "
+                f"{', '.join(absent)}",
+                "all of them, as the benchmark publishes them",
+                "Download them, or correct --root.",
+            )
 
     def find_video(self, name: str, exact: bool = False) -> str | None:
         """Find a video or image by the name that a row gives it; None where there is none.
@@ -128,6 +138,11 @@ class BenchmarkFiles:
             return parse(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, csv.Error) as error:
             raise DataError(f"{path} ({error})", f"a readable {path.suffix} file", "Download it again.") from error
+
+    def _find_first(self, names: Sequence[str]) -> PurePosixPath | None:
+        """The first of some files that is there, one in a folder of its published name before one in any other."""
+        found = (self._find_one(name, exact) for exact in (True, False) for name in names)
+        return next((path for path in found if path is not None), None)
 
     def _find_one(self, name: str, exact: bool = False) -> PurePosixPath | None:
         """The file of that name: in a folder of that name where several have it, else in any."""

@@ -108,6 +108,7 @@ class Benchmark:
             what they ask for beyond question, truth and answer stands in the prediction's ``meta``. There ``pair`` is
             the id of another question, which the prompt shows as ``$pair_question`` and ``$pair_answer``.
         new_tokens: most tokens of an answer, where the command line names no number.
+        submit: the answers in the form in which the benchmark publishes or takes them, as JSON holds it.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Benchmark:
     list_values: Callable[[Iterable[Judged]], Sequence[Value]] = list_values
     templates: Callable[[Prediction], tuple[str, ...]] = name_no_template
     new_tokens: int = 16
+    submit: Callable[[Iterable[Judged]], object] | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:

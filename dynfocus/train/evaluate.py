@@ -9,13 +9,13 @@ from typing import Any
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import digest_prompts
+from dynfocus.evals.protocol import Benchmark, digest_prompts
 from dynfocus.evals.summary import write_results
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
-from dynfocus.records.predictions import read_answers
+from dynfocus.records.predictions import Prediction, read_answers
 from dynfocus.settings import Sampling
 from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
@@ -119,7 +119,19 @@ def evaluate(
         for id in done.datamodule.ids
         if (arm, id) in answers
     ]
+    _write_submissions(out, predictions, protocol)
     return write_results(out, predictions, protocol, card | done.datamodule.facts)
+
+
+def _write_submissions(out: Path, predictions: Sequence[Prediction], benchmark: Benchmark) -> None:
+    """Write each arm's answers in the benchmark's own form, where it has one."""
+    if benchmark.submit is None:
+        return
+    arms = list(dict.fromkeys(one.arm for one in predictions))
+    for arm in arms:
+        answers = benchmark.submit(benchmark.judge(one for one in predictions if one.arm == arm))
+        name = "submission.json" if len(arms) == 1 else f"submission.{arm}.json"
+        write_text(out / name, json.dumps(answers, indent=1) + "\n")
 
 
 def _check_card(file: Path, card: dict[str, Any]) -> None:

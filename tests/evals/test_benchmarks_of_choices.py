@@ -125,9 +125,19 @@ def test_video_mme_without_subtitles(tmp_path: Path) -> None:
     # Letters that upstream's extraction misreads: the B of "Best", and none in a long answer.
     assert judge("videomme", items, ["Best option: C", "I would say that it is the team that wears blue.", "B."]) == {
         **{"short": 0, "medium": 100, "long": 100},
-        "Overall": 66.67,
+        **{"Overall": 66.67, "type/Knowledge": 66.67, "type/Counting Problem": 66.67},
     }
-    assert judge("videomme", items[:2], ["no idea", "B"]) == {"short": 0, "medium": 100, "Overall": 50}
+    result = judge("videomme", items[:2], ["no idea", "B"])
+    assert [result[name] for name in ("short", "medium", "Overall")] == [0, 100, 50]
+
+
+def test_video_mme_is_broken_down_by_domain_and_task(tmp_path: Path) -> None:
+    rows = [mme_row(1, "short"), mme_row(2, "short") | {"domain": "Multilingual", "task_type": "OCR Problems"}]
+    items = read("videomme", tmp_path, {"videomme/test-00000-of-00001.parquet": rows})
+    assert judge("videomme", items, ["B", "A"]) == {
+        **{"short": 50, "Overall": 50, "type/Knowledge": 100, "type/Multilingual": 0},
+        **{"type/OCR Problems": 0, "type/Counting Problem": 100},
+    }
 
 
 def test_video_mme_shows_the_subtitle_of_each_frame(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_files import ask, judge, read, table, write
+from benchmark_files import ask, judge, predict, read, table, write
 
 from datamodules.benchmark import BenchmarkRows
 from dynfocus.errors import DataError
 from dynfocus.evals.benchmarks import BENCHMARKS
-from dynfocus.evals.protocol import Value
+from dynfocus.evals.protocol import Value, digest_prompts
 from dynfocus.records.rows import FrameFiles, VideoSegment
 
 FIVE = ["to eat", "to run", "to hide", "to run", "to drink"]
@@ -62,6 +62,14 @@ def test_long_video_bench_shows_subtitles_by_the_clock_of_the_clip(tmp_path: Pat
     }
 
 
+def test_long_video_bench_is_asked_without_subtitles_too(tmp_path: Path) -> None:
+    first, *_ = read("longvideobench-no-subtitles", tmp_path, {"lvb_val.json": LVB, **SUBTITLES})
+    assert ask("longvideobench-no-subtitles", first, [0.0, 2.0]).startswith("Question: What is it?\nA. A cup")
+    with_them = read("longvideobench", tmp_path, {})
+    prompts = [digest_prompts(BENCHMARKS["longvideobench"], items) for items in (with_them, [first, *_])]
+    assert prompts[0] != prompts[1], "subtitles are part of what is asked"
+
+
 def test_long_video_bench_without_any_subtitles_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no subtitles, such as subtitles/1_en.json"):
         read("longvideobench", tmp_path, {"lvb_val.json": LVB})
@@ -101,6 +109,18 @@ def test_every_form_of_egoschema_gives_the_subset(tmp_path: Path, form: str) -> 
     shown = "Why?\nA. C eats.\nB. C runs.\nC. C hides.\nD. C runs.\nE. C drinks."
     assert {ask("egoschema", one) for one in items} == {f"{shown}\n{ALONE}"}
     assert judge("egoschema", items, ["C drinks", "C walks away"]) == {"Subset": 50}
+
+
+def test_all_of_egoschema_is_asked_for_the_authors_server(tmp_path: Path) -> None:
+    items = read("egoschema", tmp_path, EGO_FORMS["questions"], "full")
+    assert [(one.id, one.question.meta["letter"]) for one in items] == [("x", "E"), ("y", None), ("z", "A")]
+    predictions = [predict(item, answer) for item, answer in zip(items, ("E", "(B)", "no idea"), strict=True)]
+    benchmark = BENCHMARKS["egoschema"]
+    assert benchmark.submit is not None
+    assert benchmark.submit(benchmark.judge(predictions)) == {"x": 4, "y": 1}
+    assert judge("egoschema", items, ["E", "B", "no idea"]) == {"Subset": 50}
+    (tmp_path / "subset_answers.json").unlink()
+    assert [one.question.meta["letter"] for one in read("egoschema", tmp_path, {}, "full")] == [None] * 3
 
 
 NEXT_HEAD = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
@@ -153,6 +173,23 @@ def test_nextqa_pools_its_groups_as_the_official_example() -> None:
     assert [columns[name] for name in ("Acc_C", "Acc_T", "Acc_D", "Acc")] == pytest.approx(
         [46.26, 50.74, 59.33, 49.74], abs=0.011
     )
+
+
+def test_the_hard_questions_of_nextqa_are_rows_of_a_list(tmp_path: Path) -> None:
+    files = {"nextqa/val.csv": NEXT_CSV, "atp_hard.txt": "4\n0, 1\n"}
+    items = read("nextqa", tmp_path, files, "hard")
+    assert [one.id for one in items] == ["104_4", "100_0", "101_1"]
+    assert judge("nextqa", items, ["D", "D", "A"]) == {
+        **{"Why": 100, "How": 0, "When": 100, "Acc_C": 50, "Acc_T": 100, "Acc": 66.67}
+    }
+    benchmark = BENCHMARKS["nextqa"]
+    assert benchmark.submit is not None
+    assert benchmark.submit(benchmark.judge([predict(items[0], "A"), predict(items[1], "?")])) == {
+        **{"104_4": {"prediction": 0, "answer": 3}, "100_0": {"prediction": -1, "answer": 3}}
+    }
+    for listed, message in (("[0, 8]", "with '8'. Needed: numbers of rows from 0 to 7"), ("5", "row 5, a descriptive")):
+        with pytest.raises(DataError, match=message):
+            read("nextqa", tmp_path, {"atp_hard.txt": listed}, "hard")
 
 
 def test_open_questions_of_nextqa_are_refused(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def test_missing_videos_are_named(place: Path, trained_runs: Path, tmp_path: Pat
     assert main(["evaluate", "world", str(root), *args, "--allow-missing"]) == 0
     predictions, metrics = results(tmp_path / "run")
     assert (metrics["n"], {one.video == missing for one in predictions}) == (8, {False})
+    assert (metrics["videos_missing"], metrics["missing"]) == (1, [missing])
 
 
 def test_options_are_shuffled_alike_each_time() -> None:
@@ -188,7 +189,7 @@ def test_options_are_shuffled_alike_each_time() -> None:
     [
         (("worlds",), "the benchmark 'worlds'. Needed: one of world"),
         (("world", "--split", "train"), "the split 'train' of world. Needed: one of test, val"),
-        (("mlvu",), "holds none of json/7_topic_reasoning.json, 7_topic_reasoning.json"),
+        (("mlvu",), "lacks 9 of 9 annotation files, as does any folder in it: json/7_topic_reasoning.json or"),
     ],
 )
 def test_wrong_names_are_said(

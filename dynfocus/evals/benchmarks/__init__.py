@@ -5,7 +5,7 @@ from pathlib import Path
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks.egoschema import EGOSCHEMA
 from dynfocus.evals.benchmarks.hallucer import VIDEO_HALLUCER
-from dynfocus.evals.benchmarks.longvideobench import LONG_VIDEO_BENCH
+from dynfocus.evals.benchmarks.longvideobench import LONG_VIDEO_BENCH, NO_SUBTITLES
 from dynfocus.evals.benchmarks.lvbench import LVBENCH
 from dynfocus.evals.benchmarks.mlvu import MLVU
 from dynfocus.evals.benchmarks.mvbench import MVBENCH
@@ -20,7 +20,7 @@ from dynfocus.evals.protocol import Benchmark, Item
 
 PUBLISHED = (
     *(MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU, LVBENCH, VIDEOMME, VIDEOMME_SUBTITLES),
-    *(VIDEO_HALLUCER, SCIENCEQA, LONG_VIDEO_BENCH, EGOSCHEMA, NEXTQA, MVBENCH),
+    *(VIDEO_HALLUCER, SCIENCEQA, LONG_VIDEO_BENCH, NO_SUBTITLES, EGOSCHEMA, NEXTQA, MVBENCH),
 )
 BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, *PUBLISHED)}
 

@@ -1,4 +1,4 @@
-"""Read and count EgoSchema's subset with public answers: choices about three minutes of a person's own view.
+"""Read and count EgoSchema: choices about three minutes of a person's own view, of which a subset has public answers.
 
 A row of ``questions.json``, in our own words, with ``subset_answers.json`` as ``{"0a1b": 1}``::
 
@@ -8,37 +8,41 @@ Read as well: the parquet file of ``Subset`` with ``video_idx``, ``option`` and 
 beside ``subset_answers.json``, and ``EgoSchema.csv`` with ``video_name``, ``a0`` to ``a4`` and the answer's text. Of
 two options alike the first is then the right one. The person is called C, which is no letter of an option in an answer.
 
+All questions are the split ``full``: the authors' server alone counts them, which takes ``submission.json``. The
+column is that of the subset among them.
+
 Departs: an answer that chooses nothing counts as wrong; others draw a letter.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, Item, Mean
+from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean
 from dynfocus.evals.rules import LETTER_ALONE, check_choice, format_options, make_choice, strip_letters
 from dynfocus.records.rows import Question
 
 ANSWERS = "subset_answers.json"
 FILES = ("questions.json", "Subset/test-00000-of-00001.parquet", "EgoSchema.csv")
-GROUP = "subset"
+SPLITS = ("subset", "full")
 
 
 def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
-    """Read the questions whose answers are public."""
+    """Read the questions whose answers are public, or all."""
     path = files.find(*FILES)
     name = path.relative_to(files.root).as_posix()
     readers = {".json": files.read_json, ".parquet": files.read_parquet, ".csv": files.read_csv}
-    answers = files.read_json(ANSWERS) if ANSWERS in files.paths or path.suffix == ".json" else None
+    needed = path.suffix == ".json" and split == "subset"
+    answers = files.read_json(ANSWERS) if needed or ANSWERS in files.paths else None
     for row in readers[path.suffix](name):
         id = row.get("q_uid") or row.get("video_idx") or row["video_name"]
-        if answers is not None and id not in answers:
-            continue
         options = list_options(row)
-        right = int(answers[id]) if answers is not None else find_right(row, options)
-        question = make_choice(row["question"], options, None if right is None else LETTERS[right], GROUP)
-        yield Item(id, id, question)
+        right = find_right(row, options) if answers is None else int(answers[id]) if id in answers else None
+        if right is None and split == "subset":
+            continue
+        group = "hidden" if right is None else "subset"
+        yield Item(id, id, make_choice(row["question"], options, None if right is None else LETTERS[right], group))
 
 
 def list_options(row: Mapping[str, Any]) -> list[str]:
@@ -51,7 +55,7 @@ def list_options(row: Mapping[str, Any]) -> list[str]:
 
 def find_right(row: Mapping[str, Any], options: Sequence[str]) -> int | None:
     """Find the number of the right option, which a row gives as it is or by its text; None where there is none."""
-    answer = str(row["answer"])
+    answer = str(row.get("answer"))
     if answer.isdigit() and answer not in options:
         return int(answer)
     return options.index(answer) if answer in options else None
@@ -63,11 +67,17 @@ def prompt(question: Question, seconds: Sequence[float]) -> str:
     return f"{question.text}\n{options}\n{LETTER_ALONE}"
 
 
+def submit(judged: Iterable[Judged]) -> dict[str, int]:
+    """List the number of each chosen option, as the authors' server takes it; an answer without one is left out."""
+    return {one.id: LETTERS.index(verdict.parsed) for one, verdict in judged if verdict.parsed is not None}
+
+
 EGOSCHEMA = Benchmark(
     name="egoschema",
     read=read,
-    splits=(GROUP,),
+    splits=SPLITS,
     prompt=prompt,
     check=check_choice,
-    columns={"Subset": Mean(((GROUP,),), 100)},
+    columns={"Subset": Mean((("subset",),), 100)},
+    submit=submit,
 )

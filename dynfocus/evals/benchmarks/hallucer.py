@@ -32,6 +32,7 @@ FINAL = "final"
 
 def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     """Read both halves of each pair of the five sets."""
+    files.require(*([f"{folder}/{folder}.json"] for folder in SETS.values()))
     for column, folder in SETS.items():
         for number, row in enumerate(files.read_json(f"{folder}/{folder}.json")):
             for half in HALVES:

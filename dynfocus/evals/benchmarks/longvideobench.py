@@ -1,4 +1,6 @@
-"""Read and count LongVideoBench's val split: choices about videos of seconds to an hour, with their subtitles.
+"""Read and count LongVideoBench's val split: choices about videos of seconds to an hour.
+
+It is asked with the subtitles of the shown frames, and once more without any, though many questions name them.
 
 A row of ``lvb_val.json``, in our own words::
 
@@ -16,7 +18,8 @@ video in one place. An answer that chooses nothing counts as wrong; upstream dra
 lasts to the end of the clip; upstream cuts it by the start of the clip once more, and takes whole numbers for no end.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dynfocus.errors import DataError
@@ -38,23 +41,28 @@ SHORTEST = 1.0  # seconds; a shorter subtitle counts as shown so long
 Cue = tuple[float, float, str]
 
 
-def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
-    """Read the questions of the split that has answers."""
-    path = files.find(*FILES)
-    rows = files.read_json(FILES[0]) if path.suffix == ".json" else files.read_parquet(FILES[1])
-    names = {row["subtitle_path"] for row in rows}
-    if not any(name.lower() in files.paths for name in names):
-        raise DataError(
-            f"{files.root}, which holds no subtitles, such as subtitles/{min(names)}",
-            "the files of subtitles.tar",
-            "Unpack them.",
-        )
-    for row in rows:
-        options = row.get("candidates") or [row[f"option{n}"] for n in range(5) if row[f"option{n}"] != UNUSED]
-        category, right = row["question_category"], int(row["correct_choice"])
-        meta = {"duration_group": str(row["duration_group"])}
-        question = make_choice(row["question"], options, LETTERS[right], category, meta)
-        yield Item(row["id"], row["video_path"], question, subtitles=read_subtitles(files, row))
+def make_reader(subtitled: bool) -> Callable[[BenchmarkFiles, str], Iterator[Item]]:
+    """Make the benchmark's `read`, of the split that has answers, with or without subtitles."""
+
+    def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
+        path = files.find(*FILES)
+        rows = files.read_json(FILES[0]) if path.suffix == ".json" else files.read_parquet(FILES[1])
+        names = {row["subtitle_path"] for row in rows}
+        if subtitled and not any(name.lower() in files.paths for name in names):
+            raise DataError(
+                f"{files.root}, which holds no subtitles, such as subtitles/{min(names)}",
+                "the files of subtitles.tar",
+                "Unpack them, or evaluate longvideobench-no-subtitles, which needs none.",
+            )
+        for row in rows:
+            options = row.get("candidates") or [row[f"option{n}"] for n in range(5) if row[f"option{n}"] != UNUSED]
+            category, right = row["question_category"], int(row["correct_choice"])
+            meta = {"duration_group": str(row["duration_group"])}
+            question = make_choice(row["question"], options, LETTERS[right], category, meta)
+            cues = read_subtitles(files, row) if subtitled else ()
+            yield Item(row["id"], row["video_path"], question, subtitles=cues)
+
+    return read
 
 
 def read_subtitles(files: BenchmarkFiles, row: Mapping[str, Any]) -> tuple[Cue, ...]:
@@ -104,7 +112,7 @@ def list_values(judged: Iterable[Judged]) -> list[Value]:
 
 LONG_VIDEO_BENCH = Benchmark(
     name="longvideobench",
-    read=read,
+    read=make_reader(True),
     splits=("val",),
     prompt=prompt,
     check=check_choice,
@@ -116,3 +124,4 @@ LONG_VIDEO_BENCH = Benchmark(
         **{f"type/{name}": Mean(((name,),), 100) for names in LEVELS.values() for name in names},
     },
 )
+NO_SUBTITLES = replace(LONG_VIDEO_BENCH, name="longvideobench-no-subtitles", read=make_reader(False))

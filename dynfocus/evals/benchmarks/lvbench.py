@@ -76,11 +76,17 @@ def list_values(judged: Iterable[Judged]) -> list[Value]:
     ]
 
 
+def submit(judged: Iterable[Judged]) -> dict[str, str]:
+    """List each chosen letter, as the official scorer takes it; an answer without one is an empty text, and wrong."""
+    return {one.id: verdict.parsed or "" for one, verdict in judged}
+
+
 LVBENCH = Benchmark(
     name="lvbench",
     read=read,
     prompt=prompt,
     check=check_choice,
     list_values=list_values,
+    submit=submit,
     columns={**{one: Mean(((one,),), 100) for one in TYPES.values()}, "Overall": Mean(((ALL,),), 100)},
 )

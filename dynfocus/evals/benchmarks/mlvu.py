@@ -29,8 +29,10 @@ CHOICES = tuple(task for task in TASKS if task not in TEXTS)
 
 def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     """Read the questions of all tasks."""
+    names = {task: (f"json/{name}.json", f"{name}.json") for task, name in TASKS.items()}
+    files.require(*names.values())
     for task, name in TASKS.items():
-        for number, row in enumerate(files.read_json(f"json/{name}.json", f"{name}.json")):
+        for number, row in enumerate(files.read_json(*names[task])):
             options = tuple(row.get("candidates", ()))
             meta = {"letter": find_letter(options, row["answer"])} if options else {}
             meta |= {"scoring_points": row["scoring_points"]} if "scoring_points" in row else {}

@@ -41,6 +41,7 @@ def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     cut = None
     if files.find(*whole["action_sequence"], "test.json").name == "test.json":
         cut = files.read_json("test.json")
+    files.require(*(whole.values() if cut is None else ()))
     for task in TASKS:
         rows = cut["meta"][task] if cut else files.read_json(*whole[task])
         folder = cut["root"][task].removeprefix("./").strip("/") if cut else TASKS[task]

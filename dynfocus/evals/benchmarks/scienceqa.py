@@ -22,6 +22,7 @@ LOWER = 6  # the highest grade of the lower ones
 
 def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     """Read the problems of a split."""
+    files.require(["scienceqa/problems.json"], ["scienceqa/pid_splits.json"])
     problems = files.read_json("scienceqa/problems.json")
     for number in files.read_json("scienceqa/pid_splits.json")[split]:
         row = problems[number]

@@ -30,6 +30,7 @@ KINDS = ("generic", "temporal", "consistency")
 
 def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     """Read the questions of the three files."""
+    files.require(*([f"{kind}_qa.json"] for kind in KINDS))
     for kind in KINDS:
         for number, row in enumerate(files.read_json(f"{kind}_qa.json")):
             for key in ("Q1", "Q2") if kind == "consistency" else ("Q",):

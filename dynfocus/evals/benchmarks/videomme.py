@@ -17,19 +17,27 @@ prompt is the one without; upstream does not say.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dynfocus.errors import DataError
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, Item, Mean
+from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
 from dynfocus.evals.rules import check_choice, format_options, make_choice, strip_letters
 from dynfocus.records.rows import Question
 
 FILE = "videomme/test-00000-of-00001.parquet"
 DURATIONS = ("short", "medium", "long")
 KEPT = ("domain", "sub_category", "task_type")
+DOMAINS = (
+    *("Knowledge", "Film & Television", "Sports Competition", "Artistic Performance", "Life Record", "Multilingual"),
+)
+TASKS = (
+    *("Temporal Perception", "Spatial Perception", "Attribute Perception", "Action Recognition", "Object Recognition"),
+    *("OCR Problems", "Counting Problem", "Temporal Reasoning", "Spatial Reasoning", "Action Reasoning"),
+    *("Object Reasoning", "Information Synopsis"),
+)
 CUE = re.compile(r"(\d+):(\d+):(\d+)[,.](\d+)\s*-->\s*(\d+):(\d+):(\d+)[,.](\d+).*\n((?:.*\S.*\n?)*)")
 
 
@@ -84,11 +92,25 @@ def prompt(question: Question, seconds: Sequence[float]) -> str:
     return "\n".join([*above, task, question.text, format_options(question.options, "{}. {}"), "The best answer is:"])
 
 
+def list_values(judged: Iterable[Judged]) -> list[Value]:
+    """List whether an answer is right, under the duration, the domain and the task of its question."""
+    return [
+        Value(key, one.video, verdict.scores["correct"])
+        for one, verdict in judged
+        for key in (one.group, one.meta["domain"], one.meta["task_type"])
+    ]
+
+
 VIDEOMME = Benchmark(
     name="videomme",
     read=make_reader(False),
     prompt=prompt,
     check=check_choice,
-    columns={**{name: Mean(((name,),), 100) for name in DURATIONS}, "Overall": Mean((DURATIONS,), 100)},
+    list_values=list_values,
+    columns={
+        **{name: Mean(((name,),), 100) for name in DURATIONS},
+        "Overall": Mean((DURATIONS,), 100),
+        **{f"type/{name}": Mean(((name,),), 100) for name in (*DOMAINS, *TASKS)},
+    },
 )
 VIDEOMME_SUBTITLES = replace(VIDEOMME, name="videomme-subtitles", read=make_reader(True))
