@@ -1,7 +1,6 @@
 """Write predictions, verdicts and metrics after a test, predict.jsonl and predict.json after a prediction run."""
 
 import json
-import subprocess
 import time
 from itertools import cycle
 from pathlib import Path
@@ -15,6 +14,7 @@ from callbacks.export import FIT_CARD
 from callbacks.observer import gather_objects
 from dynfocus.evals.summary import summarize_arms
 from dynfocus.records.atomic import set_aside, write_text
+from dynfocus.records.commit import read_commit
 from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
 
@@ -83,7 +83,9 @@ class Predictions(Callback):
             seconds += json.loads(fit_card.read_text())["seconds"]
         benchmark = pl_module.score.benchmark
         judged = benchmark.judge(predictions)
-        card = {"benchmark": benchmark.name, "arm": predictions[0].arm, "seconds": round(seconds, 1)}
+        card = {"benchmark": benchmark.name, "protocol": benchmark.protocol, "subtitles": benchmark.subtitled}
+        card |= {"split": getattr(trainer.datamodule, "split", "test")}  # type: ignore[attr-defined]
+        card |= {"arm": predictions[0].arm, "seconds": round(seconds, 1)}
         metrics = summarize_arms(judged, benchmark) | card | describe_run(trainer, pl_module)
         verdicts = [verdict for _, verdict in judged]
         self.write(trainer, {"predictions.jsonl": predictions, "verdicts.jsonl": verdicts, "metrics.json": metrics})
@@ -115,14 +117,3 @@ def describe_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]
         "data": {"root": str(getattr(data, "root", "")), "files": files},
     }
     return {"seed": torch.initial_seed(), "commit": read_commit(), "made_by": made_by}
-
-
-def read_commit() -> str:
-    """Read the git commit of the code that runs, or ``unknown`` where it is no git checkout, or there is no git."""
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return "unknown"
-    return result.stdout.strip() or "unknown"

@@ -1,25 +1,36 @@
 """Define what a benchmark is: how its answers are judged without a model, and which numbers its table shows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from dynfocus.errors import DataError
+from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.records.predictions import Prediction, Verdict
 from dynfocus.records.rows import Question
 
 RULES = "rules"
+# Whose rules read and count answers: this project's, or those of each benchmark's own published code.
+OWN, UPSTREAM = "dynfocus", "upstream"
+PROTOCOLS = (OWN, UPSTREAM)
 
 
 class Value(NamedTuple):
-    """One number that columns average: its key, such as the question's group, and its cluster, such as the video."""
+    """One number that columns average.
+
+    Attributes:
+        key: what it counts under, such as the question's group.
+        cluster: what it is drawn with in intervals, such as the video.
+        value: the number.
+        id: of the question that it is about, or of the pair of questions.
+    """
 
     key: str
     cluster: str
     value: float
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ def ask_plainly(question: Question, seconds: Sequence[float]) -> str:
 
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List one value a prediction: whether it is right, under its question's group; clusters are videos."""
-    return [Value(one.group, one.video, verdict.scores["correct"]) for one, verdict in judged]
+    return [Value(one.group, one.video, verdict.scores["correct"], one.id) for one, verdict in judged]
 
 
 def name_no_template(prediction: Prediction) -> tuple[str, ...]:
@@ -109,6 +120,12 @@ class Benchmark:
             the id of another question, which the prompt shows as ``$pair_question`` and ``$pair_answer``.
         new_tokens: most tokens of an answer, where the command line names no number.
         submit: the answers in the form in which the benchmark publishes or takes them, as JSON holds it.
+        subtitled: whether prompts show subtitles.
+        protocol: whose rules these are: ``dynfocus``, or ``upstream``, those of the benchmark's own code.
+        upstream: those of these attributes that the benchmark's own code has otherwise, where published numbers depend
+            on it.
+        failures_count: whether an answer that its judge failed on is counted, as `list_values` does it, instead of
+            being left out.
     """
 
     name: str
@@ -121,6 +138,10 @@ class Benchmark:
     templates: Callable[[Prediction], tuple[str, ...]] = name_no_template
     new_tokens: int = 16
     submit: Callable[[Iterable[Judged]], object] | None = None
+    subtitled: bool = False
+    protocol: str = OWN
+    upstream: Mapping[str, Any] = field(default_factory=dict)
+    failures_count: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -141,6 +162,24 @@ class Benchmark:
                 "Download them again.",
             ) from error
         return items
+
+    def follow(self, protocol: str) -> "Benchmark":
+        """Return this benchmark under a protocol; raises ConfigError where that does not exist, or counts alike."""
+        if protocol not in PROTOCOLS:
+            raise ConfigError(f"the protocol {protocol!r}", f"one of {', '.join(PROTOCOLS)}", "Correct --protocol.")
+        if protocol == self.protocol:
+            return self
+        if not self.upstream:
+            raise ConfigError(
+                f"the protocol {protocol} of {self.name}, whose answers are read and counted in one way only",
+                f"the protocol {self.protocol}",
+                "Leave --protocol out.",
+            )
+        return replace(self, protocol=protocol, **self.upstream)
+
+    def list_counted(self, judged: Iterable[Judged]) -> list[Judged]:
+        """List the judged answers that columns count: those that their judge failed on only if `failures_count`."""
+        return [one for one in judged if self.failures_count or one[1].scores or not one[1].failure]
 
     def judge(self, predictions: Iterable[Prediction]) -> list[Judged]:
         """Judge predictions by rules."""

@@ -6,17 +6,21 @@ from typing import Any
 
 from dynfocus.errors import CheckpointError
 from dynfocus.evals.benchmarks import find_benchmark
+from dynfocus.evals.protocol import OWN
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """Read a run's metrics.json; raises CheckpointError if there is none, or one of an older form."""
+    """Read a run's metrics.json; raises CheckpointError if there is none, or one of an older form.
+
+    Results from before there were protocols are of the one that was the only one.
+    """
     path = Path(run) / "metrics.json"
     if not path.exists():
         raise CheckpointError(f"no {path}", "a tested run", "Run `make stage2` first.")
     metrics = json.loads(path.read_text())
     if "benchmark" not in metrics:
         raise CheckpointError(f"{path}, of an older version of this project", "a test of today", "Test the run again.")
-    return metrics
+    return {"protocol": OWN, **metrics}
 
 
 def format_results(metrics: dict[str, Any]) -> str:
@@ -31,6 +35,7 @@ def format_results(metrics: dict[str, Any]) -> str:
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     groups = [f"{name} {one['value']:.2f}" for name, one in metrics["columns"].items() if "/" in name]
     facts = [f"{metrics['n']} questions"]
+    facts += [f"protocol {metrics['protocol']}"] if metrics["protocol"] != OWN else []
     facts += [f"seed {metrics['seed']}", f"{metrics['seconds']:.0f} s"] if "seed" in metrics else []
     facts += [f"{metrics['unparsed']:.1%} of the answers could not be read"] if metrics.get("unparsed") else []
     facts += [f"{metrics['failed']:.1%} have no verdict of {metrics['judge']}"] if metrics.get("failed") else []

@@ -66,9 +66,9 @@ class Column:
 def make_columns(values: Iterable[Value], means: Mapping[str, Mean]) -> list[Column]:
     """Make the columns of a table from values; one is left out where any of its parts has no value."""
     sums: dict[str, dict[str, tuple[float, int]]] = defaultdict(lambda: defaultdict(lambda: (0.0, 0)))
-    for key, cluster, value in values:
-        total, count = sums[key][cluster]
-        sums[key][cluster] = total + value, count + 1
+    for one in values:
+        total, count = sums[one.key][one.cluster]
+        sums[one.key][one.cluster] = total + one.value, count + 1
     columns = [
         Column(name, tuple(_pool(sums, part) for part in mean.parts), mean.scale) for name, mean in means.items()
     ]

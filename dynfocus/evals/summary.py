@@ -8,6 +8,7 @@ from typing import Any
 from dynfocus.evals.protocol import Benchmark, Judged
 from dynfocus.evals.scores import make_columns
 from dynfocus.records.atomic import write_text
+from dynfocus.records.commit import read_commit
 from dynfocus.records.jsonl import write_jsonl
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import Question
@@ -37,14 +38,15 @@ def summarize(
         ``failed``: the share of answers whose judge gave no verdict or only a part of it; ``n``.
     """
     judged = benchmark.judge(predictions) if judged is None else judged
-    scored = [pair for pair in judged if pair[1].scores or not pair[1].failure]
-    columns = make_columns(benchmark.list_values(scored), benchmark.columns)
+    counted = benchmark.list_counted(judged)
+    columns = make_columns(benchmark.list_values(counted), benchmark.columns)
     hits = [one.hit for one in predictions if one.hit is not None]
     return {
         "columns": {one.name: {"value": one.value, "interval": one.interval(), "n": one.n} for one in columns},
         "hit_rate": sum(hits) / len(hits) if hits else None,
         "visual_tokens": sum(one.visual_tokens for one in predictions) / max(len(predictions), 1),
-        "unparsed": sum(verdict.parsed is None for _, verdict in scored) / max(len(judged), 1),
+        "unparsed": sum(verdict.parsed is None and verdict.failure is None for _, verdict in counted)
+        / max(len(judged), 1),
         "failed": sum(verdict.failure is not None for _, verdict in judged) / max(len(judged), 1),
         "n": len(predictions),
     }
@@ -74,7 +76,8 @@ def write_results(
         what metrics.json holds: the facts, and what `summarize_arms` returns.
     """
     judged = benchmark.judge(predictions)
-    metrics = {"benchmark": benchmark.name, **facts, **summarize_arms(judged, benchmark)}
+    about = {"benchmark": benchmark.name, "protocol": benchmark.protocol, "subtitles": benchmark.subtitled}
+    metrics = {**about, "commit": read_commit(), **facts, **summarize_arms(judged, benchmark)}
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in judged])
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")

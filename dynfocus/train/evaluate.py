@@ -9,7 +9,7 @@ from typing import Any
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, digest_prompts
+from dynfocus.evals.protocol import OWN, Benchmark, digest_prompts
 from dynfocus.evals.summary import write_results
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.loading import read_trained_config
@@ -46,6 +46,7 @@ def evaluate(
     sampling: Sampling,
     settings: Mapping[str, Any],
     trainer: Mapping[str, Any],
+    protocol: str = OWN,
     trust_selector: bool = False,
 ) -> dict[str, Any]:
     """Ask, judge and summarize; returns what metrics.json holds.
@@ -60,6 +61,7 @@ def evaluate(
         sampling: how answers are drawn; its seed is that of the whole run.
         settings: further arguments of `BenchmarkDataModule`.
         trainer: further arguments of Lightning's Trainer.
+        protocol: whose rules read and count answers: ``dynfocus`` or ``upstream``.
         trust_selector: see `DynFocusModel.from_folder`.
 
     Raises:
@@ -71,21 +73,22 @@ def evaluate(
         refuse_foreign_selector(connector.selector, model)
     prompts = read_processor_state(model)
     rule = replace(prompts["frame_rule"], **{name: value or None for name, value in reading.items()})
-    protocol, split = find_benchmark(benchmark), find_split(benchmark, settings["split"])
-    items = protocol.read_items(BenchmarkFiles(root), split)
+    asked, split = find_benchmark(benchmark, protocol), find_split(benchmark, settings["split"])
+    items = asked.read_items(BenchmarkFiles(root), split)
     if settings["shuffle"] and not any(any(item.question.options) for item in items):
         raise ConfigError(f"--shuffle with {benchmark}, whose questions have no options", "choices", "Leave it out.")
     card = {
         "benchmark": benchmark,
+        "protocol": protocol,
         "split": split,
         "model": digest(model),
         "frame_rule": asdict(rule),
         "arms": list(arms),
         "options_shuffled": settings["shuffle"],
         "subtitles": any(item.subtitles for item in items),
-        "prompts": digest_prompts(protocol, items),
+        "prompts": digest_prompts(asked, items),
         **{name: prompts[name] for name in ("prompt", "system_prompt", "slots")},
-        "max_new_tokens": protocol.new_tokens if settings["max_new_tokens"] is None else settings["max_new_tokens"],
+        "max_new_tokens": asked.new_tokens if settings["max_new_tokens"] is None else settings["max_new_tokens"],
         "sampling": asdict(sampling),
     }
     _check_card(out / CARD, card)
@@ -119,8 +122,8 @@ def evaluate(
         for id in done.datamodule.ids
         if (arm, id) in answers
     ]
-    _write_submissions(out, predictions, protocol)
-    return write_results(out, predictions, protocol, card | done.datamodule.facts)
+    _write_submissions(out, predictions, asked)
+    return write_results(out, predictions, asked, card | done.datamodule.facts)
 
 
 def _write_submissions(out: Path, predictions: Sequence[Prediction], benchmark: Benchmark) -> None:

@@ -24,6 +24,7 @@ def judge_runs(
     concurrency: int = 8,
     timeout: float = 60.0,
     temperature: float = 0.0,
+    protocol: str | None = None,
     agreement: bool = False,
 ) -> list[str]:
     """Judge runs one after the other, or compare two files of verdicts.
@@ -40,6 +41,8 @@ def judge_runs(
         concurrency: requests to an endpoint at once.
         timeout: seconds that an endpoint has for a reply.
         temperature: sampling temperature of an endpoint; some models take 1 alone.
+        protocol: whose rules read and count answers, dynfocus or upstream, if not the run's own; the results' name then
+            ends with it.
         agreement: tell instead how often two files of verdicts agree, and Cohen's kappa.
 
     Returns:
@@ -64,8 +67,9 @@ def judge_runs(
         raise UsageError(f"--name {name}", "letters, digits, dots and dashes", "It becomes part of a file's name.")
     made = _make_judge(judge, model, url, concurrency, max_requests, timeout, temperature)
     named = name or (judge if made is None else re.sub(r"[^\w.-]+", "-", f"{judge}-{made.model}"))
+    named += f"-{protocol}" if protocol and not name else ""
     try:
-        results = {run: format_results(judge_run(run, made, named, template)) for run in paths}
+        results = {run: format_results(judge_run(run, made, named, template, protocol)) for run in paths}
     finally:
         if isinstance(made, Endpoint):
             made.close()

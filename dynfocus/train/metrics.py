@@ -41,17 +41,19 @@ class AnswerScore(Metric):
         self.sums: Tensor
 
     def update(self, predictions: Sequence[Prediction]) -> None:
-        for key, _, value in self.benchmark.list_values(self.benchmark.judge(predictions)):
-            if key not in self.rows:
+        for one in self.benchmark.list_values(self.benchmark.judge(predictions)):
+            if one.key not in self.rows:
                 known = ", ".join(self.benchmark.keys)
                 raise DataError(
-                    f"a question of the group {key!r}", f"one of {known}, of {self.benchmark.name}", "Correct the row."
+                    f"a question of the group {one.key!r}",
+                    f"one of {known}, of {self.benchmark.name}",
+                    "Correct the row.",
                 )
-            self._add(key, value)
-        for one in predictions:
-            self._add(TOKENS, one.visual_tokens)
-            if one.hit is not None:
-                self._add(HIT, one.hit)
+            self._add(one.key, one.value)
+        for prediction in predictions:
+            self._add(TOKENS, prediction.visual_tokens)
+            if prediction.hit is not None:
+                self._add(HIT, prediction.hit)
 
     def compute(self) -> dict[str, Tensor]:
         """Compute every column of which all parts have values, and the means of what was shown."""

@@ -16,6 +16,7 @@ def evaluate(
     out: Path,
     model: Path = MODEL,
     split: str | None = None,
+    protocol: str = "dynfocus",
     arms: Sequence[str] = (),
     frames: int | None = None,
     fps: float | None = None,
@@ -44,6 +45,8 @@ def evaluate(
         out: folder for answers and results.
         model: folder of a trained model.
         split: which of its splits, if not its usual one.
+        protocol: whose rules read and count answers: dynfocus, or upstream, those of the benchmark's own code with its
+            defects, which published numbers may depend on.
         arms: how frames are kept: learned (where none is named), blind (no video), or names of selectors.
         frames: most frames of a video, such as 16, 32 or 200, evenly from those that --fps takes; 1 is a control of
             what one frame tells. Without it as many as the model's frame_rule says.
@@ -73,7 +76,8 @@ def evaluate(
     settings["sketch_cache"] = None if cache is None else str(cache)
     reading = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
     drawn, arms, trainer = Sampling(temperature, top_p, seed), arms or ("learned",), {"devices": devices}
-    metrics = run_evaluation(benchmark, root, out, model, reading, arms, drawn, settings, trainer, trust_selector)
+    more = protocol, trust_selector
+    metrics = run_evaluation(benchmark, root, out, model, reading, arms, drawn, settings, trainer, *more)
     if metrics:
         print(format_results(metrics))
 
@@ -148,7 +152,9 @@ def write_samples(run: Path, root: Path, *, out: Path, arm: str | None = None, s
     print(f"{len(answers.judged)} samples are in {out}")
 
 
-def read_samples(log: Path, benchmark: str, root: Path, *, out: Path, split: str | None = None) -> None:
+def read_samples(
+    log: Path, benchmark: str, root: Path, *, out: Path, split: str | None = None, protocol: str = "dynfocus"
+) -> None:
     """Judge the answers in lmms-eval's sample log as `evaluate` judges a model's, and print the benchmark's table.
 
     Example: dynfocus read-samples samples_world.jsonl world cache/world/data --out runs/theirs
@@ -159,6 +165,7 @@ def read_samples(log: Path, benchmark: str, root: Path, *, out: Path, split: str
         root: folder of the benchmark's files.
         out: folder for predictions, verdicts and metrics.
         split: the benchmark's split that was asked.
+        protocol: whose rules read and count answers, as in `evaluate`.
     """
     from dynfocus.evals import lmms_eval
     from dynfocus.evals.benchmarks import find_benchmark, find_split, read_items
@@ -167,7 +174,7 @@ def read_samples(log: Path, benchmark: str, root: Path, *, out: Path, split: str
 
     predictions = lmms_eval.read_samples(log, read_items(benchmark, root, split), "lmms-eval")
     facts = {"split": find_split(benchmark, split), "samples": str(log)}
-    print(format_results(write_results(out, predictions, find_benchmark(benchmark), facts)))
+    print(format_results(write_results(out, predictions, find_benchmark(benchmark, protocol), facts)))
 
 
 def seeds(seeds: str = "0,1,2") -> None:

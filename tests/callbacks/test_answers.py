@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader
 from training_ranks import NOISY, StepData, several, strategy
 
 from callbacks.answers import Answers, flatten_settings, format_table
-from callbacks.predictions import Predictions, read_commit
+from callbacks.predictions import Predictions
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks.world import WORLD
+from dynfocus.records.commit import read_commit
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction, Verdict
 from dynfocus.train.fit import EXPECTED

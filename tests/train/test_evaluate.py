@@ -146,6 +146,29 @@ def test_drawn_answers_follow_from_question_and_seed_alone(place: Path, trained_
     assert answers[0] != answers[1] != answers[2] != answers[0]
 
 
+def test_a_run_stays_under_its_protocol(place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture) -> None:
+    root, out = tmp_path / "data", tmp_path / "run"
+    root.mkdir()
+    shutil.copy(next((place / "data/videos").glob("*.mp4")), root / "a.mp4")
+    text = "what color\n(A) red\n(B) blue\n(C) green\n(D) none"
+    asked = {"uid": "1", "question": text, "answer": "B", "question_type": ["reasoning"]}
+    write_text(root / "video_info.meta.jsonl", json.dumps({"key": "a", "qa": [asked]}) + "\n")
+    args = ("evaluate", "lvbench", str(root), "--out", str(out), "--model", str(trained_runs / "stage2" / "model"))
+    assert main([*args, "--protocol", "upstream"]) == 0
+    assert "protocol upstream" in capsys.readouterr().out
+    first, metrics = results(out)
+    assert (metrics["protocol"], metrics["subtitles"]) == ("upstream", False)
+    assert json.loads((out / "card.json").read_text())["protocol"] == "upstream"
+    assert main([*args]) == 1
+    assert 'protocol "upstream", not "dynfocus"' in capsys.readouterr().err
+    assert results(out) == (first, metrics)
+    # The same answers are counted the other way without asking again, into files of their own.
+    assert main(["judge", str(out), "--protocol", "dynfocus"]) == 0
+    other = json.loads((out / "metrics.rules-dynfocus.json").read_text())
+    assert (other["protocol"], other["judge"]) == ("dynfocus", "rules-dynfocus")
+    assert results(out) == (first, metrics)
+
+
 def test_a_model_is_known_by_its_content_wherever_it_lies(place: Path, trained_runs: Path, tmp_path: Path) -> None:
     assert evaluate(place, trained_runs, tmp_path / "run", "--rows", "2") == 0
     shutil.copytree(trained_runs / "stage2", tmp_path / "moved" / "stage2")

@@ -16,7 +16,7 @@ from dynfocus.evals.benchmarks.vcg import VCG_BENCH
 from dynfocus.evals.benchmarks.videomme import VIDEOMME, VIDEOMME_SUBTITLES
 from dynfocus.evals.benchmarks.world import WORLD
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import Benchmark, Item
+from dynfocus.evals.protocol import OWN, Benchmark, Item
 
 PUBLISHED = (
     *(MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU, LVBENCH, VIDEOMME, VIDEOMME_SUBTITLES),
@@ -25,11 +25,11 @@ PUBLISHED = (
 BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, *PUBLISHED)}
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """Return the benchmark of that name; raises ConfigError if there is none."""
+def find_benchmark(name: str, protocol: str = OWN) -> Benchmark:
+    """Return the benchmark of that name under a protocol; raises ConfigError if there is none."""
     if name not in BENCHMARKS:
         raise ConfigError(f"the benchmark {name!r}", f"one of {', '.join(BENCHMARKS)}", "Correct the name.")
-    return BENCHMARKS[name]
+    return BENCHMARKS[name].follow(protocol)
 
 
 def read_items(benchmark: str, root: Path, split: str | None = None) -> list[Item]:

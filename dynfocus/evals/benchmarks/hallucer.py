@@ -9,7 +9,7 @@ The halves of a pair are asked apart; a pair is right where both answers are. In
 are about two videos, so that a pair of which one is missing counts in the column of the other half alone.
 
 Departs: an answer with both of the words yes and no, such as "Yes, there is no dog", is not read and counts as wrong;
-upstream counts it as right for both.
+upstream counts it as right for both (``--protocol upstream``).
 """
 
 from collections import defaultdict
@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
 from dynfocus.evals.rules import check_yes_no
+from dynfocus.evals.upstream import check_videohallucer
 from dynfocus.records.rows import Question
 
 # The columns of the published table, in its order, and the folder of each.
@@ -57,7 +58,8 @@ def list_values(judged: Iterable[Judged]) -> list[Value]:
         first = next(iter(halves.values()))[0]
         right = {half: verdict.scores["correct"] for half, (_, verdict) in halves.items()}
         right |= {FINAL: min(right.values())} if len(right) == len(HALVES) else {}
-        values += [Value(f"{first.group}/{key}", PurePosixPath(first.video).name, one) for key, one in right.items()]
+        video, id = PurePosixPath(first.video).name, first.id.rpartition("_")[0]
+        values += [Value(f"{first.group}/{key}", video, one, id) for key, one in right.items()]
     return values
 
 
@@ -66,6 +68,7 @@ VIDEO_HALLUCER = Benchmark(
     read=read,
     prompt=prompt,
     check=check_yes_no,
+    upstream={"check": check_videohallucer},
     list_values=list_values,
     columns={
         **{column: Mean(((f"{column}/{FINAL}",),), 100) for column in SETS},

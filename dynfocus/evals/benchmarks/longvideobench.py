@@ -14,8 +14,9 @@ and one of ``subtitles/abc_en.json``, in either of its two forms; times are thos
     {"timestamp": [14.5, 16.0], "text": "What somebody says."}
 
 Departs: subtitles stand above the question in the order of time, not between the frames, because a prompt shows a
-video in one place. An answer that chooses nothing counts as wrong; upstream draws a letter. A subtitle without an end
-lasts to the end of the clip; upstream cuts it by the start of the clip once more, and takes whole numbers for no end.
+video in one place. An answer that chooses nothing counts as wrong; lmms-eval reads the first capital A to E of an
+answer, else it draws a letter (``--protocol upstream``). A subtitle without an end lasts to the end of the clip;
+upstream cuts it by the start of the clip once more, and takes whole numbers for no end.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
 from dynfocus.evals.rules import LETTER_ALONE, check_choice, format_options, make_choice
+from dynfocus.evals.upstream import check_longvideobench
 from dynfocus.records.rows import Question
 
 FILES = ("lvb_val.json", "validation-00000-of-00001.parquet")
@@ -104,7 +106,7 @@ def prompt(question: Question, seconds: Sequence[float]) -> str:
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether each answer is right, under its duration and its category."""
     return [
-        Value(key, one.video, verdict.scores["correct"])
+        Value(key, one.video, verdict.scores["correct"], one.id)
         for one, verdict in judged
         for key in (one.meta["duration_group"], one.group)
     ]
@@ -116,7 +118,9 @@ LONG_VIDEO_BENCH = Benchmark(
     splits=("val",),
     prompt=prompt,
     check=check_choice,
+    subtitled=True,
     list_values=list_values,
+    upstream={"check": check_longvideobench},
     columns={
         **{f"{name} s": Mean(((name,),), 100) for name in DURATIONS},
         "Overall": Mean((DURATIONS,), 100),
@@ -124,4 +128,4 @@ LONG_VIDEO_BENCH = Benchmark(
         **{f"type/{name}": Mean(((name,),), 100) for names in LEVELS.values() for name in names},
     },
 )
-NO_SUBTITLES = replace(LONG_VIDEO_BENCH, name="longvideobench-no-subtitles", read=make_reader(False))
+NO_SUBTITLES = replace(LONG_VIDEO_BENCH, name="longvideobench-no-subtitles", read=make_reader(False), subtitled=False)

@@ -7,6 +7,8 @@ A line of ``video_info.meta.jsonl`` is a video, in our own words::
 
 Read as well: such questions one a line, with ``video_key``; and ``lvbench_clean.json``, whose rows have ``candidates``
 with their letters. A video's file has its key, or its number in the list as downloaders write it, as its name.
+
+Departs: answers are read as those of all benchmarks; upstream reads the first character (``--protocol upstream``).
 """
 
 import re
@@ -17,6 +19,7 @@ from dynfocus.evals.answers import LETTERS
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
 from dynfocus.evals.rules import check_choice, format_options, make_choice, strip_letters
+from dynfocus.evals.upstream import check_lvbench
 from dynfocus.records.rows import Question
 
 # The paper's columns, in its order.
@@ -70,7 +73,7 @@ def prompt(question: Question, seconds: Sequence[float]) -> str:
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether an answer is right under each type of its question, and once under all."""
     return [
-        Value(key, one.video, verdict.scores["correct"])
+        Value(key, one.video, verdict.scores["correct"], one.id)
         for one, verdict in judged
         for key in (*one.group.split("+"), ALL)
     ]
@@ -89,4 +92,5 @@ LVBENCH = Benchmark(
     list_values=list_values,
     submit=submit,
     columns={**{one: Mean(((one,),), 100) for one in TYPES.values()}, "Overall": Mean(((ALL,),), 100)},
+    upstream={"check": check_lvbench},
 )

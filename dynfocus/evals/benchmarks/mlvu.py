@@ -7,13 +7,18 @@ A row of ``json/2_needle.json``, in our own words::
 
 Rows of the tasks of texts have no ``candidates``; those of sub-scene captioning have ``scoring_points``. Where two
 candidates are alike the last one counts, as upstream; an answer that is no candidate can never be right.
+
+Departs: upstream takes for the letter what stands before the first closing bracket, else the whole answer, and gives a
+text on which its judge failed two scores of 0 (``--protocol upstream``).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
 from dynfocus.evals.rules import check_choice, check_open, find_letter, format_options
+from dynfocus.evals.upstream import check_mlvu
 from dynfocus.records.predictions import Prediction
 from dynfocus.records.rows import Question
 
@@ -53,6 +58,11 @@ def check(prediction: Prediction) -> tuple[dict[str, float], str | None]:
     return check_choice(prediction) if prediction.options else check_open(prediction)
 
 
+def check_as_upstream(prediction: Prediction) -> tuple[dict[str, float], str | None]:
+    """Judge a choice by what stands before a bracket; a text as `check`."""
+    return check_mlvu(prediction) if prediction.options else check_open(prediction)
+
+
 def name_templates(prediction: Prediction) -> tuple[str, ...]:
     """Name the prompts of the tasks of texts."""
     return TEMPLATES.get(prediction.group, ())
@@ -61,11 +71,20 @@ def name_templates(prediction: Prediction) -> tuple[str, ...]:
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether a choice is right, or what a judge gave to a text, under its task."""
     return [
-        Value(f"{one.group}/{name}", one.video, verdict.scores[name])
+        Value(f"{one.group}/{name}", one.video, verdict.scores[name], one.id)
         for one, verdict in judged
         for name in TEXTS.get(one.group, ("correct",))
         if name in verdict.scores
     ]
+
+
+def list_values_of_all(judged: Iterable[Judged]) -> list[Value]:
+    """List the same as `list_values`, with 0 for each score that a judge failed to give, as upstream."""
+    texts = {name: 0.0 for names in TEXTS.values() for name in names}
+    return list_values(
+        (one, verdict if verdict.failure is None else replace(verdict, scores={**texts, **verdict.scores}))
+        for one, verdict in judged
+    )
 
 
 def _text_mean(*tasks: str) -> Mean:
@@ -82,6 +101,7 @@ MLVU = Benchmark(
     list_values=list_values,
     templates=name_templates,
     new_tokens=256,
+    upstream={"check": check_as_upstream, "list_values": list_values_of_all, "failures_count": True},
     columns={
         **{task: _text_mean(task) if task in TEXTS else Mean(((f"{task}/correct",),), 100) for task in TASKS},
         "M-Avg": Mean(tuple((f"{task}/correct",) for task in CHOICES), 100),

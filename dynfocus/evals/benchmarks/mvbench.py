@@ -8,8 +8,9 @@ A row of ``json/action_sequence.json``, in our own words; some tasks alone have 
 Read as well: ``test.json`` of the newer revision, whose videos are cut already. Different videos have the same name, so
 that each is found in its own source's folder alone. Of candidates alike the last one counts, as upstream.
 
-Departs: an answer that chooses nothing is wrong, where upstream's match takes an empty one for right. The average is
-over tasks, and once more over the 19 without fine-grained poses, whose videos are not published any more.
+Departs: an answer that chooses nothing is wrong, where upstream's match takes an empty one for right
+(``--protocol upstream``). The average is over tasks, and once more over the 19 without fine-grained poses, whose videos
+are not published any more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Mean
 from dynfocus.evals.rules import check_choice, find_letter, format_options, make_choice
+from dynfocus.evals.upstream import check_mvbench
 from dynfocus.records.rows import Question
 
 # The folder of each task's videos, as the first revision has it.
@@ -72,6 +74,7 @@ MVBENCH = Benchmark(
     read=read,
     prompt=prompt,
     check=check_choice,
+    upstream={"check": check_mvbench},
     columns={
         "Avg": Mean(tuple((task,) for task in TASKS), 100),
         "Avg of 19": Mean(tuple((task,) for task in TASKS if task != GONE), 100),

@@ -12,6 +12,8 @@ unique, else by order::
 
 or a CSV file with the columns ``video_name,question,answer,question_id,question_type``. A row's id is its
 number, because most files name questions by nothing that is unique.
+
+Departs: a judge's score of 4.8 counts as 4.8; upstream cuts it to 4 (``--protocol upstream``).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -105,9 +107,14 @@ def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether an answer is right, also under its question's type, and the score of 0 to 5 that a judge gave it."""
     values = []
     for one, verdict in judged:
-        values += [Value(key, one.video, verdict.scores["correct"]) for key in filter(None, (ALL, one.group))]
-        values += [Value(SCORE, one.video, verdict.scores[SCORE])] if SCORE in verdict.scores else []
+        values += [Value(key, one.video, verdict.scores["correct"], one.id) for key in filter(None, (ALL, one.group))]
+        values += [Value(SCORE, one.video, verdict.scores[SCORE], one.id)] if SCORE in verdict.scores else []
     return values
+
+
+def list_truncated_values(judged: Iterable[Judged]) -> list[Value]:
+    """List the same as `list_values`, with scores cut to whole numbers, as upstream."""
+    return [one._replace(value=float(int(one.value))) for one in list_values(judged)]
 
 
 COLUMNS = {"Acc": Mean(((ALL,),), 100), "Score": Mean(((SCORE,),))}
@@ -120,6 +127,7 @@ MSVD_QA = Benchmark(
     list_values=list_values,
     templates=lambda _: ("open_answer",),
     new_tokens=256,
+    upstream={"list_values": list_truncated_values},
     columns=COLUMNS,
 )
 MSRVTT_QA = replace(MSVD_QA, name="msrvtt-qa", read=make_reader(MSRVTT_FILES))

@@ -45,7 +45,7 @@ def prompt(question: Question, seconds: Sequence[float]) -> str:
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether each answer is right, under all that its problem counts in; a cluster is a problem."""
     return [
-        Value(key, one.id, verdict.scores["correct"])
+        Value(key, one.id, verdict.scores["correct"], one.id)
         for one, verdict in judged
         for key in (one.group, *one.meta["keys"])
     ]

@@ -7,6 +7,9 @@ Rows of ``generic_qa.json`` and ``temporal_qa.json``, and one of ``consistency_q
 
 One answer to a generic question is rated in three aspects. The two questions of a pair are asked apart from each other;
 the pair's rating is the second one's.
+
+Departs: a rating of 4.8 counts as 4.8, and a judge of a pair sees both questions. Upstream cuts ratings to whole
+numbers, and some of its scorers show the first question twice (``--protocol upstream`` does both).
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,14 +48,24 @@ def name_templates(prediction: Prediction) -> tuple[str, ...]:
     return tuple(f"vcg_{name}" for kind, name in ASPECTS.values() if rated and kind == prediction.group)
 
 
+def name_templates_of_upstream(prediction: Prediction) -> tuple[str, ...]:
+    """Name the prompts that rate an answer; that of a pair shows the first question twice."""
+    return tuple(f"{name}_upstream" if name == "vcg_consistency" else name for name in name_templates(prediction))
+
+
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List the ratings of each answer; ``f1``, which rules give to every answer, stands apart from them."""
     return [
-        Value(name, one.video, verdict.scores[name])
+        Value(name, one.video, verdict.scores[name], one.id)
         for one, verdict in judged
         for name in (*(name for kind, name in ASPECTS.values() if kind == one.group), "f1")
         if name in verdict.scores
     ]
+
+
+def list_truncated_values(judged: Iterable[Judged]) -> list[Value]:
+    """List the same as `list_values`, with ratings cut to whole numbers, as upstream."""
+    return [one if one.key == "f1" else one._replace(value=float(int(one.value))) for one in list_values(judged)]
 
 
 VCG_BENCH = Benchmark(
@@ -62,6 +75,7 @@ VCG_BENCH = Benchmark(
     list_values=list_values,
     templates=name_templates,
     new_tokens=256,
+    upstream={"list_values": list_truncated_values, "templates": name_templates_of_upstream},
     columns={
         **{aspect: Mean(((name,),)) for aspect, (_, name) in ASPECTS.items()},
         "Avg": Mean(tuple((name,) for _, name in ASPECTS.values())),

@@ -12,8 +12,9 @@ and one of ``subtitle/abc.srt``, which not every video has::
     00:00:01,000 --> 00:00:02,500
     <font color="white">What somebody says.</font>
 
-Departs: an answer that chooses nothing counts as wrong; upstream leaves it out. Where a video has no subtitles its
-prompt is the one without; upstream does not say.
+Departs: an answer that chooses nothing counts as wrong; upstream leaves it out, and reads the first capital A to D of
+an answer (``--protocol upstream``). Where a video has no subtitles its prompt is the one without; upstream does not
+say.
 """
 
 import re
@@ -25,6 +26,7 @@ from dynfocus.errors import DataError
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import Benchmark, Item, Judged, Mean, Value
 from dynfocus.evals.rules import check_choice, format_options, make_choice, strip_letters
+from dynfocus.evals.upstream import check_videomme
 from dynfocus.records.rows import Question
 
 FILE = "videomme/test-00000-of-00001.parquet"
@@ -95,10 +97,15 @@ def prompt(question: Question, seconds: Sequence[float]) -> str:
 def list_values(judged: Iterable[Judged]) -> list[Value]:
     """List whether an answer is right, under the duration, the domain and the task of its question."""
     return [
-        Value(key, one.video, verdict.scores["correct"])
+        Value(key, one.video, verdict.scores["correct"], one.id)
         for one, verdict in judged
         for key in (one.group, one.meta["domain"], one.meta["task_type"])
     ]
+
+
+def list_parsed_values(judged: Iterable[Judged]) -> list[Value]:
+    """List the same as `list_values` of the answers that choose a letter; upstream leaves out the others."""
+    return list_values((one, verdict) for one, verdict in judged if verdict.parsed is not None)
 
 
 VIDEOMME = Benchmark(
@@ -112,5 +119,6 @@ VIDEOMME = Benchmark(
         "Overall": Mean((DURATIONS,), 100),
         **{f"type/{name}": Mean(((name,),), 100) for name in (*DOMAINS, *TASKS)},
     },
+    upstream={"check": check_videomme, "list_values": list_parsed_values},
 )
-VIDEOMME_SUBTITLES = replace(VIDEOMME, name="videomme-subtitles", read=make_reader(True))
+VIDEOMME_SUBTITLES = replace(VIDEOMME, name="videomme-subtitles", read=make_reader(True), subtitled=True)

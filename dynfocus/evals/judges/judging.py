@@ -80,7 +80,9 @@ class Task:
     prompt: str
 
 
-def judge_run(run: Path, judge: Judge | None, name: str, own: Sequence[Path] = ()) -> dict[str, Any]:
+def judge_run(
+    run: Path, judge: Judge | None, name: str, own: Sequence[Path] = (), protocol: str | None = None
+) -> dict[str, Any]:
     """Judge a run's predictions, and write ``verdicts.NAME.jsonl`` and ``metrics.NAME.json`` into its folder.
 
     Answers that the benchmark names no template for are judged by rules. An answer that the judge fails on has no
@@ -91,6 +93,7 @@ def judge_run(run: Path, judge: Judge | None, name: str, own: Sequence[Path] = (
         judge: who judges; None: rules alone.
         name: of the results.
         own: template files that replace those of the same name.
+        protocol: whose rules read and count answers, if not the run's own.
 
     Returns:
         what ``metrics.NAME.json`` holds.
@@ -101,7 +104,7 @@ def judge_run(run: Path, judge: Judge | None, name: str, own: Sequence[Path] = (
         JudgeError: if the judge gives up; what it has said so far is kept.
     """
     metrics = read_metrics(run)
-    benchmark = find_benchmark(metrics["benchmark"])
+    benchmark = find_benchmark(metrics["benchmark"], protocol or metrics["protocol"])
     predictions = list(read_jsonl(run / "predictions.jsonl", Prediction))
     if judge is None:
         judged, used = benchmark.judge(predictions), {}
@@ -109,7 +112,12 @@ def judge_run(run: Path, judge: Judge | None, name: str, own: Sequence[Path] = (
         templates = read_templates(benchmark, predictions, own)
         used = {one.name: _digest(one.text) for one in templates.values()}
         judged = judge_predictions(predictions, benchmark, judge, name, templates, run / KEPT / f"{name}.jsonl")
-    about = {"judge": name, "judge_model": judge and judge.model, "judge_settings": judge and dict(judge.settings)}
+    about = {
+        "protocol": benchmark.protocol,
+        "judge": name,
+        "judge_model": judge and judge.model,
+        "judge_settings": judge and dict(judge.settings),
+    }
     metrics = {**metrics, **summarize_arms(judged, benchmark), **about, "templates": used}
     write_jsonl(run / f"verdicts.{name}.jsonl", [verdict for _, verdict in judged])
     write_text(run / f"metrics.{name}.json", json.dumps(metrics, indent=2) + "\n")

@@ -23,6 +23,7 @@ FIELDS = {
         ("vcg_context", {"context": (0, 5)}),
         ("vcg_temporal", {"temporal": (0, 5)}),
         ("vcg_consistency", {"consistency": (0, 5)}),
+        ("vcg_consistency_upstream", {"consistency": (0, 5)}),
         ("mlvu_summary", {"completeness": (1, 5), "reliability": (1, 5)}),
         ("mlvu_sub_scene", {"accuracy": (1, 5), "relevance": (1, 5)}),
     ],
@@ -37,7 +38,7 @@ def test_every_template_shows_a_reply_that_it_accepts(name: str, scores: dict[st
 
 
 def test_every_template_is_tested() -> None:
-    assert len(list(FOLDER.glob("*.txt"))) == 8
+    assert len(list(FOLDER.glob("*.txt"))) == 9
 
 
 @pytest.mark.parametrize(
