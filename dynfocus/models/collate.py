@@ -83,6 +83,8 @@ class Collator:
             chat template is told as the system's message.
         slots: whether the first turn alone or every turn shows the video again.
         answers: true to give the answers (training), false to leave the last one open (asking).
+        place: on which side of the question a video stands; None for either in training, as the paper has it, and for
+            before the question where an answer is asked for.
         seed: keys on which side of the question a training row's video stands, with the name of the row's data set and
             its number there: however sets are mixed, its prompt is the same.
         longest_instruction: tokens of a question that the instruction encoder reads at most, the last ones where its
@@ -103,6 +105,7 @@ class Collator:
     system_prompt: bool = True
     slots: Turns = "every"
     answers: bool = False
+    place: Place | None = None
     seed: int = 0
     longest_instruction: int = 256
     new_tokens: int = 0
@@ -191,6 +194,11 @@ class Collator:
             unknown -= sum(turn.answer is not None for turn in row.turns)
         return Measure(len(encoded.input_ids) - slots, slots, _targets(encoded), visual, unknown)
 
+    def write_text(self, row: Row) -> str:
+        """The row's prompt in words, with one ``<image>`` for each visual slot; raises PromptError as a call does."""
+        ids = self._prompt(row, self.slots, row.index).input_ids
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
     @property
     def image_id(self) -> int:
         return self.tokenizer.convert_tokens_to_ids(IMAGE)
@@ -235,7 +243,7 @@ class Collator:
         has_media = row.media is not None
         key = (self.seed, crc32(row.source.encode()), number)
         after = self.answers and has_media and np.random.default_rng(key).random() < 0.5
-        place: Place = "after" if after else "before"
+        place: Place = self.place or ("after" if after else "before")
         template = TEMPLATES[self.prompt] if self.system_prompt else replace(TEMPLATES[self.prompt], opening="")
         return encode(self.tokenizer, turns, template, has_media, place, slots, row.system)
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, no_type_check
 from transformers import AutoConfig, InstructBlipQFormerConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from dynfocus.models.hub import AUTO_MAP
 from dynfocus.settings import ConnectorSettings, restore_settings
 
 
@@ -36,6 +37,14 @@ class DynFocusConfig(PreTrainedConfig):
     vision_dtype: str = "float32"
     instruction_dtype: str = "float32"
     towers: dict | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``config.json`` holds, with the classes that read the folder."""
+        return super().to_dict() | {"auto_map": AUTO_MAP}
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Nothing: transformers would copy a file of this package into the folder, where it is of no use alone."""
 
     @property
     def settings(self) -> ConnectorSettings:

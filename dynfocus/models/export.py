@@ -7,14 +7,20 @@ import torch
 from dynfocus.errors import ConfigError
 from dynfocus.models.lora import read_lora_settings
 from dynfocus.models.model import DynFocusModel
+from dynfocus.models.model_card import read_training, write_card
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.records.atomic import atomic_write
 
 
 def export(
-    folder: Path, out: Path, merge: bool = False, dtype: str | None = None, trust_selector: bool = False
+    folder: Path,
+    out: Path,
+    merge: bool = False,
+    dtype: str | None = None,
+    trust_selector: bool = False,
+    license: str | None = None,
 ) -> None:
-    """Write a trained model once more, as a plain checkpoint with its processor, whole or not at all.
+    """Write a trained model once more, as a plain checkpoint with processor and card, whole or not at all.
 
     Args:
         folder: a trained model's, plain or with adapters.
@@ -23,6 +29,7 @@ def export(
         dtype: the precision of the towers, such as ``bfloat16``; by default what they have. The connector, which is
             small, stays in fp32.
         trust_selector: see `DynFocusModel.from_folder`.
+        license: of the weights, an identifier such as ``apache-2.0``, for the model's card.
 
     Raises:
         ConfigError: if there are adapters and ``merge`` is false, or ``out`` holds anything.
@@ -45,3 +52,4 @@ def export(
     with atomic_write(out) as part:
         model.save(part)
         processor.save_pretrained(part)
+        write_card(part, read_training(folder.parent), model.settings, license)

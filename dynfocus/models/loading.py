@@ -16,6 +16,7 @@ from dynfocus.errors import CheckpointError
 from dynfocus.method.connector import build_connector
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.config import DynFocusConfig
+from dynfocus.models.hub import write_remote_code
 from dynfocus.models.lora import ADAPTER, has_adapters, load_adapters, merge_adapters
 from dynfocus.models.towers import (
     InstructionTower,
@@ -186,12 +187,23 @@ class Folders(PreTrainedModel):
             settings = kwargs.get("config") or DynFocusConfig.from_dict(
                 DynFocusConfig.get_config_dict(folder, **places)[0]
             )
-            refuse_foreign_selector(settings.settings.selector, folder)
+            refuse_foreign_selector(settings.settings.selector, Path(folder))
         loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.vision.to(getattr(torch, model.config.vision_dtype))
         model.instruction.to(getattr(torch, model.config.instruction_dtype))
+        for encoder in (model.vision, model.instruction):
+            encoder.requires_grad_(False)  # transformers has put new weights in the place of the frozen ones
         return loaded
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As transformers', with the file that names the folder's classes where dynfocus was not imported."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        write_remote_code(save_directory)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Nothing: transformers would copy a file of this package into the folder, where it is of no use alone."""
 
     @classmethod
     def _from_adapters(cls, folder: Path, config: DynFocusConfig, language: dict[str, Any]) -> Any:
@@ -224,6 +236,7 @@ class Folders(PreTrainedModel):
             return
         self.config.towers = self.towers
         self.config.save_pretrained(folder)
+        write_remote_code(folder)
         self.trains_instruction |= any(weight.requires_grad for weight in self.instruction.parameters())
         parts = ("connector.", "instruction.") if self.trains_instruction else ("connector.",)
         trained = {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(parts)}

@@ -7,13 +7,23 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    GenerationConfig,
+    GenerationMixin,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.method.sketch import Encoder, encoder_calls, sketch_frames
 from dynfocus.models.config import DynFocusConfig
 from dynfocus.models.frame_instruction import build_instructed_encoder, encode_with_instruction
 from dynfocus.models.loading import ENDS, Folders
+from dynfocus.models.prompts import IGNORED
 from dynfocus.models.towers import InstructionTower, QueryTokens, VisionTower
 from dynfocus.types import Batch, FrameSketch, VideoTokens, stack_sketches
 
@@ -26,6 +36,9 @@ class DynFocusModel(Folders, GenerationMixin):
     """
 
     base_model_prefix = "dynfocus"
+    main_input_name = "input_ids"
+    input_modalities = ["image", "video", "text"]  # noqa: RUF012 (transformers' own type)
+    accepts_loss_kwargs = True  # transformers' Trainer then counts the target tokens of all accumulated batches
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
@@ -47,6 +60,7 @@ class DynFocusModel(Folders, GenerationMixin):
         self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
         self.most_calls: Callable[[int], int] = int  # of any process; sharded encoders must be called equally often
+        self.training_calls = 0  # of `forward` by names, which key the noise
         self.synced = False  # whether all processes must generate equally many tokens
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -108,39 +122,118 @@ class DynFocusModel(Folders, GenerationMixin):
         text = batch.attention_mask * (batch.input_ids != self.config.image_token_id)
         return replace(batch, attention_mask=text)
 
-    def forward(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, ""], VideoTokens]:
-        """The mean cross-entropy over all target tokens, and the visual tokens; ``step`` keys the noise."""
-        embeds, video = self.embed(batch, step)
-        positions = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
-        targets = batch.labels[:, 1:]
-        has_target = (targets != nn.CrossEntropyLoss().ignore_index).any(0).nonzero().flatten()
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's word embeddings."""
+        return self.language_model.get_input_embeddings()
+
+    def train(self, mode: bool = True) -> "DynFocusModel":
+        """As torch's, but frozen encoders stay as they answer: without dropout."""
+        super().train(mode)
+        for tower in (self.vision, self.instruction):
+            if not any(weight.requires_grad for weight in tower.parameters()):
+                tower.eval()
+        return self
+
+    def forward(
+        self,
+        batch: Batch | None = None,
+        step: int | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        question_ids: Tensor | None = None,
+        question_mask: Tensor | None = None,
+        slot_video: Tensor | None = None,
+        slot_row: Tensor | None = None,
+        video_rows: Tensor | None = None,
+        sketch: FrameSketch | None = None,
+        frames: Any = (),
+        relevant: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """The loss of a `Batch`, or loss and logits of what the processor gives by name, as models of transformers do.
+
+        Args:
+            batch: given by our own trainer; then the result is the mean cross-entropy over all target tokens, and the
+                visual tokens.
+            step: keys the noise of Eq. 5; by default 0 for a batch, and in training a count of the calls by name.
+            input_ids, attention_mask, labels, question_ids, question_mask, slot_video, slot_row, video_rows: see
+                `Batch`; without ``labels`` there is no loss.
+            sketch, frames, relevant: see `Batch`.
+            num_items_in_batch: the target tokens that the sum of losses is divided by; this batch's where not given.
+            return_dict: false for a tuple.
+        """
+        if batch is not None:
+            return self.loss(batch, step or 0)
+        if step is None:
+            self.training_calls += self.training
+            step = self.training_calls
+        inputs = (input_ids, attention_mask, input_ids if labels is None else labels, question_ids, question_mask)
+        slots = (slot_video, slot_row, video_rows)
+        batch = Batch(*inputs, *slots, sketch=sketch, frames=tuple(frames), relevant=relevant)  # type: ignore[arg-type]
+        embeds, _ = self.embed(batch, step)
         logits = self.language_model(
             inputs_embeds=embeds,
             attention_mask=batch.attention_mask,
-            position_ids=positions,
+            position_ids=number_positions(batch.attention_mask),
+            use_cache=False,
+        ).logits
+        loss = None
+        if labels is not None:
+            total = sum_losses(logits[:, :-1], labels[:, 1:])
+            loss = total / (batch.targets.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+        output = CausalLMOutputWithPast(loss=loss, logits=logits)
+        return output if return_dict else output.to_tuple()
+
+    def loss(self, batch: Batch, step: int = 0) -> tuple[Float[Tensor, ""], VideoTokens]:
+        """The mean cross-entropy over all target tokens, and the visual tokens; ``step`` keys the noise."""
+        embeds, video = self.embed(batch, step)
+        targets = batch.labels[:, 1:]
+        has_target = (targets != IGNORED).any(0).nonzero().flatten()
+        logits = self.language_model(
+            inputs_embeds=embeds,
+            attention_mask=batch.attention_mask,
+            position_ids=number_positions(batch.attention_mask),
             use_cache=False,
             logits_to_keep=has_target,  # few of 2000 positions, each with logits of 32 000 words
         ).logits
-        targets = targets[:, has_target]
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-        return loss / batch.targets.clamp(min=1), video
+        return sum_losses(logits, targets[:, has_target]) / batch.targets.clamp(min=1), video
 
     @torch.no_grad()
-    def answer(self, batch: Batch, **options: Any) -> tuple[Int[Tensor, "Rows new"], VideoTokens]:
+    def answer(self, batch: Batch, **options: Any) -> tuple[Any, VideoTokens]:
         """Generate each row's answer (greedily by default): the new token ids, and the visual tokens that were read.
 
         Rows must be padded on the left. ``options`` go to transformers' `generate`.
         """
         embeds, video = self.embed(batch)
-        ends = {name: getattr(self.generation_config, name) for name in ENDS}
-        options = {"do_sample": False, "max_new_tokens": 16, "synced_gpus": self.synced} | ends | options
+        given = options.get("generation_config") or GenerationConfig()
+        ends = {name: getattr(self.generation_config, name) for name in ENDS if getattr(given, name, None) is None}
+        defaults: dict[str, Any] = {"do_sample": False, "max_new_tokens": 16}
+        defaults = {} if options.get("generation_config") else defaults  # which says both
+        options = defaults | {"synced_gpus": self.synced} | ends | options
         return self.language_model.generate(inputs_embeds=embeds, attention_mask=batch.attention_mask, **options), video
 
     @torch.no_grad()
-    def generate(self, **inputs: Any) -> Int[Tensor, "Rows new"]:
-        """Answer the processor's output: the new token ids alone; options are those of transformers' `generate`."""
+    def generate(self, **inputs: Any) -> Any:
+        """Answer the processor's output: the new token ids alone; options are those of transformers' `generate`.
+
+        Departs: models of transformers repeat the prompt before the answer. Here it would hold hundreds of `<image>`
+        ids, which nobody reads; pipelines and streamers take both forms.
+        """
         batch = Batch(**{field.name: inputs.pop(field.name) for field in fields(Batch) if field.name in inputs})
         return self.answer(batch, **inputs)[0]
+
+
+def number_positions(mask: Int[Tensor, "Rows S"]) -> Int[Tensor, "Rows S"]:
+    """The place of each token among those that are attended to; padding has place 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def sum_losses(logits: Float[Tensor, "Rows S V"], targets: Int[Tensor, "Rows S"]) -> Float[Tensor, ""]:
+    """The sum of the cross-entropies of all targets that are not -100, in fp32."""
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
 
 
 def place(
@@ -171,4 +264,5 @@ def place(
 
 
 AutoConfig.register("dynfocus", DynFocusConfig)
-AutoModel.register(DynFocusConfig, DynFocusModel)
+for auto in (AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    auto.register(DynFocusConfig, DynFocusModel)

@@ -14,6 +14,7 @@ from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.summary import score_hits
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusModel
+from dynfocus.models.model_card import read_training, write_card
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.models.prompts import TEMPLATES, Turns, check_tokenizer
 from dynfocus.models.sampling import make_processors
@@ -308,3 +309,5 @@ class DynFocusModule(Resumable):
         with atomic_write(folder / "model") as part:
             self.model.save(part, state)
             DynFocusProcessor(*tokenizers, self.model.config, **self.reading).save_pretrained(part)
+            training = read_training(Path(self.trainer.default_root_dir), tested=False)
+            write_card(part, training, self.model.settings)

@@ -36,8 +36,9 @@ def export(
     merge: bool = False,
     dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     trust_selector: bool = False,
+    license: str | None = None,
 ) -> None:
-    """Write a trained model as one plain checkpoint of transformers, with its processor.
+    """Write a trained model as one plain checkpoint of transformers, with its processor and its card.
 
     Example: dynfocus export runs/world/stage2/model my_model --merge --dtype bfloat16
 
@@ -47,9 +48,10 @@ def export(
         merge: add adapters to the weights that they adapt.
         dtype: precision of the towers, instead of what they have.
         trust_selector: import the selector that the model's folder names by a dotted path.
+        license: licence of the weights for the model's card, such as apache-2.0.
     """
     quiet()
     from dynfocus.models.export import export as write_model
 
-    write_model(model, out, merge, dtype, trust_selector)
+    write_model(model, out, merge, dtype, trust_selector, license)
     print(f"the model is in {out}")

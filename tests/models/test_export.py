@@ -42,7 +42,8 @@ def test_export_of_a_plain_folder_is_the_same_folder(folder: Path, tmp_path: Pat
     out = tmp_path / "out"
     out.mkdir()
     assert main(["export", str(folder), str(out), "--merge"]) == 0
-    assert contents(out) == contents(folder)
+    card = {"README.md": (out / "README.md").read_bytes()}
+    assert contents(out) == contents(folder) | card
     assert DynFocusConfig.from_pretrained(out).settings == tiny.SETTINGS
 
 

@@ -90,7 +90,8 @@ def test_adapters_and_connector_come_back_together(towers: tuple[Path, Path], tm
     model.save(tmp_path / "model")
     names = {path.relative_to(tmp_path / "model").as_posix() for path in (tmp_path / "model").rglob("*.*")}
     assert names == {
-        *("config.json", "connector.safetensors", "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+        *("config.json", "connector.safetensors", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"),
+        "modeling_dynfocus.py",
     }
     content = load_file(tmp_path / "model" / "adapter" / "adapter_model.safetensors")
     assert all("lora_" in name for name in content)

@@ -158,7 +158,7 @@ def test_the_processor_travels_and_says_nothing_twice(tmp_path: Path) -> None:
     again = {"tokenizer": made.collate.tokenizer, "instruction_tokenizer": made.collate.instruction_tokenizer}
     assert replace(read.collate, **again) == made.collate
     state = json.loads((tmp_path / "one" / "processor_config.json").read_text())
-    assert state.keys() == {"processor_class", "frame_rule", "prompt", "system_prompt", "slots"}
+    assert state.keys() == {"processor_class", "auto_map", "frame_rule", "prompt", "system_prompt", "slots"}
     assert state["frame_rule"] == vars(RULE)
     assert not {"frame_rule", "reading", "prompt"} & json.loads((tmp_path / "one" / "config.json").read_text()).keys()
     net.save_pretrained(tmp_path / "two")
