@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dynfocus.errors import ConfigError, UsageError
 from dynfocus.verbs.screen import quiet
@@ -95,22 +95,41 @@ def judge(paths: Sequence[Path], **options: Any) -> None:
     print(*judge_runs(paths, **options), sep="\n")
 
 
-def table(folder: Path, bars: bool = False) -> None:
-    """Print the table of a tested run.
+def table(
+    runs: Sequence[Path],
+    *,
+    format: Literal["md", "csv", "html"] | None = None,
+    out: Path | None = None,
+    bars: bool = False,
+) -> None:
+    """Print the table of a tested run, or lay the results of runs beside the published ones.
 
-    Example: dynfocus table runs/world/stage2
+    Example: dynfocus table runs/mlvu runs/lvbench --format html --out tables.html
 
     Args:
-        folder: folder of the run.
-        bars: fail where the embedded world's bars are not reached.
+        runs: folders of tested runs.
+        format: of tables with published rows, all settings and intervals: md, csv or html. Of one run without it a
+            short table; of several md.
+        out: a file to write instead of printing.
+        bars: fail where the embedded world's bars are not reached, by one run.
     """
     from dynfocus.evals.results_table import format_results, read_metrics
+    from dynfocus.evals.table_formats import FORMATS
+    from dynfocus.evals.table_rows import build_tables
     from dynfocus.lab.gates import find_failed_gates
+    from dynfocus.records.atomic import write_text
 
-    metrics = read_metrics(folder)
-    print(format_results(metrics))
-    if bars and (short := find_failed_gates(metrics)):
-        raise ConfigError("; ".join(short), "a run that reaches every bar", "Look at what changed since the last one.")
+    if bars and len(runs) > 1:
+        raise UsageError(f"--bars with {len(runs)} runs", "one run", "Name one.")
+    metrics = read_metrics(runs[0])
+    short = len(runs) == 1 and format is None
+    text = format_results(metrics) if short else FORMATS[format or "md"](build_tables(runs))
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text.rstrip("\n") + "\n")
+    if bars and (missed := find_failed_gates(metrics)):
+        raise ConfigError("; ".join(missed), "a run that reaches every bar", "Look at what changed since the last one.")
 
 
 def compare(runs: Sequence[Path], *, arms: Sequence[str] = ()) -> None:
