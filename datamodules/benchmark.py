@@ -23,10 +23,20 @@ NAMED = 10  # missing videos that an error names
 
 
 class BenchmarkRows(Sequence[Row]):
-    """The questions of a benchmark as rows, and the files of their videos."""
+    """The questions of a benchmark as rows, and the files of their videos.
 
-    def __init__(self, name: str, files: BenchmarkFiles, items: Sequence[Item]) -> None:
+    Args:
+        name: the benchmark's.
+        files: where the videos are looked for.
+        items: the questions that are to be asked.
+        numbers: of each in the benchmark, as they are where nothing is left out.
+    """
+
+    def __init__(
+        self, name: str, files: BenchmarkFiles, items: Sequence[Item], numbers: Sequence[int] | None = None
+    ) -> None:
         self.source, self.files, self.items = SimpleNamespace(name=name), files, items
+        self.numbers = range(len(items)) if numbers is None else numbers
         self.paths = {item.video: self._find_path(item) for item in items if item.video is not None}
 
     def __len__(self) -> int:
@@ -82,6 +92,11 @@ class BenchmarkDataset(ExampleDataset):
     """Examples whose turn is the benchmark's prompt, for which it may read the seconds of the frames."""
 
     benchmark: Benchmark
+
+    def __getitem__(self, index: int) -> Example:
+        """What is drawn for a question follows from its number in the benchmark, whatever is left to ask."""
+        example = super().__getitem__(index)
+        return replace(example, row=replace(example.row, index=self.sets[0].numbers[index]))
 
     def make_example(self, row: Row, annotations: Any) -> Example:
         media = self.read_media(row, annotations)
@@ -166,6 +181,7 @@ class BenchmarkDataModule(ConversationDataModule):
             "questions_left_out": len(rows.items) - len(there),
         }
         answered = {} if self.run is None else read_answers(self.run)
+        numbers = {item.id: number for number, item in enumerate(rows.items)}
         left = [
             item
             for item in there
@@ -173,4 +189,4 @@ class BenchmarkDataModule(ConversationDataModule):
         ]
         if len(left) < len(there):
             rank_zero_info(f"{len(there) - len(left)} of {len(there)} questions are answered already")
-        return BenchmarkRows(self.benchmark, files, left)
+        return BenchmarkRows(self.benchmark, files, left, [numbers[item.id] for item in left])

@@ -95,7 +95,7 @@ def test_kill_9_at_five_moments_changes_nothing_and_asks_nothing_twice(
     place: Path, trained_runs: Path, tmp_path: Path
 ) -> None:
     """Before any answer, in the middle of a line, between two batches, in the last answers, and among the results."""
-    arms = ("--arms", "learned", "blind", "--temperature", "1")
+    arms = ("--arms", "random", "blind", "--temperature", "1")
     assert main(command(place, trained_runs, tmp_path / "whole", *arms)) == 0
     out = tmp_path / "killed"
     moments = [
