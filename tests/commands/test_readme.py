@@ -94,7 +94,7 @@ def test_args_of_a_stage_are_settings(
 ) -> None:
     monkeypatch.chdir(ROOT)
     _, stage, args = shlex.split(line)
-    words = args.removeprefix("ARGS=").split()
+    words = shlex.split(args.removeprefix("ARGS="))
     pair = ["--config", f"lightning_configs/{stage}.yaml", "--config", "lightning_configs/world.yaml"]
     assert run(["fit", *pair, *words, "--print_config"]) == 0
     resolved = yaml.safe_load(capsys.readouterr().out)

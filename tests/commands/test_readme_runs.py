@@ -34,7 +34,7 @@ SIZES = {
     "trainer": {"accelerator": "cpu", "precision": "32-true", "log_every_n_steps": 1},
 }
 OWN_VIDEOS = next(block for block in blocks("README.md", "bash") if "make qlora" in block).splitlines()
-SELECTORS = [(page, number) for page in PAGES for number, b in enumerate(blocks(page, "python")) if "FrameSel" in b]
+SELECTORS = [(page, number) for page in PAGES for number, b in enumerate(blocks(page, "python")) if "Selector" in b]
 
 
 def laid_over(below: Any, above: Any) -> Any:
@@ -124,10 +124,11 @@ def test_selectors_on_the_pages_choose_frames(
     settings = replace(tiny.SETTINGS, selector=f"{name.lower()}.{name}")
     selector = build_selector(settings, tiny.WIDTH, tiny.TEXT_WIDTH)
     one = tiny.sketch(12, settings=settings)
-    alone = selector(one, tiny.inputs(one, [4], 0, 0))
+    relevance = torch.rand(1, 17, generator=tiny.generator(3))
+    alone = selector(one, tiny.inputs(one, [4], 0, 0, relevance=relevance[:, :12]))
     more = tiny.pad_sketch(one, 5)
-    padded = selector(more, tiny.inputs(more, [4], 0, 0))
+    padded = selector(more, tiny.inputs(more, [4], 0, 0, relevance=relevance))
     assert alone.frames.shape == (1, 4)
     assert torch.equal(alone.frames, padded.frames)
     first = tiny.sketch(1, settings=settings)
-    assert selector(first, tiny.inputs(first, [1], 0, 0)).frames.tolist() == [[0]]
+    assert selector(first, tiny.inputs(first, [1], 0, 0, relevance=relevance[:, :1])).frames.tolist() == [[0]]

@@ -1,7 +1,9 @@
 """What every selector by name keeps to: different real frames in time order, whatever the video and the batch."""
 
 import inspect
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -123,6 +125,17 @@ def test_first_line_says_in_one_line_what_it_keeps(name: str) -> None:
     assert text.splitlines()[1:2] in ([], [""])
     assert "O(" in text or name.startswith("dpe")
     assert "Source:" in text or "Paper" in text or "Departs:" in text or SELECTORS[name].reads in ("nothing", "truth")
+
+
+def test_the_page_names_every_selector_and_what_it_reads() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "selectors.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines() if line.startswith("| `")]
+    rows = [row for row in rows if len(row) == 7]  # five columns: the table of names
+    named = {name: row[2] for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert named == {name: kind.reads for name, kind in SELECTORS.items()}
+    for row in rows:
+        for name in re.findall(r"`(\w+)`", row[1]):
+            assert set(re.findall(r"`(\w+)`", row[3])) <= {*inspect.signature(SELECTORS[name]).parameters}
 
 
 def test_a_batch_of_videos_of_many_lengths_is_chosen_from_in_one_call() -> None:

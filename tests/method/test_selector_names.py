@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 
 from dynfocus.errors import ConfigError
 from dynfocus.method.selectors import UniformSelector, build_selector, check_selector
@@ -135,6 +136,79 @@ def test_arms_take_whatever_names_a_selector(package: Callable[..., None], tmp_p
     assert module.hparams["arms"] == list(arms)
     with pytest.raises(ConfigError, match=r"one of dpe, .*scaled, learned, blind.*mean scaled\? Correct model\.arms"):
         DynFocusModule(*tiny.towers(tmp_path / "towers"), tiny.SETTINGS, arms=("scaeld",))
+
+
+def test_selectors_of_sets_and_controls_are_arms_of_one_test(tmp_path: Path) -> None:
+    arms: list[Any] = ["learned", "k_medoids", "dpe_frozen", "dpe", "dpe_question", {"class_path": "random"}]
+    arms += [{"class_path": name, "init_args": {"of": "dpe"}} for name in ("inverted", "shuffled")]
+    arms += [{"class_path": "dpp", "init_args": {"weight": 0}}, {"class_path": "random", "init_args": {"draw": 1}}]
+    arms += [{"class_path": "inverted", "init_args": {"of": "dpe_question"}}]
+    module = DynFocusModule(*tiny.towers(tmp_path / "towers"), tiny.SETTINGS, arms=tuple(arms), max_new_tokens=2)
+    module.configure_model()
+    module.model.eval()
+    with torch.no_grad():  # a trained score net: another than the one that an arm would draw
+        for weight in module.model.connector.select.parameters():
+            weight.neg_()
+    row = tiny.row(0, segments=((1,),))
+    result = module.test_step(tiny.processor()([Example(row, sketch=tiny.sketch(12, seed=100))]), 0)
+    kept = {one.arm: one.kept for one in result}
+    assert [*kept] == [
+        "learned",
+        "k_medoids",
+        "dpe_frozen",
+        "dpe (untrained)",
+        "dpe_question (untrained)",
+        "random",
+        "inverted(of='dpe')",
+        "shuffled(of='dpe')",
+        "dpp(weight=0)",
+        "random(draw=1)",
+        "inverted(of='dpe_question') (untrained)",
+    ]
+    assert {len(frames) for frames in kept.values()} == {3}
+    assert {one.visual_tokens for one in result} == {result[0].visual_tokens}
+    others = [place for place in range(12) if place not in kept["learned"]]
+    assert kept["inverted(of='dpe')"] == tuple(others[n] for n in (1, 4, 7))  # the middles of thirds of nine
+    assert kept["dpe (untrained)"] != kept["learned"]
+    gaps = {
+        tuple(sorted((b - a) % 12 for a in frames for b in frames))
+        for frames in (kept["learned"], kept["shuffled(of='dpe')"])
+    }
+    assert len(gaps) == 1  # the same frames, moved around the video
+    assert kept["shuffled(of='dpe')"] != kept["learned"]
+
+
+def test_a_frozen_net_trains_nothing_and_is_kept_in_the_folder(tmp_path: Path) -> None:
+    model = tiny.model(replace(tiny.SETTINGS, selector="dpe_frozen"), seed=3)
+    assert list(model.connector.select.parameters()) == []
+    assert len(list(model.connector.select.buffers())) == len(list(build("dpe").parameters()))
+    model.train()
+    loss, video = model(tiny.batch([9, 12], model.settings, answers=True), step=1)
+    loss.backward()
+    assert video.focus.mixture is not None
+    assert not video.focus.mixture.requires_grad
+    model.eval().save(tmp_path / "model")
+    for again in (DynFocusModel.from_folder(tmp_path / "model"), DynFocusModel.from_pretrained(tmp_path / "model")):
+        own = dict(again.connector.select.named_buffers())
+        for name, weight in model.connector.select.named_buffers():
+            assert torch.equal(own[name], weight)
+    half = tiny.model(replace(tiny.SETTINGS, selector="dpe_frozen")).bfloat16()
+    scores = half.connector.select(tiny.sketch(9), tiny.inputs(tiny.sketch(9), [3])).scores
+    assert scores.dtype == torch.float32
+
+
+def test_dpe_with_the_question_is_the_setting_by_a_name() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        named = build("dpe_question").eval()
+        torch.manual_seed(1)
+        other = build_selector(replace(tiny.SETTINGS, score_reads_question=True), tiny.WIDTH, tiny.TEXT_WIDTH).eval()
+    one = tiny.sketch(12)
+    inputs = tiny.inputs(one, [3])
+    assert torch.equal(named(one, inputs).scores, other(one, inputs).scores)
+    assert named.score_question is not None
+    with pytest.raises(ConfigError, match="the selector dpe_question with instruction_mode = frame"):
+        replace(tiny.SETTINGS, selector="dpe_question", instruction_mode="frame")
 
 
 def test_the_path_of_the_release_before_is_found_with_a_warning() -> None:
