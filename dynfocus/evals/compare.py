@@ -1,16 +1,20 @@
 """Compare two sets of answers to the same questions, column by column."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dynfocus.errors import DataError
 from dynfocus.evals.benchmarks import find_benchmark
-from dynfocus.evals.protocol import Judged
-from dynfocus.evals.results_table import read_metrics
+from dynfocus.evals.protocol import Judged, Mean, Value
 from dynfocus.evals.scores import adjust_holm, compute_mcnemar, difference_interval, make_columns
+from dynfocus.evals.table_rows import make_settings, read_results
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction, Verdict
+
+RULES = "rules"
+REFUSED = ("benchmark", "protocol", "split", "judge")  # in which two arms may not differ
+Values = dict[tuple[str, str], Value]
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Comparison:
         a, b: its two numbers.
         interval: the 95 % interval of a minus b, over clusters such as videos.
         n: values behind each number.
+        p: McNemar's p-value over the column's questions; None where answers have other scores than right and wrong.
     """
 
     name: str
@@ -29,79 +34,134 @@ class Comparison:
     b: float
     interval: tuple[float, float]
     n: int
+    p: float | None
 
 
 @dataclass(frozen=True)
 class Arm:
-    """The judged answers of one arm of a run, by id."""
+    """The judged answers of one arm of a run.
+
+    Attributes:
+        label: the run and the arm.
+        benchmark, settings: what they are answers to, and what they were made and judged with.
+        judged: the answers by their questions' ids.
+    """
 
     label: str
     benchmark: str
+    settings: Mapping[str, str | None]
     judged: Mapping[str, Judged]
 
 
-def read_arm(run: Path, arm: str | None = None) -> Arm:
-    """Read the answers of an arm of a run, by default of its first one, with their verdicts.
+def read_arm(run: Path, arm: str | None = None, judge: str = RULES) -> Arm:
+    """Read the answers of an arm of a run, by default of its first one, with the verdicts of a judge.
 
     Raises:
         CheckpointError: if the run was not tested.
-        DataError: if it has no such arm.
+        DataError: if it has no such arm, or no results of that judge.
     """
-    metrics = read_metrics(run)
+    results = {metrics.get("judge", RULES): metrics for metrics in read_results(run)}
+    if judge not in results:
+        raise DataError(
+            f"no results of the judge {judge!r} in {run}", f"one of {', '.join(results)}", "Judge the run first."
+        )
+    metrics = results[judge]
     name = arm or next(iter(metrics["arms"]))
     if name not in metrics["arms"]:
         raise DataError(f"no arm {name!r} in {run}", f"one of {', '.join(metrics['arms'])}", "Correct its name.")
-    verdicts = {(one.arm, one.id): one for one in read_jsonl(run / "verdicts.jsonl", Verdict)}
+    file = run / (f"verdicts.{judge}.jsonl" if "judge" in metrics else "verdicts.jsonl")
+    verdicts = {(one.arm, one.id): one for one in read_jsonl(file, Verdict)}
     predictions = [one for one in read_jsonl(run / "predictions.jsonl", Prediction) if one.arm == name]
     judged = {one.id: (one, verdicts[name, one.id]) for one in predictions if (name, one.id) in verdicts}
-    return Arm(f"{run} ({name})", metrics["benchmark"], judged)
+    return Arm(f"{run} ({name})", metrics["benchmark"], make_settings(metrics), judged)
 
 
-def compare_arms(a: Arm, b: Arm) -> tuple[list[Comparison], float | None]:
-    """Compare two arms on the questions that both answered.
+def find_shared(a: Arm, b: Arm) -> list[str]:
+    """Find the ids of the questions that both arms answered: the same text, options and true answer, in any order."""
+    return [id for id in a.judged if id in b.judged and _question(a.judged[id][0]) == _question(b.judged[id][0])]
 
-    Returns:
-        every column, and McNemar's p-value over all questions that are right or wrong; None where answers have other
-        scores.
+
+def check_comparable(a: Arm, b: Arm) -> None:
+    """Refuse to compare what is not counted alike; raises DataError."""
+    kinds = [{"benchmark": arm.benchmark, **arm.settings} for arm in (a, b)]
+    unlike = [name for name in REFUSED if None not in (x := [kind.get(name) for kind in kinds]) and x[0] != x[1]]
+    if unlike:
+        sides = [", ".join(f"{name} {kind[name]}" for name in unlike) for kind in kinds]
+        raise DataError(
+            f"{a.label} of {sides[0]} and {b.label} of {sides[1]}",
+            f"two runs of one {' and one '.join(unlike)}",
+            "Compare others, or count the answers of one run again with `dynfocus judge`.",
+        )
+    if not find_shared(a, b):
+        raise DataError(
+            f"{a.label} and {b.label}, which share no question", "two runs on the same questions", "Compare others."
+        )
+
+
+def compare_arms(a: Arm, b: Arm) -> list[Comparison]:
+    """Compare two arms on the questions that both answered, and of these on what both have a score of.
 
     Raises:
-        DataError: if the two are of different benchmarks, or share no question.
+        DataError: if the two differ in benchmark, protocol, split or judge, or share no question.
     """
-    shared = [id for id in a.judged if id in b.judged]
-    if a.benchmark != b.benchmark or not shared:
-        raise DataError(
-            f"{a.label} of {a.benchmark} and {b.label} of {b.benchmark}, which share {len(shared)} questions",
-            "two runs of one benchmark",
-            "Compare others.",
+    check_comparable(a, b)
+    benchmark = find_benchmark(a.benchmark, a.settings["protocol"] or b.settings["protocol"] or "")
+    ids = find_shared(a, b)
+    sides: list[Values] = []
+    for arm in (a, b):
+        values = benchmark.list_values(benchmark.list_counted([arm.judged[id] for id in ids]))
+        sides.append({(one.key, one.id): one for one in values})
+    both = [{key: side[key] for key in sides[0] if key in sides[1]} for side in sides]
+    first, second = ({one.name: one for one in make_columns(side.values(), benchmark.columns)} for side in both)
+    return [
+        Comparison(
+            *(name, x.value, second[name].value, difference_interval(x, second[name]), x.n),
+            _test_column(benchmark.columns[name], *both),
         )
-    benchmark = find_benchmark(a.benchmark)
-    both = [make_columns(benchmark.list_values([arm.judged[id] for id in shared]), benchmark.columns) for arm in (a, b)]
-    pairs = [(x, y) for x in both[0] for y in both[1] if x.name == y.name]
-    columns = [Comparison(x.name, x.value, y.value, difference_interval(x, y), x.n) for x, y in pairs]
-    rights = [[arm.judged[id][1].scores.get("correct") for id in shared] for arm in (a, b)]
-    if any(right not in (0.0, 1.0) for right in rights[0] + rights[1]):
-        return columns, None
-    return columns, compute_mcnemar(*([right == 1.0 for right in side] for side in rights))
+        for name, x in first.items()
+    ]
 
 
-def format_comparisons(first: Arm, others: list[Arm]) -> str:
-    """Format the comparison of one arm with each of some others; p-values are adjusted for their number by Holm."""
+def format_comparisons(first: Arm, others: Sequence[Arm]) -> str:
+    """Format the comparison of one arm with each of some others; Holm adjusts p for all columns that are shown."""
     compared = [compare_arms(first, other) for other in others]
-    known = [p for _, p in compared if p is not None]
+    known = [one.p for columns in compared for one in columns if one.p is not None]
     adjusted = iter(adjust_holm(known))
     lines = []
-    for other, (columns, p) in zip(others, compared, strict=True):
-        shared = sum(id in other.judged for id in first.judged)
-        lines += [f"a: {first.label}", f"b: {other.label}", f"{shared} questions that both answered", ""]
-        rows = [["", "a", "b", "a - b", "95 % interval", "n"]]
+    for other, columns in zip(others, compared, strict=True):
+        lines += [
+            f"a: {first.label}",
+            f"b: {other.label}",
+            f"{len(find_shared(first, other))} questions that both answered",
+        ]
+        unlike = [name for name, value in first.settings.items() if value != other.settings.get(name)]
+        if unlike:
+            sides = [", ".join(f"{name} {arm.settings[name]}" for name in unlike) for arm in (first, other)]
+            lines.append(f"they differ: a has {sides[0]}; b has {sides[1]}")
+        rows = [["", "a", "b", "a - b", "95 % interval", "n", "p", "p by Holm"]]
         for one in columns:
             low, high = one.interval
             cells = [f"{one.a:.3f}", f"{one.b:.3f}", f"{one.a - one.b:+.3f}", f"[{low:+.3f}, {high:+.3f}]", str(one.n)]
-            rows.append([one.name, *cells])
+            rows.append(
+                [one.name, *cells, *(("-", "-") if one.p is None else (f"{one.p:.3g}", f"{next(adjusted):.3g}"))]
+            )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        if p is not None:
-            many = f" (of {len(known)} comparisons, adjusted by Holm)" if len(known) > 1 else ""
-            lines += ["", f"McNemar's exact test that both are right equally often: p = {next(adjusted):.3g}{many}"]
-        lines.append("")
+        cut = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        lines += ["", *cut, ""]
+    if known:
+        lines.append("p: McNemar's exact test that both are right equally often, each question of a column once")
+        lines.append(f"p by Holm: adjusted for the {len(known)} tests above")
     return "\n".join(lines).rstrip()
+
+
+def _question(one: Prediction) -> tuple[str, str, tuple[str, ...]]:
+    return one.question, one.truth, tuple(sorted(one.options))
+
+
+def _test_column(mean: Mean, a: Values, b: Values) -> float | None:
+    """McNemar's p-value over the questions of a column; None where values are not 0 and 1."""
+    keys = {key for part in mean.parts for key in part}
+    pairs = {id: (a[key, id].value, b[key, id].value) for key, id in a if key in keys}
+    if any(value not in (0.0, 1.0) for pair in pairs.values() for value in pair):
+        return None
+    return compute_mcnemar([x == 1.0 for x, _ in pairs.values()], [y == 1.0 for _, y in pairs.values()])

@@ -83,11 +83,11 @@ def read_results(run: Path) -> list[dict[str, Any]]:
     return results
 
 
-def make_rows(run: Path, metrics: Mapping[str, Any]) -> list[Row]:
-    """Make a row of each arm of a run's results."""
+def make_settings(metrics: Mapping[str, Any]) -> dict[str, str | None]:
+    """Say in words what results were made and judged with; None where they do not state it."""
     benchmark = find_benchmark(metrics["benchmark"])
     rule = metrics.get("frame_rule") or metrics.get("made_by", {}).get("settings", {}).get("frame_rule")
-    settings: dict[str, str | None] = {
+    return {
         "protocol": metrics["protocol"],
         "split": metrics.get("split"),
         "judge": metrics["judge"] if metrics.get("judge_model") else "rules",
@@ -95,6 +95,11 @@ def make_rows(run: Path, metrics: Mapping[str, Any]) -> list[Row]:
         "subtitles": "yes" if metrics.get("subtitles", benchmark.subtitled) else "no",
         "options": "shuffled" if metrics.get("options_shuffled") else "in order",
     }
+
+
+def make_rows(run: Path, metrics: Mapping[str, Any]) -> list[Row]:
+    """Make a row of each arm of a run's results."""
+    benchmark, settings = find_benchmark(metrics["benchmark"]), make_settings(metrics)
     seed = metrics.get("seed", metrics.get("sampling", {}).get("seed"))
     facts = {"seed": "-" if seed is None else str(seed), "commit": str(metrics.get("commit", "-"))[:9]}
     rows = []

@@ -132,21 +132,24 @@ def table(
         raise ConfigError("; ".join(missed), "a run that reaches every bar", "Look at what changed since the last one.")
 
 
-def compare(runs: Sequence[Path], *, arms: Sequence[str] = ()) -> None:
+def compare(runs: Sequence[Path], *, arms: Sequence[str] = (), judge: str = "rules") -> None:
     """Compare tested runs, or arms of one run, on identical questions: differences with intervals, McNemar's test.
+
+    Runs of other protocols, splits or judges are refused, because their numbers are counted otherwise.
 
     Example: dynfocus compare runs/world/stage2 --arms learned uniform random
 
     Args:
         runs: folders of tested runs; the first one is compared with each of the others.
         arms: of one run, the arms to compare; of several runs, one arm that is taken from each.
+        judge: whose verdicts to compare, by the name of the results, such as openai-my-judge.
     """
     from dynfocus.evals.compare import format_comparisons, read_arm
 
     if (len(runs) > 1 and len(arms) > 1) or (len(runs) == 1 and len(arms) < 2):
         given = f"{len(runs)} runs and {len(arms)} arms"
         raise UsageError(given, "several runs and at most one arm, or one run and several arms", "Correct the command.")
-    first, *others = (read_arm(run, arm) for run in runs for arm in (arms or (None,)))
+    first, *others = (read_arm(run, arm, judge) for run in runs for arm in (arms or (None,)))
     print(format_comparisons(first, others))
 
 
