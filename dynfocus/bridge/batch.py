@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dynfocus.bridge.choose import FrameChooser, Ranking, SketchedVideo
+from dynfocus.bridge.choose import FrameChooser, SketchedVideo
 from dynfocus.bridge.picked import pick
 from dynfocus.bridge.requirements import check_keep, check_question
 from dynfocus.bridge.rows import Asked, Chosen, Scored
@@ -70,23 +70,6 @@ def choose_many(
                 log.warning("left out: %s", error.given)
                 bar.update(len(rows))
     return report
-
-
-def cut_scores(rows: Sequence[Scored], keep: int) -> list[Chosen]:
-    """Keep the best ``keep`` frames of stored scores; nothing is decoded.
-
-    Raises:
-        ConfigError: if ``keep`` is below 1.
-    """
-    check_keep(keep)
-    result = []
-    for row in rows:
-        kept = Ranking(row.frames, row.scores).cut(keep)
-        places = [row.frames.index(frame) for frame in kept]
-        seconds, scores = (tuple(values[place] for place in places) for values in (row.seconds, row.scores))
-        shared = (row.id, row.video, row.question, row.selector, row.features)
-        result.append(Chosen(*shared, keep, kept, seconds, row.fps, row.total, row.duration, scores))
-    return result
 
 
 def choose_row(asked: Asked, sketched: SketchedVideo, chooser: FrameChooser, keep: int) -> Chosen:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from dynfocus.bridge.features import Features, open_features, with_selector
 from dynfocus.bridge.picked import Picked, pick
-from dynfocus.bridge.requirements import check_features, check_keep, check_question
+from dynfocus.bridge.requirements import check_features, check_keep, check_question, find_needs
 from dynfocus.errors import SelectorError
-from dynfocus.method.selectors import FrameSelector, build_selector, choose
+from dynfocus.method.selectors import build_selector, choose
 from dynfocus.settings import FrameRule, SelectorChoice, selector_label
 from dynfocus.types import Focus, FrameSketch, SelectorInputs
 from dynfocus.video import pick_frames
@@ -76,8 +76,9 @@ class FrameChooser:
         self.features, self.label = features, selector_label(choice)
         self.rule: FrameRule = replace(features.rule, fps=fps, frames=frames)
         self.settings = with_selector(features.settings, choice)
-        self.reads = check_features(choice, features)
         self.selector = build_selector(self.settings, features.width, features.text_width)
+        self.reads = find_needs(self.selector)
+        check_features(self.reads, self.label, features)
         if self.reads.network:
             features.load_weights(self.selector)
         self.selector.eval().requires_grad_(False)
@@ -140,10 +141,7 @@ class FrameChooser:
         rows = torch.zeros(1, dtype=torch.long)
         inputs = SelectorInputs((count,), (keep,), rows, 0, read.tokens, read.mask, relevance=read.relevance)
         with torch.no_grad():
-            focus = choose(self.selector, sketched.sketch, inputs)
-            if isinstance(self.selector, FrameSelector) and focus.frame_scores is None:
-                focus.frame_scores = self.selector.rank(sketched.sketch, inputs)
-        return focus
+            return choose(self.selector, sketched.sketch, inputs)
 
     def _most(self, sketched: SketchedVideo) -> int:
         """How many frames the selector can keep: of a selector of events, one of each."""

@@ -1,14 +1,13 @@
 """Check that features, question and numbers fit what a selector reads, and say what to give where they do not."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from torch import nn
 
 from dynfocus.bridge.features import Features
 from dynfocus.errors import ConfigError
-from dynfocus.method.selectors import SELECTORS, EventPrototypeSelector, check_selector
-from dynfocus.settings import SelectorChoice, selector_label, selector_parts
-
-OF_OLD = {"dpe": "network", "oracle": "truth", "uniform": "nothing", "random": "nothing"}  # classes without `reads`
+from dynfocus.method.selectors import EventPrototypeSelector
+from dynfocus.settings import selector_label
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,15 @@ class Needs:
     events: bool
 
 
-def describe_reads(name: str) -> str:
-    """What the selector of this name reads, in a word or two."""
-    return _describe(SELECTORS[name], name)
+def find_needs(selector: nn.Module) -> Needs:
+    """Find what a selector reads; some read more or less by their settings."""
+    reads = str(getattr(selector, "reads", "frames"))
+    events = isinstance(selector, EventPrototypeSelector)
+    return Needs("question" in reads, "network" in reads, "truth" in reads, events)
 
 
-def _describe(kind: Any, name: str) -> str:
-    return str(getattr(kind, "reads", OF_OLD.get(name, "frames")))
-
-
-def check_features(choice: SelectorChoice, features: Features) -> Needs:
-    """Find what a selector reads; raises ConfigError where the features cannot give it."""
-    kind, label = check_selector(choice, "--selector"), selector_label(choice)
-    reads = _describe(kind, selector_parts(choice)[0])
-    needs = Needs("question" in reads, "network" in reads, "truth" in reads, issubclass(kind, EventPrototypeSelector))
+def check_features(needs: Needs, label: str, features: Features) -> None:
+    """Refuse features that cannot give what a selector reads; raises ConfigError."""
     if needs.truth:
         raise ConfigError(
             f"selector {label}, which reads which frames the question needs",
@@ -60,7 +54,6 @@ def check_features(choice: SelectorChoice, features: Features) -> Needs:
             "features of images and texts in one space",
             "Give the folder of a CLIP or SigLIP model of transformers as --encoder FOLDER (encoder= in Python).",
         )
-    return needs
 
 
 def check_question(needs: Needs, label: str, question: str | None) -> None:

@@ -54,7 +54,8 @@ def select(
         questions: file of many questions, one JSON object a line with video, question and id.
         root: folder that the videos of --questions lie in, if not beside that file.
         scores: file to keep the scores of all candidates in, to be cut at any number of frames later.
-        from_scores: file of such scores to cut; no video is read.
+        from_scores: file of such scores, of which the best are kept; no video is read. On the scores of text_top_k,
+            --selector may name aks, bolt or q_frame.
         from_index: file of frames chosen elsewhere, to write in another form; --questions says of which videos.
         from_form: form of --from-index.
         list: list the selectors, and what each reads.
@@ -86,7 +87,7 @@ def select(
             "Write frames.jsonl first, then call select --from-index frames.jsonl --questions ... --form ... --out ...",
         )
     if from_scores is not None:
-        return _cut(from_scores, count, out, form)
+        return _cut(from_scores, count, selector, out, form)
     if from_index is not None:
         return _convert(from_index, from_form, questions, root, out, form)
     from dynfocus.bridge.choose import FrameChooser
@@ -103,12 +104,11 @@ def select(
 
 
 def _print_selectors() -> None:
-    from dynfocus.bridge.requirements import describe_reads
     from dynfocus.method.selectors import SELECTORS
 
     for name, kind in SELECTORS.items():
         about = (kind.__doc__ or "").partition("\n")[0]
-        print(f"{name:20} reads {describe_reads(name):22} {about}")
+        print(f"{name:18} reads {getattr(kind, 'reads', 'frames'):21} {about}")
 
 
 def _choose_one(video: Any, question: str | None, chooser: Any, keep: int, **files: Any) -> None:
@@ -168,15 +168,15 @@ def _choose_many(
         )
 
 
-def _cut(source: Path, keep: int, out: Path | None, form: str) -> None:
-    from dynfocus.bridge.batch import cut_scores
+def _cut(source: Path, keep: int, selector: str | None, out: Any, form: str) -> None:
     from dynfocus.bridge.index_files import write_index
     from dynfocus.bridge.rows import Scored
+    from dynfocus.bridge.stored_scores import choose_again
     from dynfocus.records.jsonl import read_appended
 
     _need_file(source)
-    rows = cut_scores([*read_appended(source, Scored)], keep)
-    write_index(out or Path(), form, rows)
+    rows = choose_again([*read_appended(source, Scored)], keep, selector)
+    write_index(out, form, rows)
     print(f"{len(rows)} questions, {keep} frames each at most: {out}")
 
 

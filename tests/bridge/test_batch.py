@@ -19,6 +19,7 @@ from dynfocus.bridge.features import PixelFeatures
 from dynfocus.bridge.rows import Chosen, read_questions
 from dynfocus.cli import main
 from dynfocus.errors import ConfigError, DataError
+from dynfocus.method.selectors import SELECTORS
 from dynfocus.records.jsonl import read_jsonl
 
 Capture = pytest.CaptureFixture[str]
@@ -185,6 +186,7 @@ def test_the_list_says_what_each_selector_reads(capsys: Capture) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert any(line.startswith("uniform ") and " reads nothing " in line for line in printed)
     assert any(line.startswith("dpe ") and " reads network " in line for line in printed)
+    assert len(printed) == len(SELECTORS)
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,15 @@ from torch.nn.functional import normalize
 from transformers import AutoModel, PreTrainedTokenizerFast
 
 from dynfocus.bridge import Picked, select
-from dynfocus.bridge.choose import FrameChooser
-from dynfocus.bridge.features import PixelFeatures, open_features
+from dynfocus.bridge.batch import score_row
+from dynfocus.bridge.choose import FrameChooser, SketchedVideo
+from dynfocus.bridge.features import Features, PixelFeatures, open_features
 from dynfocus.bridge.requirements import frames_of_budget
+from dynfocus.bridge.rows import Asked
+from dynfocus.bridge.stored_scores import choose_again
 from dynfocus.errors import CheckpointError, ConfigError, SelectorError, UsageError, VideoError
 from dynfocus.inspection.answerer import Answerer
+from dynfocus.method.selectors import SELECTORS
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip
 from dynfocus.video.with_pyav import FrameConverter
@@ -200,10 +204,71 @@ def test_relevance_is_the_checkpoints_own_similarity(family: str, tmp_path: Path
         chooser.choose(sketched, " ", 3)
 
 
-def test_another_question_chooses_other_frames_with_clip(tmp_path: Path) -> None:
-    folder = text_encoder(tmp_path / "clip", "clip")
-    scores = [select(clip("bikes"), text, 3, "own.Asking", encoder=folder).scores for text in tiny.QUESTIONS[:2]]
-    assert scores[0] != scores[1]
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return text_encoder(tmp_path_factory.mktemp("encoders") / "clip", "clip")
+
+
+@pytest.fixture(scope="module")
+def sketches(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Features, list[SketchedVideo]]]:
+    """Pixels and CLIP, and what they make of a clip, of a short one, and of a picture."""
+    picture = tmp_path_factory.mktemp("pictures") / "a.png"
+    Image.new("RGB", (30, 20), "red").save(picture)
+    kinds = [PixelFeatures(), open_features(encoder=tiny_clip)]
+    videos = (clip("bikes"), clip("carphone_pristine"), picture)
+    return [(kind, [FrameChooser(None, kind).sketch(video) for video in videos]) for kind in kinds]
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_every_selector_chooses_or_names_what_it_lacks(
+    selector: str, sketches: list[tuple[Features, list[SketchedVideo]]]
+) -> None:
+    """On one frame, on fewer than are asked for, and on a clip."""
+    reads = getattr(SELECTORS[selector], "reads", "frames")
+    for features, videos in sketches:
+        if reads in ("nothing", "frames") or (reads == "question" and features.compares_text):
+            chooser = FrameChooser(selector, features)
+            for sketched, keep, count in zip(videos, (5, 20, 2), (5, 8, 1), strict=True):
+                picked = chooser.choose(sketched, tiny.QUESTIONS[0], keep)
+                assert len(picked.frames) == count
+                assert set(picked.frames) <= set(picked.candidates)
+        else:
+            told = {"question": "--encoder FOLDER", "truth": "any video"}.get(reads, "--model FOLDER")
+            with pytest.raises(ConfigError, match=told):
+                FrameChooser(selector, features)
+
+
+@pytest.mark.parametrize("selector", ["text_top_k", "aks", "bolt", "q_frame"])
+def test_selectors_of_relevance_choose_from_stored_scores(selector: str, tiny_clip: Path) -> None:
+    features, question = open_features(encoder=tiny_clip), tiny.QUESTIONS[1]
+    asked = Asked("a", "bikes.mp4", question, clip("bikes"))
+    by_relevance, other = FrameChooser("text_top_k", features), FrameChooser(selector, features)
+    sketched = other.sketch(clip("bikes"))
+    row = score_row(asked, sketched, by_relevance, 8)
+    for keep in (1, 3, 6, 50):
+        (chosen,) = choose_again([row], keep, selector)
+        assert chosen.frames == other.choose(sketched, question, keep).frames
+        assert (chosen.selector, chosen.keep) == (selector, keep)
+
+
+def test_selectors_that_read_more_are_refused_on_stored_scores(tiny_clip: Path) -> None:
+    chooser = FrameChooser("random", PixelFeatures())
+    row = score_row(Asked("a", "a", None, clip("bikes")), chooser.sketch(clip("bikes")), chooser, 8)
+    for selector, told in (("aks", "stored scores of random"), ("mmr", "mmr on the stored")):
+        with pytest.raises(ConfigError, match=told):
+            choose_again([row], 3, selector)
+
+
+def test_settings_of_a_selector_change_what_it_reads() -> None:
+    choice = {"class_path": "dpp", "init_args": {"weight": 0}}
+    assert len(select(clip("bikes"), keep=5, selector=choice).frames) == 5
+    with pytest.raises(ConfigError, match="--encoder"):
+        select(clip("bikes"), "what", keep=5, selector="dpp")
+
+
+def test_another_question_chooses_other_frames_with_clip(tiny_clip: Path) -> None:
+    picks = [select(clip("bikes"), text, 3, "mmr", encoder=tiny_clip) for text in tiny.QUESTIONS[:2]]
+    assert picks[0].scores != picks[1].scores
 
 
 def test_a_folder_that_is_no_text_encoder_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Choose frames again from stored scores, for another number of frames or by another selector: no video is read."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from dynfocus.bridge.choose import Ranking
+from dynfocus.bridge.features import PixelFeatures, with_selector
+from dynfocus.bridge.requirements import check_keep
+from dynfocus.bridge.rows import Chosen, Scored
+from dynfocus.errors import ConfigError
+from dynfocus.method.selectors import build_selector, choose
+from dynfocus.method.selectors.question import AKSSelector, BOLTSelector, QFrameSelector, TextTopKSelector
+from dynfocus.settings import SelectorChoice, selector_label
+from dynfocus.types import FrameSketch, SelectorInputs
+
+RELEVANCE = "text_top_k"  # the selector whose scores are the relevance itself
+BY_RELEVANCE = (TextTopKSelector, AKSSelector, BOLTSelector, QFrameSelector)  # they read nothing but the relevance
+
+
+def choose_again(rows: Sequence[Scored], keep: int, selector: SelectorChoice | None = None) -> list[Chosen]:
+    """Keep ``keep`` frames of each row of stored scores: the best ones, or those that another selector chooses.
+
+    Args:
+        rows: a file of scores.
+        keep: frames to keep; all, where there are fewer.
+        selector: one that reads the relevance of frames and nothing else, on the scores of ``text_top_k``; None for the
+            frames with the best scores.
+
+    Raises:
+        ConfigError: if ``keep`` is below 1, or the selector reads more than the scores are.
+    """
+    check_keep(keep)
+    made = None
+    if selector is not None and any(row.selector != selector_label(selector) for row in rows):
+        made = _build(selector, rows)
+    return [_choose(row, keep, made, row.selector if selector is None else selector_label(selector)) for row in rows]
+
+
+def _build(selector: SelectorChoice, rows: Sequence[Scored]) -> nn.Module:
+    made = build_selector(with_selector(PixelFeatures.settings, selector), 1, 1)
+    stored = next((row.selector for row in rows if row.selector != RELEVANCE), RELEVANCE)
+    if not isinstance(made, BY_RELEVANCE) or stored != RELEVANCE:
+        raise ConfigError(
+            f"selector {selector_label(selector)} on the stored scores of {stored}",
+            f"scores of {RELEVANCE}, and one of text_top_k, aks, bolt and q_frame, which read nothing else",
+            "Leave --selector out, which keeps the frames with the best scores, or choose from the videos.",
+        )
+    return made.eval()
+
+
+def _choose(row: Scored, keep: int, selector: nn.Module | None, label: str) -> Chosen:
+    if selector is None:
+        kept = Ranking(row.frames, row.scores).cut(keep)
+        places = [row.frames.index(frame) for frame in kept]
+    else:
+        places = _places(selector, row.scores, min(keep, len(row.frames)))
+    frames, seconds, scores = (tuple(part[n] for n in places) for part in (row.frames, row.seconds, row.scores))
+    shared = (row.id, row.video, row.question, label, row.features, keep)
+    return Chosen(*shared, frames, seconds, row.fps, row.total, row.duration, scores)  # type: ignore[arg-type]
+
+
+def _places(selector: nn.Module, scores: Sequence[float], keep: int) -> list[int]:
+    """The places that a selector keeps of frames with this relevance, and without any content."""
+    blank = torch.zeros(1, len(scores), 1, 1)
+    sketch = FrameSketch(blank, blank, torch.ones(1, len(scores), dtype=torch.bool))
+    question, mask, rows = torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    relevance = torch.tensor([list(scores)])
+    inputs = SelectorInputs((len(scores),), (keep,), rows, 0, question, mask, relevance=relevance)
+    with torch.no_grad():
+        focus = choose(selector, sketch, inputs)
+    return focus.frames[0][focus.mask[0]].tolist()
