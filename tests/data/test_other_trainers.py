@@ -277,3 +277,29 @@ def test_the_doctor_and_a_batch_count_the_frames(tmp_path: Path) -> None:
     media = rows.find(rows[0])
     assert isinstance(media, FrameFiles)
     assert Thumbnails(media, tuple(range(6)), rule)[2].shape == (160, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "answer", "cause"),
+    [
+        ({}, {"loss": False}, "'loss', which nobody reads and by which an answer counts less or not at all"),
+        ({}, {"weight": 0}, "'weight', which nobody reads and by which an answer"),
+        ({"loss_scale": [1, 0.5]}, {}, "'loss_scale', which nobody reads and by which an answer"),
+        ({"frame_idx": [3, 9]}, {}, "'frame_idx', which nobody reads and which look like frames of a video"),
+        ({"nframes": 8}, {}, "'nframes', which nobody reads and which look like frames of a video"),
+        ({"meta": {"frame_indices": [3, 9]}}, {}, "'meta.frame_indices', which nobody reads"),
+    ],
+)
+def test_targets_and_frames_that_nobody_reads_are_refused(tmp_path: Path, more: dict, answer: dict, cause: str) -> None:
+    row = {"video": "a.mp4", "messages": [ROLES[0], ROLES[1] | answer], **more}
+    with pytest.raises(DataError, match=cause):
+        read(tmp_path, [row])[0]
+    flat = {"video": "a.mp4", "query": "Who waves?", "response": "The baker.", **more, **answer}
+    with pytest.raises(DataError, match=cause):
+        read(tmp_path, [flat], "query_response")[0]
+
+
+def test_weights_of_one_and_of_questions_change_nothing(tmp_path: Path) -> None:
+    talk = [ROLES[0] | {"loss": False, "weight": 0}, ROLES[1] | {"loss": True, "weight": 1.0, "train": None}]
+    row = {"video": "a.mp4", "messages": talk, "frame_count": 300, "mask": "a.txt"}
+    assert read(tmp_path, [row])[0].turns == TURNS

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dynfocus.data.annotations.media_fields import parse_media, refuse_unread_keys, strip_questions
+from dynfocus.data.annotations.media_fields import TARGET_KEYS, parse_media, refuse_unread_keys, strip_questions
 from dynfocus.data.annotations.parse import (
     Entry,
     ParseContext,
@@ -69,7 +69,8 @@ def _read_message(message: dict, shown: dict[str, Any]) -> tuple[str, str]:
     if (role := ROLES.get(speaker)) is None:
         raise ValueError(f"a turn of {speaker!r}, who is none of {', '.join(ROLES)}")
     if len(message) > 2:
-        refuse_unread_keys({key: message[key] for key in message.keys() - MESSAGE_KEYS}, shows=False, read=())
+        known = MESSAGE_KEYS if role == "gpt" else MESSAGE_KEYS | TARGET_KEYS  # a question is no target anyway
+        refuse_unread_keys({key: message[key] for key in message.keys() - known}, shows=False, read=())
     content = message["value"] if "value" in message else message["content"]
     if isinstance(content, list):
         content = "\n".join(_read_part(require_object(part), shown) for part in content)

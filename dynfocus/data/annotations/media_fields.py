@@ -24,6 +24,8 @@ SPAN_NAMES = tuple(key for pair in SPAN_KEYS for key in pair)
 # Words of a key that stands for a medium or for times, and endings of a value that is a file.
 MEDIA_WORDS = {"image", "img", "picture", "photo", "video", "clip", "movie", "media", "frame", "gif", "audio"}
 TIME_WORDS = {"start", "end", "begin", "stop", "from", "time", "t", "timestamp", "span", "segment", "interval"}
+# Keys by which other trainers learn less, or not at all, from a row or an answer.
+TARGET_KEYS = {"loss", "loss_scale", "loss_weight", "loss_mask", "train", "trainable", "weight", "mask"}
 NAME_WORDS = {"id", "name", "count", "number"}  # beside one of these, a word of times stands for no time
 IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|bmp|tiff?|gif|avif|heic)", re.I)
 OTHER_FILE = re.compile(r".+\.(mp4|mkv|webm|avi|mov|m4v|wav|mp3)", re.I)
@@ -120,32 +122,42 @@ def parse_span(row: dict) -> tuple[float, float] | None:
 def refuse_unread_keys(row: dict, shows: bool, read: Sequence[str] = SPAN_NAMES) -> None:
     """Raise ValueError that names keys nobody reads where they look like the medium of a row, or like times in it.
 
-    Such a row would be learned from without what it is about. Where a row ``shows`` something, further names of it are
+    So do a list of a video's frames, and what says that an answer is no target or counts less than others. Such a row
+    would be learned from without what it is about. Where a row ``shows`` something, further names of it are
     left alone, but not a second picture beside the first. The keys ``read`` are known. Objects in the row are looked
     into, one level down.
     """
     inner = {key: value for key, value in row.items() if isinstance(value, dict) and key not in MEDIA_KEYS}
     if inner:
         row = row | {f"{key}.{name}": one for key, value in inner.items() for name, one in value.items()}
-    media_keys, second_keys, time_keys = _sort_keys(tuple(row))
+    media_keys, second_keys, time_keys, frame_keys, target_keys = _sort_keys(tuple(row))
     if shows:
         media = [key for key in second_keys if row[key]]
     else:
         media = [key for key in row if _names_files(row[key], key in media_keys)]
         media += [key for key in media_keys if "id" in _split_words(key) and is_number(row[key])]
     times = [key for key in time_keys if key not in read and _is_time(row[key])]
-    for keys, what in ((media, "a medium, image or video"), (times, "times, start and end in seconds")):
+    frames = [key for key in frame_keys if key not in read and (key == "nframes" or _is_list_of_numbers(row[key]))]
+    targets = [key for key in target_keys if _is_other_weight(row[key])]
+    for keys, what in (
+        (media, "which look like a medium, image or video"),
+        (times, "which look like times, start and end in seconds"),
+        (frames, "which look like frames of a video: model.frame_rule says which are taken"),
+        (targets, "by which an answer counts less or not at all: every answer is learned from alike"),
+    ):
         if keys:
-            raise ValueError(f"{', '.join(map(repr, keys))}, which nobody reads and which look like {what}")
+            raise ValueError(f"{', '.join(map(repr, keys))}, which nobody reads and {what}")
 
 
 @lru_cache(1000)  # the rows of a file have few different sets of keys
-def _sort_keys(keys: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
-    """Return the keys that look like a medium, like a second one, and like times."""
+def _sort_keys(keys: tuple[str, ...]) -> tuple[list[str], ...]:
+    """Return the keys that look like a medium, a second one, times, frames of a video, and weights of answers."""
     media = [key for key in keys if _split_words(key) & MEDIA_WORDS]
     second = [key for key in keys if re.fullmatch(r"(image|video)s?_?[0-9]+", key)]
     times = [key for key in keys if _split_words(key) & TIME_WORDS and not _split_words(key) & NAME_WORDS]
-    return media, second, times
+    frames = [key for key in keys if key == "nframes" or "frame" in _split_words(key)]
+    targets = [key for key in keys if key.rpartition(".")[2] in TARGET_KEYS]
+    return media, second, times, frames, targets
 
 
 def _split_words(key: str) -> set[str]:
@@ -169,6 +181,16 @@ def _is_time(value: Any) -> bool:
     if isinstance(value, str):
         return bool(re.match(r"\s*[0-9]", value)) and not re.match(r"\s*[0-9]{4}-[0-9]", value)
     return is_number(value) and abs(value) < EPOCH
+
+
+def _is_other_weight(value: Any) -> bool:
+    """Return whether a value is a weight other than 1, or a list that holds one; true and false are 1 and 0."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(one, bool | int | float) and one != 1 for one in values)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and is_number(value[0])
 
 
 def strip_questions(questions: Sequence[str], kind: int, images: int = 1) -> list[str]:
