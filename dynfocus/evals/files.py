@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dynfocus.errors import DataError
+from dynfocus.records.first_bytes import name_kind_of
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -136,8 +137,10 @@ class BenchmarkFiles:
     def _read(self, path: Path, parse: Any) -> Any:
         try:
             return parse(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, csv.Error) as error:
-            raise DataError(f"{path} ({error})", f"a readable {path.suffix} file", "Download it again.") from error
+        except (OSError, ValueError, RecursionError, csv.Error) as error:
+            kind = name_kind_of(path)
+            cause = error if kind is None else f"it is {kind}"
+            raise DataError(f"{path} ({cause})", f"a readable {path.suffix} file", "Download it again.") from error
 
     def _find_first(self, names: Sequence[str]) -> PurePosixPath | None:
         """The first of some files that is there, one in a folder of its published name before one in any other."""

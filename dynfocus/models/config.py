@@ -5,6 +5,7 @@ from typing import Any, ClassVar, no_type_check
 from transformers import AutoConfig, InstructBlipQFormerConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from dynfocus.errors import CheckpointError
 from dynfocus.models.hub import AUTO_MAP
 from dynfocus.settings import ConnectorSettings, restore_settings
 
@@ -48,4 +49,8 @@ class DynFocusConfig(PreTrainedConfig):
 
     @property
     def settings(self) -> ConnectorSettings:
-        return restore_settings(ConnectorSettings, self.connector or {})
+        try:
+            return restore_settings(ConnectorSettings, self.connector or {})
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            problem = f"a config.json whose connector holds no settings of ours ({' '.join(str(error).split())})"
+            raise CheckpointError(problem, "those that training writes", "Get the model's folder again.") from error

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
 
-from dynfocus.errors import CheckpointError
+from dynfocus.errors import CheckpointError, DynFocusError
 from dynfocus.method.connector import build_connector
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.config import DynFocusConfig
@@ -22,6 +22,8 @@ from dynfocus.models.towers import (
     InstructionTower,
     VisionTower,
     check_attention,
+    check_files,
+    explain,
     load_instruction,
     load_language_model,
     load_tokenizer,
@@ -29,6 +31,7 @@ from dynfocus.models.towers import (
     require_existing,
 )
 from dynfocus.models.towers.vision import unused_blocks
+from dynfocus.models.towers.weights import reason
 from dynfocus.records.atomic import atomic_write
 from dynfocus.settings import ConnectorSettings
 
@@ -112,9 +115,7 @@ class Folders(PreTrainedModel):
         model.vision, model.instruction = encoder.tower(encoder_dtype), instruction
         model.connector = model.fresh_connector()
         model.language_model = decoder
-        # Only these of the folder's generation settings: the others must not change the answers.
-        ends = {name: getattr(decoder.generation_config, name) for name in ENDS}
-        model.generation_config = decoder.generation_config = GenerationConfig(**ends)
+        model.generation_config = decoder.generation_config = _keep_ends(decoder.generation_config)
         folders = {"encoders": encoders, "language_model": language_model, "vision": vision}
         places = {name: None if folder is None else str(Path(folder).resolve()) for name, folder in folders.items()}
         model.towers = places | {"quantize": language.get("quantize"), "dtype": _name(model.dtype)}
@@ -139,6 +140,22 @@ class Folders(PreTrainedModel):
         folder = require_existing(Path(folder))
         check_attention(language.get("attention", "sdpa"))
         config = read_trained_config(folder)
+        try:
+            return cls._from_folder(folder, config, settings, trust_selector, language)
+        except (DynFocusError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # what others have written into a folder ends in any
+            raise _misfit(folder, reason(error)) from error
+
+    @classmethod
+    def _from_folder(
+        cls,
+        folder: Path,
+        config: DynFocusConfig,
+        settings: ConnectorSettings | None,
+        trust_selector: bool,
+        language: dict[str, Any],
+    ) -> Any:
         if settings is not None:
             config.connector = asdict(settings)
         elif not trust_selector:
@@ -156,15 +173,13 @@ class Folders(PreTrainedModel):
             "attn_implementation": {"text_config": language.get("attention", "sdpa")},
             "trust_selector": True,
         }
-        try:
-            loaded: Any = cls.from_pretrained(
-                folder, config=config, local_files_only=True, output_loading_info=True, **options
-            )
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise _misfit(folder, str(error).splitlines()[-1]) from error
+        loaded: Any = cls.from_pretrained(
+            folder, config=config, local_files_only=True, output_loading_info=True, **options
+        )
         model, loading = loaded
         if loading["missing_keys"]:
             raise _misfit(folder, f"{sorted(loading['missing_keys'])[0]} is absent")
+        model.generation_config = model.language_model.generation_config = _keep_ends(model.generation_config)
         return model
 
     @classmethod
@@ -190,8 +205,8 @@ class Folders(PreTrainedModel):
             refuse_foreign_selector(settings.settings.selector, Path(folder))
         loaded: Any = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.vision.to(getattr(torch, model.config.vision_dtype))
-        model.instruction.to(getattr(torch, model.config.instruction_dtype))
+        model.vision.to(_dtype(model.config.vision_dtype))
+        model.instruction.to(_dtype(model.config.instruction_dtype))
         for encoder in (model.vision, model.instruction):
             encoder.requires_grad_(False)  # transformers has put new weights in the place of the frozen ones
         return loaded
@@ -208,11 +223,11 @@ class Folders(PreTrainedModel):
     @classmethod
     def _from_adapters(cls, folder: Path, config: DynFocusConfig, language: dict[str, Any]) -> Any:
         places = dict(config.towers or {})
-        options = {"quantize": places.pop("quantize"), "dtype": getattr(torch, places.pop("dtype"))} | language
+        options = {"quantize": places.pop("quantize"), "dtype": _dtype(places.pop("dtype"))} | language
         towers: dict[str, Any] = {name: None if place is None else Path(place) for name, place in places.items()}
-        vision_dtype = getattr(torch, config.vision_dtype)
+        vision_dtype = _dtype(config.vision_dtype)
         model = cls.from_towers(**towers, settings=config.settings, encoder_dtype=vision_dtype, **options)
-        model.instruction.to(getattr(torch, config.instruction_dtype))
+        model.instruction.to(_dtype(config.instruction_dtype))
         try:
             state = load_file(require_existing(folder / CONNECTOR))
             absent = [f"connector.{name}" for name in model.connector.state_dict() if f"connector.{name}" not in state]
@@ -274,11 +289,17 @@ class Folders(PreTrainedModel):
 
     def load_projectors(self, path: Path) -> None:
         """Start F_fine and F_coarse from a file of stage 1; raises CheckpointError if it does not hold just those."""
-        try:
-            state, own = load_file(require_existing(path)), self.projectors()
-        except SafetensorError as error:
+        if not path.exists():
             raise CheckpointError(
-                f"{path}, which does not open ({error})", "projectors of stage 1", "Run it again."
+                f"no {path}",
+                "the projectors that stage 1 leaves",
+                "Run `make stage1`, or name others in model.init_from.",
+            )
+        try:
+            state, own = load_file(path), self.projectors()
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path}, which does not open ({explain(path, error)})", "projectors of stage 1", "Run it again."
             ) from error
         wrong = sorted(state.keys() ^ own.keys()) or [n for n, t in state.items() if t.shape != own[n].shape]
         if wrong:
@@ -292,18 +313,22 @@ class Folders(PreTrainedModel):
 
 def read_trained_config(folder: Path) -> DynFocusConfig:
     """The config of a trained model's folder; raises CheckpointError if there is none, or of other features."""
+    check_files(folder)
     try:
         kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         kind = None
     if kind != DynFocusConfig.model_type:
         inside = folder / "model"
         step = f"Name {inside}." if (inside / "config.json").is_file() else "Run `make stage2` first."
         raise CheckpointError(f"no trained model in {folder}", "one, as stage 2 leaves it", step)
-    config = DynFocusConfig.from_pretrained(folder, local_files_only=True)
-    used = config.vision_config.num_hidden_layers - unused_blocks(config.vision_config)
-    # Before the entry was written, one block fewer of InstructBLIP's encoders made the features; others' are the same.
-    before = config.vision_config.num_hidden_layers - 1
+    try:
+        config = DynFocusConfig.from_pretrained(folder, local_files_only=True)
+        used = config.vision_config.num_hidden_layers - unused_blocks(config.vision_config)
+        # Before the entry was written, one block fewer of InstructBLIP's encoders made features; others' are the same.
+        before = config.vision_config.num_hidden_layers - 1
+    except Exception as error:  # transformers' checks of single values have errors of their own
+        raise _misfit(folder, f"config.json: {reason(error)}") from error
     if (config.vision_blocks or before) != used:
         raise CheckpointError(
             f"a model in {folder} that was trained on the output of {config.vision_blocks or before} blocks",
@@ -311,6 +336,17 @@ def read_trained_config(folder: Path) -> DynFocusConfig:
             "Train it again: stage 1, then stage 2.",
         )
     return config
+
+
+def _keep_ends(settings: GenerationConfig) -> GenerationConfig:
+    """Only these of a folder's generation settings: the others must not change the answers, or take all memory."""
+    return GenerationConfig(**{name: getattr(settings, name) for name in ENDS})
+
+
+def _dtype(name: Any) -> torch.dtype:
+    if name not in ("float32", "float16", "bfloat16", "float64"):
+        raise ValueError(f"{name!r} is no precision")
+    return getattr(torch, name)
 
 
 def _name(dtype: torch.dtype) -> str:

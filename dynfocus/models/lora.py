@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from dynfocus.errors import CheckpointError
-from dynfocus.models.towers import require_existing
+from dynfocus.models.towers import check_files, require_existing
 from dynfocus.settings import LoraSettings
 
 ADAPTER = "adapter"
@@ -59,6 +59,7 @@ def read_lora_settings(folder: Path) -> LoraSettings | None:
     Raises:
         CheckpointError: if they cannot be read, or set what ours do not.
     """
+    check_files(folder)
     if not (folder / ADAPTER).is_dir():
         return None
     from peft import LoraConfig

@@ -9,14 +9,14 @@ from typing import Any, get_args
 import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from dynfocus.errors import CheckpointError, ConfigError, PromptError
+from dynfocus.errors import CheckpointError, ConfigError, DynFocusError, PromptError
 from dynfocus.models.collate import Collator, Example, longest_prompt
 from dynfocus.models.conversations import Shown, list_shown, read_conversation
 from dynfocus.models.hub import AUTO_MAP, OPTIONS, check_options, find_folder, write_remote_code
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusConfig
 from dynfocus.models.prompts import IMAGE, TEMPLATES, Turns
-from dynfocus.models.towers import load_instruction_tokenizer, load_tokenizer
+from dynfocus.models.towers import check_files, load_instruction_tokenizer, load_tokenizer
 from dynfocus.records.rows import Row, Turn
 from dynfocus.settings import FrameRule
 from dynfocus.types import Batch
@@ -38,6 +38,7 @@ TEMPLATE: dict[str, tuple[Any, ...]] = {
     "return_assistant_tokens_mask": (False, None),
     "load_audio_from_video": (False, None),
 }
+LARGEST = 4096  # pixels a side of a frame, several times what any vision encoder reads
 
 
 class DynFocusProcessor(ProcessorMixin):
@@ -92,7 +93,16 @@ class DynFocusProcessor(ProcessorMixin):
         for name, known in (("prompt", tuple(TEMPLATES)), ("slots", get_args(Turns))):
             if parts[name] not in known:
                 raise ConfigError(f"{name} = {parts[name]!r}", f"one of {', '.join(known)}", f"Correct {name}.")
-        return cls(load_tokenizer(place), load_instruction_tokenizer(place), config, **parts)
+        try:
+            return cls(load_tokenizer(place), load_instruction_tokenizer(place), config, **parts)
+        except (DynFocusError, MemoryError):
+            raise
+        except Exception as error:  # what others have written into a folder ends in any
+            raise CheckpointError(
+                f"the processor in {folder}, which cannot be made ({type(error).__name__}: {error})",
+                "one that training has written",
+                "Get the model's folder again.",
+            ) from error
 
     def save_pretrained(self, save_directory: Path | str, push_to_hub: bool = False, **options: Any) -> Any:
         """As transformers', with the file that names the folder's classes where dynfocus was not imported."""
@@ -249,14 +259,18 @@ def read_processor_state(folder: Path) -> dict[str, Any]:
         CheckpointError: if its folder does not say it.
     """
     file = folder / STATE
+    check_files(folder)
     try:
         parts = dict(json.loads(file.read_text()))
         for name in ("processor_class", "auto_map"):
             parts.pop(name, None)
         if odd := parts.keys() ^ set(PARTS):
             raise KeyError(min(odd))
-        return parts | {"frame_rule": FrameRule(**parts["frame_rule"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rule = FrameRule(**parts["frame_rule"])
+        if rule.size > LARGEST:
+            raise ValueError(f"frames of {rule.size} pixels a side, above {LARGEST}")
+        return parts | {"frame_rule": rule}
+    except (DynFocusError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{file}, which does not say how videos are read ({type(error).__name__}: {error})",
             "the processor of a trained model",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
+from stat import S_IMODE, S_ISREG
 
 from dynfocus.errors import DiskError
 
@@ -36,6 +37,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        follow_umask(part)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         part.replace(path)
@@ -52,6 +54,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         elif part.parent.is_dir():
             part.unlink(missing_ok=True)
+
+
+def follow_umask(written: Path) -> None:
+    """Let others read a file, or each one below a folder, as the umask says; safetensors lets its owner alone."""
+    os.umask(mask := os.umask(0o077))
+    for file in written.rglob("*") if written.is_dir() else [written]:
+        mode = file.stat().st_mode if file.exists() else 0
+        if S_ISREG(mode) and not file.is_symlink() and (wanted := mode | (0o666 & ~mask)) != mode:
+            file.chmod(S_IMODE(wanted))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 
 from dynfocus.device import half_precision
-from dynfocus.errors import ConfigError
+from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.lora import add_adapters, has_adapters, read_lora_settings, without_adapters
 from dynfocus.models.model import DynFocusModel
-from dynfocus.models.towers import Attention, require_existing
+from dynfocus.models.towers import Attention
 from dynfocus.settings import STAGES, ConnectorSettings, LoraSettings, StageName
 
 
@@ -73,8 +73,15 @@ class Building:
             CheckpointError: if a folder does not hold what is needed.
             ConfigError: if a trained model's folder and the settings contradict each other.
         """
+        if self.init_from is not None and not self.init_from.exists():
+            stage = "make stage1" if self.init_from.suffix == ".safetensors" else "make stage2"
+            raise CheckpointError(
+                f"no {self.init_from}, which model.init_from names",
+                "projectors that stage 1 leaves, or a trained model's folder",
+                f"Run `{stage}` first, or name another in model.init_from.",
+            )
         half, mixed = half_precision(precision), precision.endswith("mixed")
-        folder = self.init_from if self.init_from is not None and require_existing(self.init_from).is_dir() else None
+        folder = self.init_from if self.init_from is not None and self.init_from.is_dir() else None
         adapted = self.lora is not None if folder is None else self._has_adapters_of(folder)
         full = mixed and "language_model" in self.trains and not adapted
         language: dict[str, Any] = {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynfocus.errors import MissingFileError, VideoError
+from dynfocus.records.first_bytes import name_kind_of
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 
@@ -89,7 +90,9 @@ def find_media(media: Path | str | VideoSegment) -> VideoSegment:
 
 def unreadable_error(path: Path, cause: object) -> VideoError:
     """Make the error of a file that is there but fails, for this cause."""
+    kind = name_kind_of(Path(path))
     text = " ".join(str(cause).split())[:MAX_CAUSE] or type(cause).__name__
+    text = text if kind is None else f"it is {kind}"
     return VideoError(
         f"{path} cannot be read ({text})",
         "a whole video or image file with at least one frame",

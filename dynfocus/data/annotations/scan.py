@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 
 from dynfocus.data.annotations.json_stream import BOM, LIMIT, Window
 from dynfocus.errors import DataError
+from dynfocus.records.first_bytes import HEAD, name_kind
 
 MAX_RECORD_LINES = 64  # a record of more is a quote that is never closed
 Layout = Literal["list", "object", "lines", "table"]
@@ -42,14 +43,18 @@ def detect_layout(layout: Layout, path: Path) -> Layout:
     Raises:
         DataError: if the file cannot be read.
     """
-    if layout not in ("list", "lines"):
-        return layout
     with _open(path) as file:
+        _refuse_other_kinds(path, file)
+        if layout not in ("list", "lines"):
+            return layout
         if file.read(1024).removeprefix(BOM).lstrip().startswith(b"["):
             return "list"
         file.seek(0)
         _skip_bom(file)
         line = next(filter(bytes.strip, iter(lambda: file.readline(LIMIT), b"")), b"")
+    if layout == "lines" and line.strip() == b"{":
+        problem = f"{path}, whose JSON goes over several lines"
+        raise DataError(problem, "one row a line, or a JSON list", "`jq -c . FILE` writes each row on one line.")
     if layout == "lines" and line and not line.lstrip().startswith(b"{"):
         return "table"
     with suppress(ValueError, RecursionError):
@@ -92,6 +97,15 @@ def _open(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise unreadable_error(path, error) from error
+
+
+def _refuse_other_kinds(path: Path, file: BinaryIO) -> None:
+    kind = name_kind(file.read(HEAD))
+    file.seek(0)
+    if kind is not None:
+        raise DataError(
+            f"{path}, which is {kind}", "rows as JSON or CSV, in UTF-8", "Get the file itself, or convert it."
+        )
 
 
 def _scan_json(window: Window, layout: Layout) -> Iterator[Element]:

@@ -1,5 +1,6 @@
 """The towers: a frozen vision encoder, a frozen instruction encoder and a language model, read from their files."""
 
+from dynfocus.models.towers.files import check_files
 from dynfocus.models.towers.language import (
     Attention,
     check_attention,
@@ -16,7 +17,7 @@ from dynfocus.models.towers.qformer import (
     open_instruction,
 )
 from dynfocus.models.towers.vision import VisionFiles, VisionTower, open_vision
-from dynfocus.models.towers.weights import require_existing
+from dynfocus.models.towers.weights import explain, require_existing
 
 __all__ = [
     "Attention",
@@ -25,6 +26,8 @@ __all__ = [
     "VisionFiles",
     "VisionTower",
     "check_attention",
+    "check_files",
+    "explain",
     "language_config",
     "load_instruction",
     "load_instruction_tokenizer",

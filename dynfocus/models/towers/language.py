@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import is_flash_attn_2_available
 
 from dynfocus.errors import ConfigError
+from dynfocus.models.towers.files import check_files
 from dynfocus.models.towers.weights import reason, require_existing, unfit
 
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
@@ -36,6 +37,7 @@ def load_language_model(
         ConfigError: if this machine or this model cannot do what ``attention`` or ``quantize`` asks for.
     """
     require_existing(Path(folder) / "config.json")
+    check_files(folder)
     check_attention(attention)
     extra: dict[str, Any] = {}
     if quantize is not None:
@@ -118,6 +120,7 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 def language_config(folder: Path) -> Any:
     require_existing(Path(folder) / "config.json")
+    check_files(folder)
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers' checks of single values have errors of their own
@@ -139,6 +142,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 def read_tokenizer(folder: Path) -> Any:
     """The tokenizer as it lies in the folder; raises CheckpointError if there is none, or a slow one."""
+    check_files(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             require_existing(folder), local_files_only=True, trust_remote_code=False

@@ -1,6 +1,7 @@
 """Tensors of checkpoint folders, one at a time, and modules that take every one of them or none."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from dynfocus.errors import CheckpointError
+from dynfocus.models.towers.files import check_files
+from dynfocus.records.first_bytes import name_kind_of
 
 OLD_BUFFER = "position_ids"  # counts upwards; older versions of transformers wrote it among the weights
 INDEX = "model.safetensors.index.json"
+MAX_REASON = 300  # characters; transformers lists all of its models
 Named = Iterator[tuple[str, Tensor]]
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """Raises CheckpointError if the file is absent or holds something else."""
+    check_files(Path(file).parent)
     try:
         result = json.loads(require_existing(file).read_text())
-    except (OSError, ValueError) as error:
-        raise unfit(Path(file).parent, f"{Path(file).name} does not read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise unfit(Path(file).parent, f"{Path(file).name} does not read: {explain(file, error)}") from error
     if not isinstance(result, dict):
         raise unfit(Path(file).parent, f"{Path(file).name} holds no settings")
     return result
@@ -32,7 +37,7 @@ def read_settings(kind: Any, folder: Path) -> Any:
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers' checks of single values have errors of their own
-        raise unfit(Path(folder), f"config.json: {' '.join(str(error).split())}") from error
+        raise unfit(Path(folder), f"config.json: {' '.join(str(error).split())[:MAX_REASON]}") from error
 
 
 def weight_files(folder: Path, prefix: str = "") -> list[Path]:
@@ -42,6 +47,7 @@ def weight_files(folder: Path, prefix: str = "") -> list[Path]:
         CheckpointError: if there is none, or the index names a file that is absent.
     """
     folder = require_existing(folder)
+    check_files(folder)
     if (folder / INDEX).exists():
         names = {file for name, file in _index(folder).items() if name.startswith(prefix)}
         return [require_existing(folder / name) for name in sorted(names)]
@@ -130,7 +136,7 @@ def _open_file(file: Path) -> Any:
     try:
         return safe_open(file, "pt")
     except (SafetensorError, OSError) as error:
-        raise unfit(file.parent, f"{file.name} does not open: {error}") from error
+        raise unfit(file.parent, f"{file.name} does not open: {explain(file, error)}") from error
 
 
 def unfit(folder: Path, what: str) -> CheckpointError:
@@ -143,7 +149,16 @@ def unfit(folder: Path, what: str) -> CheckpointError:
 
 def reason(error: Exception) -> str:
     """What an error of another library says, in a line."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(filter(str.strip, str(error).splitlines()), type(error).__name__)[:MAX_REASON]
+
+
+def explain(file: Path, error: Exception) -> str:
+    """Why a file does not read: who may read it, or what it is instead, before what another library says of it."""
+    if not os.access(file, os.R_OK):
+        status = file.stat()
+        return f"only user {status.st_uid} may read it (mode {status.st_mode & 0o777:o}); `chmod a+r` lets others"
+    kind = name_kind_of(Path(file))
+    return reason(error) if kind is None else f"it is {kind}"
 
 
 def require_existing(path: Path) -> Path:
