@@ -179,7 +179,9 @@ class Folders(PreTrainedModel):
         model, loading = loaded
         if loading["missing_keys"]:
             raise _misfit(folder, f"{sorted(loading['missing_keys'])[0]} is absent")
-        model.generation_config = model.language_model.generation_config = _keep_ends(model.generation_config)
+        kept = _keep_ends(model.generation_config)
+        kept._from_model_config = model.generation_config._from_model_config
+        model.generation_config = model.language_model.generation_config = kept
         return model
 
     @classmethod

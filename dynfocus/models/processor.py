@@ -270,7 +270,7 @@ def read_processor_state(folder: Path) -> dict[str, Any]:
         if rule.size > LARGEST:
             raise ValueError(f"frames of {rule.size} pixels a side, above {LARGEST}")
         return parts | {"frame_rule": rule}
-    except (DynFocusError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{file}, which does not say how videos are read ({type(error).__name__}: {error})",
             "the processor of a trained model",
