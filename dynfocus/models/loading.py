@@ -179,9 +179,10 @@ class Folders(PreTrainedModel):
         model, loading = loaded
         if loading["missing_keys"]:
             raise _misfit(folder, f"{sorted(loading['missing_keys'])[0]} is absent")
-        kept = _keep_ends(model.generation_config)
-        kept._from_model_config = model.generation_config._from_model_config
-        model.generation_config = model.language_model.generation_config = kept
+        for name, usual in GenerationConfig().to_dict().items():  # see `_keep_ends`; what only notes something stays
+            changes_answers = name == "do_sample" or not isinstance(getattr(model.generation_config, name), bool)
+            if changes_answers and name not in (*ENDS, "transformers_version"):
+                setattr(model.generation_config, name, usual)
         return model
 
     @classmethod

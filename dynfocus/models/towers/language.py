@@ -149,6 +149,8 @@ def read_tokenizer(folder: Path) -> Any:
         )
     except Exception as error:  # as the tokenizer's file is broken, in any
         raise unfit(folder, f"no tokenizer: {reason(error)}") from error
+    if isinstance(tokenizer.model_max_length, bool) or not isinstance(tokenizer.model_max_length, int | float):
+        raise unfit(folder, f"its tokenizer's model_max_length is {tokenizer.model_max_length!r}")
     if not tokenizer.is_fast:
         raise unfit(folder, f"{type(tokenizer).__name__} cannot tell which characters a token stands for")
     return tokenizer
