@@ -74,10 +74,9 @@ class Arms:
             with torch.random.fork_rng(devices=[]):  # it is made on the CPU
                 torch.default_generator.manual_seed(torch.initial_seed())
                 made = build_selector(settings, *widths).to(model.device).eval()
+            # The control of the model's own selector spoils that one's choice, and not an untrained one's.
             if isinstance(made, ControlSelector) and selector_label(made.of) == selector_label(self.connector.selector):
-                made.inner = model.connector.get_submodule(
-                    "select"
-                )  # the control of the model's own choice, not of an untrained one
+                made.inner = model.connector.get_submodule("select")
             self.selectors[arm] = made
         return self.selectors[arm]
 
