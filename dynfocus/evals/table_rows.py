@@ -164,7 +164,9 @@ def build_table(benchmark: Benchmark, own: Sequence[Row]) -> Table:
 
 def list_differences(row: Row, base: Row) -> str:
     """Say in which settings a row differs from another one, or does not state them; empty where in none."""
-    unlike = {name: value for name, value in row.settings.items() if value != base.settings.get(name)}
+    if row is base:
+        return ""
+    unlike = {name: value for name, value in row.settings.items() if value is None or value != base.settings.get(name)}
     return ", ".join(f"{name} {value or UNKNOWN}" for name, value in unlike.items())
 
 

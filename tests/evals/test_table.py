@@ -164,6 +164,14 @@ def test_a_wrong_published_average_is_named(tmp_path: Path) -> None:
     assert "*: the published average does not follow from its columns." in table.notes
 
 
+def test_two_settings_that_are_not_stated_are_not_the_same(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, {"learned": ANSWERS}, frame_rule=None) for name in ("one", "two")]
+    (table,) = build_tables(runs)
+    assert table.marks[2] == ""
+    assert f"{table.marks[3]}: frames not stated." in table.notes
+    assert f"{table.marks[0]}: protocol upstream, frames not stated, questions not stated." in table.notes
+
+
 class Texts(HTMLParser):
     """Collect the elements and the text of a page."""
 
