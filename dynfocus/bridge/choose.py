@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,6 @@ from dynfocus.video import pick_frames
 from dynfocus.video.numbered import NumberedFrames
 from dynfocus.video.resizing import resize_frame
 
-FPS = 2.0  # candidate frames a second, where nothing else is asked for
-CANDIDATES = 512  # candidate frames of a video, at most
 KEEP = 8
 FRAME_TOKENS = 256  # what a frame costs a model that reads all patches of EVA ViT-G; each model has its own number
 
@@ -58,8 +57,8 @@ class FrameChooser:
         selector: a name, a dotted path, or either with settings, as ``connector.selector`` takes them; None for the
             trained model's own where there is one, else ``uniform``.
         features: what the selector reads.
-        fps: candidate frames a second.
-        frames: candidate frames of a video, at most.
+        fps: candidate frames a second; None for the trained model's own rate, or 2.
+        frames: candidate frames of a video, at most; None for as many as the model was trained on, or 512.
 
     Raises:
         ConfigError: if there is no such selector, or the features lack what it reads.
@@ -69,12 +68,13 @@ class FrameChooser:
         self,
         selector: SelectorChoice | None,
         features: Features,
-        fps: float = FPS,
-        frames: int = CANDIDATES,
+        fps: float | None = None,
+        frames: int | None = None,
     ) -> None:
         choice = selector or features.default_selector()
         self.features, self.label = features, selector_label(choice)
-        self.rule: FrameRule = replace(features.rule, fps=fps, frames=frames)
+        given: dict[str, Any] = {name: value for name, value in (("fps", fps), ("frames", frames)) if value is not None}
+        self.rule: FrameRule = replace(features.rule, **given)
         self.settings = with_selector(features.settings, choice)
         self.selector = build_selector(self.settings, features.width, features.text_width)
         self.reads = find_needs(self.selector)
@@ -86,7 +86,9 @@ class FrameChooser:
     @property
     def description(self) -> str:
         """What the selector reads of a video: the features, and the rule of its candidate frames."""
-        return f"{self.features.name}; candidates at {self.rule.fps:g} fps, at most {self.rule.frames}"
+        rate = "all frames" if self.rule.fps is None else f"candidates at {self.rule.fps:g} fps"
+        most = "" if self.rule.frames is None else f", at most {self.rule.frames}"
+        return f"{self.features.name}; {rate}{most}"
 
     def sketch(self, path: Path | str) -> SketchedVideo:
         """Decode the candidate frames of a video or image once, and sketch them.
@@ -157,8 +159,8 @@ def select(
     *,
     model: Path | None = None,
     encoder: Path | None = None,
-    fps: float = FPS,
-    frames: int = CANDIDATES,
+    fps: float | None = None,
+    frames: int | None = None,
     device: str = "cpu",
 ) -> Picked:
     """Choose ``keep`` frames of a video for a question, or for none, with any selector.
@@ -172,8 +174,8 @@ def select(
         selector: see `FrameChooser`.
         model: folder of a trained DynFocus model, whose sketches the selector reads.
         encoder: folder of CLIP or SigLIP; without either the selector reads small averaged pixels.
-        fps: candidate frames a second.
-        frames: candidate frames, at most, evenly over the video.
+        fps: candidate frames a second; None for the model's own rate, and 2 without a model.
+        frames: candidate frames, at most, evenly over the video; None for the model's own number, and 512 without one.
         device: ``cpu``, ``cuda`` or ``auto``.
 
     Raises:
@@ -200,7 +202,7 @@ class _Hashable:
 
 @lru_cache(maxsize=1)
 def _open_chooser(
-    choice: _Hashable, model: Path | None, encoder: Path | None, fps: float, frames: int, device: str
+    choice: _Hashable, model: Path | None, encoder: Path | None, fps: float | None, frames: int | None, device: str
 ) -> FrameChooser:
     return FrameChooser(choice.choice, open_features(model, encoder, device), fps, frames)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from dynfocus.bridge.features import Features, QuestionTokens
+from dynfocus.bridge.features import CANDIDATES, FPS, Features, QuestionTokens
 from dynfocus.errors import CheckpointError
 from dynfocus.inspection.answerer import choose_device
 from dynfocus.models.towers.weights import read_json, read_settings, reason, unfit
@@ -62,7 +62,7 @@ class TextImageFeatures(Features):
         size = config.vision_config.image_size
         # As the checkpoints were trained: CLIP on the middle square of the picture, SigLIP on all of it, squeezed.
         cropped = pixels.get("do_center_crop", kind == "clip")
-        self.rule = FrameRule(size=size, fit="crop" if cropped else "squeeze")
+        self.rule = FrameRule(size, CANDIDATES, FPS, fit="crop" if cropped else "squeeze")
         self.kind, self.name = kind, f"{kind} in {folder}, image and text"
         self.side = min(GRID, size // config.vision_config.patch_size)
         self.width = self.text_width = config.projection_dim if kind == "clip" else config.vision_config.hidden_size

@@ -13,6 +13,7 @@ from dynfocus.errors import UsageError
 from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.types import FrameSketch
 
+FPS, CANDIDATES = 2.0, 512  # candidate frames a second, and of a video at most, where no model has its own rule
 SIDE = 8  # cells of a frame's grid in each direction, without an encoder
 CELLS = SIDE * SIDE
 
@@ -31,7 +32,7 @@ class Features(ABC):
 
     Attributes:
         name: what the features are, for people.
-        rule: the size and the shape that frames are read in.
+        rule: which frames are candidates where nothing else is asked for, and the size and shape they are read in.
         settings: of the sketches, as selectors read them.
         width, text_width: numbers in a patch, and in an encoded token of the question.
         compares_text: whether the frames can be compared with a question.
@@ -71,7 +72,7 @@ class PixelFeatures(Features):
     """
 
     name = f"mean colors of {SIDE} x {SIDE} cells (no encoder)"
-    rule = FrameRule(size=SIDE, interpolation="box")
+    rule = FrameRule(size=SIDE, frames=CANDIDATES, fps=FPS, interpolation="box")
     width = 3
     settings = ConnectorSettings(
         patches=CELLS, pooled=CELLS, spatial_prototypes=(CELLS,), spatial_neighbours=(SIDE,), sketch_dtype="float32"

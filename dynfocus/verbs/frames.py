@@ -16,8 +16,8 @@ def select(
     frame_tokens: int = 256,
     model: Path | None = None,
     encoder: Path | None = None,
-    fps: float = 2.0,
-    frames: int = 512,
+    fps: float | None = None,
+    frames: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     json: bool = False,
     out: Path | None = None,
@@ -45,8 +45,8 @@ def select(
         frame_tokens: visual tokens that a frame costs the model that will read it.
         model: folder of a trained DynFocus model, whose features the selector reads.
         encoder: folder of a CLIP or SigLIP model of transformers, which compares frames with the question.
-        fps: candidate frames a second, of which the selector chooses.
-        frames: candidate frames of a video, at most, evenly over it.
+        fps: candidate frames a second, of which the selector chooses; by default 2, or as --model was trained.
+        frames: candidate frames of a video, at most, evenly over it; by default 512, or as --model was trained.
         device: where to compute; auto takes a GPU where there is one.
         json: print one JSON object.
         out: file to write chosen frames to; with --questions lines are appended, and those that are there stay.
@@ -114,7 +114,7 @@ def _print_selectors() -> None:
 def _choose_one(video: Any, question: str | None, chooser: Any, keep: int, **files: Any) -> None:
     from dataclasses import asdict
 
-    from dynfocus.bridge.batch import choose_row, score_row
+    from dynfocus.bridge.batch import describe_pick, score_row
     from dynfocus.bridge.index_files import write_index
     from dynfocus.bridge.requirements import check_question
     from dynfocus.bridge.rows import Asked
@@ -122,13 +122,15 @@ def _choose_one(video: Any, question: str | None, chooser: Any, keep: int, **fil
 
     check_question(chooser.reads, chooser.label, question)
     asked, sketched = Asked("0", str(video), question, video), chooser.sketch(video)
-    row = choose_row(asked, sketched, chooser, keep)
+    picked = chooser.choose(sketched, question, keep)
+    row = describe_pick(asked, picked, chooser, keep)
     if files["scores"] is not None:
         write_jsonl(files["scores"], [score_row(asked, sketched, chooser, keep)])
     if files["out"] is not None:
         write_index(files["out"], files["form"], [row])
     if files["json"]:
-        print(dumps(asdict(row) | {"candidates": sketched.candidates}, allow_nan=False))
+        candidates = {"candidates": picked.candidates, "candidate_scores": picked.scores}
+        print(dumps(asdict(row) | candidates, allow_nan=False))
     else:
         print(describe(row, len(sketched.candidates)))
 

@@ -169,6 +169,9 @@ def test_one_video_as_json_and_as_text(tmp_path: Path, capsys: Capture) -> None:
     row = parse_json(capsys.readouterr().out)
     assert len(row["frames"]) == len(row["seconds"]) == len(row["scores"]) == 3
     assert (row["question"], row["total"], len(row["candidates"])) == ("what is red", 250, 20)
+    of_all = dict(zip(row["candidates"], row["candidate_scores"], strict=True))
+    assert [of_all[frame] for frame in row["frames"]] == row["scores"]
+    assert set(row["scores"]) == set(sorted(of_all.values())[-3:])
     assert run(clip("bikes"), "--budget", 1100, "--frame-tokens", 196, "--out", tmp_path / "f.jsonl") == 0
     text = capsys.readouterr().out
     assert "features:    mean colors of 8 x 8 cells (no encoder); candidates at 2 fps, at most 512" in text

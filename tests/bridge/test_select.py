@@ -282,7 +282,7 @@ def test_a_folder_that_is_no_text_encoder_is_refused(tmp_path: Path) -> None:
 
 def test_a_trained_model_chooses_as_it_does_when_it_answers(tmp_path: Path) -> None:
     folder = write_model(tiny.SETTINGS, tmp_path / "model")
-    chooser = FrameChooser(None, open_features(model=folder), fps=2.0)
+    chooser = FrameChooser(None, open_features(model=folder))
     assert chooser.label == "dpe"
     for name in CLIPS:
         answer = Answerer(folder).ask(clip(name), tiny.QUESTIONS[0]).selection
@@ -291,7 +291,13 @@ def test_a_trained_model_chooses_as_it_does_when_it_answers(tmp_path: Path) -> N
         assert picked.frames == tuple(sketched.candidates[place] for place in answer.kept)
         assert picked.scores == pytest.approx(answer.frame_scores)
         assert np.allclose([sketched.video.times[n] for n in sketched.candidates], answer.seconds, atol=1e-5)
-    assert RULE.fps == 2.0
+
+
+def test_a_model_looks_at_as_many_frames_as_it_was_trained_on(tmp_path: Path) -> None:
+    folder = write_model(tiny.SETTINGS, tmp_path / "model", replace(RULE, fps=None, frames=9))
+    assert len(select(clip("bikes"), keep=2, model=folder).candidates) == 9
+    assert len(select(clip("bikes"), keep=2, model=folder, fps=1.0, frames=50).candidates) == 10
+    assert FrameChooser(None, open_features(folder)).description.endswith("model; all frames, at most 9")
 
 
 def test_events_are_all_that_dpe_can_keep(tmp_path: Path) -> None:
