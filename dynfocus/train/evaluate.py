@@ -1,6 +1,7 @@
 """Ask a trained model the questions of a benchmark: resumed where it stopped, judged by rules, summarized."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,19 +10,19 @@ from typing import Any
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import OWN, Benchmark, digest_prompts
+from dynfocus.evals.protocol import OWN, Benchmark, Item, digest_prompts
 from dynfocus.evals.summary import write_results
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
 from dynfocus.records.predictions import Prediction, read_answers
-from dynfocus.settings import Sampling
+from dynfocus.settings import ConnectorSettings, Sampling
 from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
 
 CONFIG = Path(__file__).parents[2] / "lightning_configs" / "evaluate.yaml"
-CARD = "card.json"
+CARD, SKETCHES = "card.json", "sketches"
 DIGESTS = ("model", "prompts")  # parts of the card that say nothing to a reader
 
 
@@ -59,7 +60,8 @@ def evaluate(
         reading: ``frames`` and ``fps``, where they replace those of the model's frame rule; 0 is no limit.
         arms: as in `DynFocusModule`.
         sampling: how answers are drawn; its seed is that of the whole run.
-        settings: further arguments of `BenchmarkDataModule`.
+        settings: further arguments of `BenchmarkDataModule`. Where they name no folder for sketches, those of videos
+            that several questions are about lie in the folder of the results until all is answered.
         trainer: further arguments of Lightning's Trainer.
         protocol: whose rules read and count answers: ``dynfocus`` or ``upstream``.
         trust_selector: see `DynFocusModel.from_folder`.
@@ -92,6 +94,7 @@ def evaluate(
         "sampling": asdict(sampling),
     }
     _check_card(out / CARD, card)
+    sketches = settings["sketch_cache"] or _choose_sketches(out, connector, items[: settings["rows"]])
     options = {
         "seed_everything": sampling.seed,
         **{f"model.{name}": str(model) for name in ("encoders", "language_model", "init_from")},
@@ -107,6 +110,7 @@ def evaluate(
         "data.init_args.arms": list(arms),
         "data.init_args.segments": not reading,
         **{f"data.init_args.{name}": value for name, value in settings.items() if name != "max_new_tokens"},
+        "data.init_args.sketch_cache": sketches,
         "trainer.default_root_dir": str(out),
         **{f"trainer.{name}": value for name, value in trainer.items()},
     }
@@ -122,8 +126,16 @@ def evaluate(
         for id in done.datamodule.ids
         if (arm, id) in answers
     ]
+    if settings["sketch_cache"] is None:
+        shutil.rmtree(out / SKETCHES, ignore_errors=True)
     _write_submissions(out, predictions, asked)
     return write_results(out, predictions, asked, card | done.datamodule.facts)
+
+
+def _choose_sketches(out: Path, connector: ConnectorSettings, items: Sequence[Item]) -> str | None:
+    """Choose a folder for sketches where they save work: where questions share videos, and no frame is read for each."""
+    shown = [(item.video, item.span) for item in items if item.video is not None]
+    return str(out / SKETCHES) if connector.instruction_mode != "frame" and len({*shown}) < len(shown) else None
 
 
 def _write_submissions(out: Path, predictions: Sequence[Prediction], benchmark: Benchmark) -> None:

@@ -58,7 +58,8 @@ def evaluate(
         rows: ask only the first so many questions.
         allow_missing: leave out questions whose video is missing.
         shuffle: put the options of each question into another order, as a control of their places.
-        cache: folder to keep sketches in, so that no video is read twice.
+        cache: folder to keep sketches in, for other runs too. Without it sketches of videos that several questions are
+            about lie in --out until all is answered.
         batch_size: questions that are answered together.
         max_new_tokens: most tokens of an answer, if not as many as suit the benchmark.
         workers: processes that read videos.

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from dynfocus.cli import main
+from dynfocus.data.sketches.sketcher import Sketcher
 from dynfocus.evals.benchmarks import BENCHMARKS
 from dynfocus.evals.protocol import Item, shuffle_options
 from dynfocus.records.atomic import write_text
@@ -69,6 +70,25 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(place: Path, trained_runs:
         after = (out / "answers" / "0.jsonl").read_text().splitlines(keepends=True)
         assert after[:count] == lines[:count]
         assert sorted(after) == sorted(lines)
+
+
+def test_each_video_is_encoded_once_for_all_its_questions(
+    place: Path, trained_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a run that goes on; the sketches go when all is answered, and stay where a folder is named for them."""
+    encoded: list[str] = []
+    real = Sketcher.try_sketch
+    monkeypatch.setattr(
+        Sketcher, "try_sketch", lambda self, medium, clip: encoded.append(str(medium)) or real(self, medium, clip)
+    )
+    assert evaluate(place, trained_runs, tmp_path / "run", "--rows", "12") == 0
+    assert len(encoded) == len(set(encoded)) == 2
+    assert not (tmp_path / "run" / "sketches").exists()
+    encoded.clear()
+    for rows in ("12", "16"):
+        assert evaluate(place, trained_runs, tmp_path / "kept", "--rows", rows, "--cache", str(tmp_path / "mine")) == 0
+    assert len(encoded) == len(set(encoded)) == 2
+    assert list((tmp_path / "mine").rglob("*.safetensors"))
 
 
 def test_two_processes_give_what_one_gives(place: Path, trained_runs: Path, tmp_path: Path) -> None:
