@@ -107,6 +107,7 @@ def held_in_blocks(block: int, *asked: Any) -> tuple[int, int]:
     with pytest.MonkeyPatch.context() as patch, free_at_once():
         for module in (distances, cce):
             patch.setattr(module, "BLOCK", block)
+        patch.setattr(distances, "SLICE", 4 * block)
         return content(*asked)
 
 
