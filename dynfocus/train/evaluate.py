@@ -133,7 +133,7 @@ def evaluate(
 
 
 def _choose_sketches(out: Path, connector: ConnectorSettings, items: Sequence[Item]) -> str | None:
-    """Choose a folder for sketches where they save work: where questions share videos, and no frame is read for each."""
+    """Choose a folder for sketches where they save work: questions share videos, and sketches know no question."""
     shown = [(item.video, item.span) for item in items if item.video is not None]
     return str(out / SKETCHES) if connector.instruction_mode != "frame" and len({*shown}) < len(shown) else None
 
