@@ -9,18 +9,24 @@
 ## LAUNCH="srun"           what starts the named stage's processes, instead of Lightning itself
 ## SEEDS=0,1,2             the seeds of make slow
 ## BENCH=mlvu ROOT=DATA    the benchmark of make evaluate, and the folder of its files; MODEL=FOLDER another model
+## WORLD=standard          the embedded world's recipe: standard, long, long-200, long-600 or foreign, instead of easy
 ## AGAIN=1                 repeat the named target although it is done
-## RUN=runs/world          the folder of the runs, of figures, and of what TensorBoard shows
+## RUN=runs/world          the folder of the runs (with WORLD=standard runs/world-standard), of figures, for TensorBoard
 -include .venv/settings.mk
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 SEEDS ?= 0,1,2
-RUN ?= runs/world
-variables := PYTHON TORCH TORCH_ARGS UV CONFIG ARGS STAGE1_ARGS SEED DEVICES NODES LAUNCH SEEDS BENCH ROOT MODEL AGAIN RUN
+WORLD ?= easy
+worlds := easy standard long long-200 long-600 foreign
+place := world$(if $(filter-out easy,$(WORLD)),-$(WORLD))
+RUN ?= runs/$(place)
+variables := PYTHON TORCH TORCH_ARGS UV CONFIG ARGS STAGE1_ARGS SEED DEVICES NODES LAUNCH SEEDS BENCH ROOT MODEL WORLD AGAIN RUN
 stages := stage1 stage2 posttune lora qlora
-data := cache/world/data
-towers := cache/world/towers
+data := cache/$(place)/data
+# The foreign world is one that the towers of standard never saw; the longest ones take minutes too many to learn on.
+seen := $(patsubst world-long-%,world-long,$(patsubst world-foreign,world-standard,$(place)))
+towers := cache/$(seen)/towers
 python := .venv/bin/python
 
 SHELL := /bin/bash
@@ -38,6 +44,8 @@ needs = $(if $(call given,$(1)),$(if $(filter $(2),$(MAKECMDGOALS)),,$(error $(1
 $(foreach name,$(filter-out $(variables),$(.VARIABLES)),$(if $(filter command line,$(origin $(name))),$(error $(name) is no variable of this Makefile, the nearest is $(call nearest,$(name)); `make help` lists all)))
 $(foreach name,CONFIG SEED DEVICES NODES LAUNCH,$(call needs,$(name),$(stages)))
 $(foreach name,BENCH ROOT MODEL,$(call needs,$(name),evaluate))
+$(call needs,WORLD,world towers $(stages) figures)
+$(if $(filter $(WORLD),$(worlds)),,$(error WORLD=$(WORLD) is no recipe: give one of $(worlds)))
 $(call needs,ARGS,world towers $(stages) slow evaluate test bench gpu tensorboard)
 $(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
 
@@ -46,6 +54,7 @@ quote = '$(subst ','\'',$(1))'
 named = $(filter $@,$(MAKECMDGOALS))
 again = $(and $(named),$(filter-out 0,$(AGAIN)))
 args = $(if $(named),$(ARGS))
+recipe = $(if $(filter-out cache/world/%,$(1)),--recipe $(patsubst cache/world-%/data,%,$(1))) $(if $(filter cache/world-long-%,$(1)),--videos 400 --val 100 --test 100)
 
 help: ## list the commands
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -81,24 +90,24 @@ install: ## create .venv with PyTorch and this project
 
 world: install ## render the embedded world's videos and questions
 	@$(if $(again),rm -rf $(data))
-	$(python) -m dynfocus world $(data) $(args)
+	$(python) -m dynfocus world $(data) $(call recipe,$(data)) $(args)
 
-towers: $(data)/world.json ## train the world's tiny vision, instruction and language towers
+towers: cache/$(seen)/data/world.json ## train the world's tiny vision, instruction and language towers
 	@$(if $(again),rm -rf $(towers))
-	$(python) -m dynfocus towers $(data) $(towers) $(args)
+	$(python) -m dynfocus towers cache/$(seen)/data $(towers) $(args)
 
 # What the named target builds on is made where it is missing, and kept as it was last finished.
-$(data)/world.json: | install
+cache/%/data/world.json: | install
 	@echo "the embedded world, 1 of 2: videos and questions, about 1 minute"
-	$(python) -m dynfocus world $(data)
-$(towers)/towers.json: $(data)/world.json
-	@echo "the embedded world, 2 of 2: tiny towers that stand for pretrained ones, about 4 minutes"
-	$(python) -m dynfocus towers $(data) $(towers)
+	$(python) -m dynfocus world $(@D) $(call recipe,$(@D))
+$(towers)/towers.json: cache/$(seen)/data/world.json
+	@echo "the embedded world, 2 of 2: tiny towers that stand for pretrained ones, about $(if $(filter easy,$(WORLD)),4,10) minutes"
+	$(python) -m dynfocus towers $(<D) $(towers)
 
 # A stage's configs are its own ones and the world's, whose models are so small that a second thread costs more than it
 # brings. `dynfocus fit` and `test` see themselves whether they are done; what is not named keeps what there is.
 world := $(if $(CONFIG),$(filter lightning_configs/world.yaml %/lightning_configs/world.yaml,$(CONFIG)),world)
-configs = $(or $(if $(named),$(CONFIG)),$(foreach name,$(if $(filter stage%,$@),,stage2) $@ world,lightning_configs/$(name).yaml))
+configs = $(or $(if $(named),$(CONFIG)),$(foreach name,$(if $(filter stage%,$@),,stage2) $@ world $(patsubst %,worlds/%,$(filter-out easy,$(WORLD))),lightning_configs/$(name).yaml))
 own = $(args) $(if $(filter stage1,$@),$(STAGE1_ARGS)) $(if $(named),$(SEED:%=--seed_everything %) $(DEVICES:%=--trainer.devices %) $(NODES:%=--trainer.num_nodes %))
 settings = $(foreach file,$(configs),--config $(file)) $(if $(or $(world),$(call given,RUN)),--trainer.default_root_dir $(RUN)/$@) $(own)
 keep = $(if $(or $(named),$(and $(filter stage1,$@),$(filter-out undefined,$(origin STAGE1_ARGS)))),,--keep)
@@ -108,7 +117,7 @@ stage1: phase := stage 1 of 2: alignment, about 2 minutes
 stage2: phase := stage 2 of 2: instruction tuning, about 3 minutes
 posttune: phase := post-tuning: stage 2 once more, about 3 minutes
 lora qlora: phase := stage 2 of 2: instruction tuning of low-rank adapters, about 4 minutes
-testing := test: 1600 questions, each under four ways to keep frames, about 1 minute
+testing := test: $(if $(filter easy,$(WORLD)),1600,2000) questions, each under four ways to keep frames, about 1 minute
 stage1: $(if $(world),$(towers)/towers.json,install) ## train the connector on captions: alignment
 stage2: $(if $(world),stage1,install) ## train on questions from stage 1's projectors, test, print the table
 posttune: $(if $(world),stage2,install) ## train stage 2's model once more, test, print the table

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from callbacks.export import FIT_CARD
 from callbacks.observer import gather_objects
 from dynfocus.evals.summary import summarize_arms
+from dynfocus.evals.text_prior import score_text_prior
 from dynfocus.records.atomic import set_aside, write_text
 from dynfocus.records.commit import read_commit
 from dynfocus.records.jsonl import write_jsonl
@@ -21,6 +22,8 @@ from dynfocus.records.predictions import Prediction
 
 class Predictions(Callback):
     """Collect the predictions of a test and write them, with their summary, into the run's folder.
+
+    Where the data module gives its training questions, ``text_prior`` says how well the questions' text alone answers.
 
     ``metrics.json`` and ``predict.json`` say what made them: the command, all settings of the model, the data. Results
     of before are renamed to ``metrics.1.json`` and so on. A run with ``fast_dev_run`` writes none.
@@ -87,6 +90,10 @@ class Predictions(Callback):
         card |= {"split": getattr(trainer.datamodule, "split", "test")}  # type: ignore[attr-defined]
         card |= {"arm": predictions[0].arm, "seconds": round(seconds, 1)}
         metrics = summarize_arms(judged, benchmark) | card | describe_run(trainer, pl_module)
+        if hasattr(trainer.datamodule, "training_questions"):  # type: ignore[attr-defined]
+            known = trainer.datamodule.training_questions()  # type: ignore[attr-defined]
+            of_one_arm = [one for one in predictions if one.arm == predictions[0].arm]
+            metrics["text_prior"] = score_text_prior(known, of_one_arm, benchmark)
         verdicts = [verdict for _, verdict in judged]
         self.write(trainer, {"predictions.jsonl": predictions, "verdicts.jsonl": verdicts, "metrics.json": metrics})
 

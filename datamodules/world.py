@@ -1,11 +1,14 @@
 """Define the LightningDataModule of the embedded world, which is rendered where it does not exist yet."""
 
+import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datamodules.conversations import ConversationDataModule, Split
+from dynfocus.records.rows import Question
 from dynfocus.world.dataset import write_world
+from dynfocus.world.recipes import make_settings
 from dynfocus.world.towers.quality import check_towers
 
 
@@ -18,7 +21,11 @@ class WorldDataModule(ConversationDataModule):
         world_seed: the world's seed; its splits are disjoint.
         val: validation videos.
         test: test videos.
-        check: refuse towers that an earlier version made, or whose language model reads symbols too badly.
+        recipe: what its videos are like: a name in `dynfocus.world.recipes.RECIPES`.
+        settings: single settings that override the recipe's, such as ``{glitches: 3}``.
+        tested: the split that a test asks about: ``test``, or ``val`` while settings are still being chosen.
+        check: refuse towers that an earlier version or another world made, or whose language model reads symbols too
+            badly.
         kwargs: as in `ConversationDataModule`; the annotation files are the world's own.
     """
 
@@ -29,19 +36,30 @@ class WorldDataModule(ConversationDataModule):
         world_seed: int = 0,
         val: int = 100,
         test: int = 200,
+        recipe: str = "easy",
+        settings: dict[str, Any] | None = None,
+        tested: Literal["test", "val"] = "test",
         check: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, files={"val": "val.json", "test": "test.json"}, **kwargs)
+        super().__init__(root, files={"val": "val.json", "test": f"{tested}.json"}, **kwargs)
+        self.settings = make_settings(recipe, **(settings or {}))
         self.files["train"] = "stage1.json" if self.stage == "stage1" else "stage2.json"
         self.check = check
-        self.write = partial(write_world, self.root, videos=videos, seed=world_seed, val=val, test=test)
+        sizes: dict[str, Any] = {"videos": videos, "seed": world_seed, "val": val, "test": test}
+        self.write = partial(write_world, self.root, **sizes, settings=self.settings)
 
     def prepare_data(self) -> None:
         self.write()
         super().prepare_data()
         if self.check:
-            check_towers(self.encoders.parent)
+            check_towers(self.encoders.parent, self.settings)
+
+    def training_questions(self) -> list[Question]:
+        """Read the questions about videos that stage 2 learns from, for the prior of their texts."""
+        rows = json.loads((self.root / "stage2.json").read_text())
+        known = [fields for row in rows if "video" in row for fields in row["questions"]]
+        return [Question(one["text"], one["answer"], group=one["group"]) for one in known]
 
     def splits(self, stage: str) -> tuple[Split, ...]:
         return ("train",) if stage == "fit" and self.stage == "stage1" else super().splits(stage)

@@ -7,6 +7,7 @@ from typing import Any
 from dynfocus.errors import CheckpointError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.protocol import OWN
+from dynfocus.records.predictions import TEXT_PRIOR
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
@@ -24,13 +25,18 @@ def read_metrics(run: Path) -> dict[str, Any]:
 
 
 def format_results(metrics: dict[str, Any]) -> str:
-    """Format each arm's columns with 95 % intervals, its hit rate and tokens; single groups stand below the table."""
+    """Format each arm's columns with 95 % intervals, its hit rate and tokens; single groups stand below the table.
+
+    Where it is known, the last line is the text prior: what the questions' text alone answers.
+    """
     names = [name for name in find_benchmark(metrics["benchmark"]).columns if "/" not in name]
     names = [name for name in names if any(name in arm["columns"] for arm in metrics["arms"].values())]
     lines = [["kept frames", *names, "hit rate", "tokens"]]
     for label, arm in metrics["arms"].items():
         hit = "-" if arm["hit_rate"] is None else f"{arm['hit_rate']:.3f}"
         lines.append([label, *(_cell(arm["columns"].get(name)) for name in names), hit, f"{arm['visual_tokens']:.0f}"])
+    if prior := metrics.get("text_prior"):
+        lines.append([TEXT_PRIOR, *(_cell(prior.get(name)) for name in names), "-", "0"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     groups = [f"{name} {one['value']:.2f}" for name, one in metrics["columns"].items() if "/" in name]

@@ -64,10 +64,29 @@ def sketch_data(settings: list[str], workers: int = 2, shard: str = "0/1", out: 
     print(data.sketch(workers) if out is None else data.share_out(out, (int(share[1]), int(share[2])), workers))
 
 
-def world(out: Path, videos: int = 1600, seed: int = 0, val: int = 100, test: int = 200) -> None:
+def world(
+    out: Path,
+    videos: int = 1600,
+    seed: int = 0,
+    val: int = 100,
+    test: int = 200,
+    recipe: str = "easy",
+    frames: int | None = None,
+    scenes: int | None = None,
+    shortest_scene: int | None = None,
+    returns: float | None = None,
+    events: int | None = None,
+    things: int | None = None,
+    longest_event: int | None = None,
+    glitches: int | None = None,
+    decoys: int | None = None,
+    words_repeat: bool | None = None,
+    thing_size: int | None = None,
+    look: str | None = None,
+) -> None:
     """Write the embedded world, a data set of videos, images and questions.
 
-    Example: dynfocus world my_world --videos 100 --seed 0
+    Example: dynfocus world my_world --videos 100 --recipe standard --glitches 3
 
     Args:
         out: folder to write; it may hold the same world already.
@@ -75,10 +94,27 @@ def world(out: Path, videos: int = 1600, seed: int = 0, val: int = 100, test: in
         seed: another seed draws another world.
         val: videos to validate on.
         test: videos to test on.
+        recipe: easy, standard, long, long-200, long-600 or foreign; the options below override single settings of it.
+        frames: frames of a video, one a second.
+        scenes: scenes of a video.
+        shortest_scene: frames of the shortest scene.
+        returns: share of the videos in which a place returns.
+        events: scenes with an event that questions are asked about.
+        things: things in an event.
+        longest_event: frames of the longest event.
+        glitches: frames of coloured noise.
+        decoys: scenes with what looks like an event, and is asked nothing about.
+        words_repeat: whether colors and shapes come back in other events.
+        thing_size: pixels of a thing, of 48 a side of the frame.
+        look: own, or foreign colors, textures and forms.
     """
+    options = dict(locals())
     from dynfocus.world.dataset import write_world
+    from dynfocus.world.recipes import NAMES, make_settings
 
-    print(f"the embedded world is in {write_world(out, videos=videos, seed=seed, val=val, test=test)}")
+    settings = make_settings(recipe, **{name: options[name] for name in NAMES})
+    written = write_world(out, videos=videos, seed=seed, val=val, test=test, settings=settings)
+    print(f"the embedded world is in {written}")
 
 
 def towers(data: Path, out: Path, seed: int = 0) -> None:
@@ -91,10 +127,11 @@ def towers(data: Path, out: Path, seed: int = 0) -> None:
         out: folder for the towers; finished ones are kept.
         seed: another seed starts from other weights.
     """
-    from dynfocus.world.towers.record import list_unfinished, write_records
-    from dynfocus.world.towers.tower_settings import TowerSettings
+    from dynfocus.world.recipes import read_settings
+    from dynfocus.world.towers.record import list_unfinished, read_world, write_records
+    from dynfocus.world.towers.tower_settings import choose_tower_settings
 
-    if list_unfinished(data, out, seed, TowerSettings()):
+    if list_unfinished(data, out, seed, choose_tower_settings(read_settings(read_world(data)))):
         quiet()
         from dynfocus.world.towers.train import train_towers
 

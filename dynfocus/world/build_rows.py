@@ -10,14 +10,18 @@ import numpy as np
 from dynfocus.records.rows import Question
 from dynfocus.world.questions import (
     IMAGE_REQUESTS,
+    REPEATED_TYPES,
+    THING_TYPES,
     VIDEO_REQUESTS,
     ask_about_thing,
+    ask_about_things,
     ask_about_time,
     caption,
     describe_scene,
     image_questions,
     video_questions,
 )
+from dynfocus.world.recipes import EASY, WorldSettings
 from dynfocus.world.videos import WorldVideo, generator, sample_image, sample_video
 
 Row = dict[str, Any]
@@ -40,41 +44,46 @@ def _generator(seed: int, rows: str) -> np.random.Generator:
     return generator(10 * seed + _ROWS[rows], 0)
 
 
-def stage1_rows(seed: int, videos: int, images: int, count: int) -> list[Row]:
+def stage1_rows(seed: int, videos: int, images: int, count: int, settings: WorldSettings = EASY) -> list[Row]:
     """Build ``count`` captions in random order, half of images and half of videos, each used equally often."""
     rng = _generator(seed, "stage1")
-    rows = [_caption(_image(seed, index), IMAGE_REQUESTS, rng) for index in _passes(images, count // 2, rng)]
-    rows += [_caption(_video(seed, "train", i), VIDEO_REQUESTS, rng) for i in _passes(videos, count - count // 2, rng)]
+    rows = [_caption(_image(seed, n, settings), IMAGE_REQUESTS, rng) for n in _passes(images, count // 2, rng)]
+    of_videos = _passes(videos, count - count // 2, rng)
+    rows += [_caption(_video(seed, "train", n, settings), VIDEO_REQUESTS, rng) for n in of_videos]
     return _number_rows("stage1", rows, rng)
 
 
-def stage2_rows(seed: int, videos: int, images: int, count: int) -> list[Row]:
+def stage2_rows(seed: int, videos: int, images: int, count: int, settings: WorldSettings = EASY) -> list[Row]:
     """Build ``count`` conversations in random order: 12 % about images, 8 % text only, the others about videos."""
     rng = _generator(seed, "stage2")
     of_images, of_text = round(IMAGE_SHARE * count), round(TEXT_SHARE * count)
     rows = []
     for index in _passes(videos, count - of_images - of_text, rng):
-        medium = _video(seed, "train", index)
+        medium = _video(seed, "train", index, settings)
         questions = video_questions(medium[1], rng, things=int(rng.integers(2, 4)), times=2)
         rows.append(_conversation(medium, questions, before=bool(rng.integers(2))))
     for index in _passes(images, of_images, rng):
-        medium = _image(seed, index)
+        medium = _image(seed, index, settings)
         rows.append(_conversation(medium, image_questions(medium[1], rng), before=bool(rng.integers(2))))
-    rows += [_text(seed, index, rng) for index in range(of_text)]
+    rows += [_text(seed, index, rng, settings) for index in range(of_text)]
     return _number_rows("stage2", rows, rng)
 
 
-def split_rows(seed: int, split: Literal["val", "test"], videos: int) -> list[Row]:
-    """Build eight rows of one question for each video: four about things, four about the order of places."""
+def split_rows(seed: int, split: Literal["val", "test"], videos: int, settings: WorldSettings = EASY) -> list[Row]:
+    """Build rows of one question for each video: one of each type about things, and four about the order of places."""
     rng = _generator(seed, split)
     rows = []
     for index in range(videos):
-        medium = _video(seed, split, index)
+        medium = _video(seed, split, index, settings)
         video = medium[1]
-        things = [(thing, scene) for scene in video.eventful for thing in (scene.event.things if scene.event else ())]
-        pairs = [things[i] for i in rng.permutation(len(things))[:4]]
-        types = ("color", "shape", "position", "place")
-        questions = [ask_about_thing(type, *one) for type, one in zip(types, pairs, strict=True)]
+        if settings.words_repeat:
+            questions = ask_about_things(video, rng, list(REPEATED_TYPES))
+        else:
+            things = [
+                (thing, scene) for scene in video.eventful for thing in (scene.event.things if scene.event else ())
+            ]
+            pairs = [things[i] for i in rng.permutation(len(things))[: len(THING_TYPES)]]
+            questions = [ask_about_thing(type, *one) for type, one in zip(THING_TYPES, pairs, strict=True)]
         questions += [ask_about_time(type, video, rng) for type in ("first", "last", "after", "count")]
         for question in questions:
             name = f"{split}_{index:06d}_{question.group}"
@@ -88,14 +97,16 @@ _cached_video = lru_cache(4096)(sample_video)
 _cached_image = lru_cache(4096)(sample_image)
 
 
-def _video(seed: int, split: Split, index: int) -> _Medium:
+def _video(seed: int, split: Split, index: int, settings: WorldSettings) -> _Medium:
     own = split_seed(seed, split)
-    return {"video": f"videos/{split}_{index:06d}.mp4", "seed": own, "index": index}, _cached_video(own, index)
+    where = {"video": f"videos/{split}_{index:06d}.mp4", "seed": own, "index": index}
+    return where, _cached_video(own, index, settings)
 
 
-def _image(seed: int, index: int) -> _Medium:
+def _image(seed: int, index: int, settings: WorldSettings) -> _Medium:
     own = split_seed(seed, "image")
-    return {"image": f"images/train_{index:06d}.png", "seed": own, "index": index}, _cached_image(own, index)
+    where = {"image": f"images/train_{index:06d}.png", "seed": own, "index": index}
+    return where, _cached_image(own, index, settings)
 
 
 def _passes(length: int, count: int, rng: np.random.Generator) -> Iterator[int]:
@@ -118,9 +129,9 @@ def _conversation(medium: _Medium, questions: list[Question], before: bool) -> R
     return {**medium[0], "conversations": _turns(pairs), "questions": [asdict(question) for question in questions]}
 
 
-def _text(seed: int, index: int, rng: np.random.Generator) -> Row:
+def _text(seed: int, index: int, rng: np.random.Generator, settings: WorldSettings) -> Row:
     own = split_seed(seed, "text")
-    image = sample_image(own, index)
+    image = sample_image(own, index, settings)
     questions = image_questions(image, rng)
     pairs = [(question.text, question.answer) for question in questions]
     pairs[0] = (describe_scene(image, questions[0]), pairs[0][1])

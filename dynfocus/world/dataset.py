@@ -12,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import av
@@ -21,63 +20,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from dynfocus.errors import ConfigError, DataError, DiskError
-from dynfocus.world import build_rows, pixels, questions
-from dynfocus.world import videos as scenes
 from dynfocus.world.build_rows import SPLITS, split_rows, split_seed, stage1_rows, stage2_rows
 from dynfocus.world.card import format_card
 from dynfocus.world.pixels import Pixels, render, to_yuv
+from dynfocus.world.recipes import EASY, WorldSettings
 from dynfocus.world.videos import sample_image, sample_video
+from dynfocus.world.world_record import CONTENT as CONTENT
+from dynfocus.world.world_record import SETTINGS, World, compare_records, make_record
 
-CONTENT = 3  # another number whenever the same settings give other rows or pixels
-SETTINGS = "world.json"
 SHOWN = 5  # settings of another world that an error names
 # veryfast: as small and as true as the default preset here, in less than half the time.
 # cpu-independent: the same bytes on CPUs whose fastest code differs.
 ENCODER = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
-# What 1 video or image takes on disk, generously, and the rows of one video.
+# What 1 video of 20 frames or 1 image takes on disk, generously, and the rows of one video.
 BYTES = {"video": 150_000, "image": 20_000, "rows": 16_000}
-
-
-@dataclass(frozen=True)
-class World:
-    """The settings that a written world follows from.
-
-    Attributes:
-        seed: worlds of different seeds share no video.
-        videos, val, test: videos in each split.
-        images: still images, all for training.
-        stage1, stage2: rows of captions and of conversations; one epoch over them is one stage.
-        content: the version of the rules that turn settings into rows and pixels.
-    """
-
-    seed: int
-    videos: int
-    val: int
-    test: int
-    images: int
-    stage1: int
-    stage2: int
-    content: int = CONTENT
-
-
-def list_constants() -> dict[str, Any]:
-    """List every constant that rows and pixels follow from, by its module and name, as JSON gives it back.
-
-    Of functions, such as those that draw shapes, the names are listed; `CONTENT` counts the versions of what they do.
-    """
-    constants: dict[str, Any] = {"dataset.ENCODER": ENCODER}
-    for module in (scenes, questions, build_rows, pixels):
-        constants |= _constants_of(module)
-    return json.loads(json.dumps(constants, default=_plain))
-
-
-def _constants_of(module: ModuleType) -> dict[str, Any]:
-    own = module.__name__.rpartition(".")[2]
-    return {f"{own}.{name}": value for name, value in vars(module).items() if name.isupper()}
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +54,7 @@ def write_world(
     images: int | None = None,
     stage1: int | None = None,
     stage2: int | None = None,
+    settings: WorldSettings = EASY,
     workers: int = 2,
     progress: bool = True,
 ) -> Path:
@@ -111,6 +68,7 @@ def write_world(
         images: still images; one for every second video unless given.
         stage1: caption rows, half about images and half about videos; 6 for each video unless given.
         stage2: conversation rows, 80 % about videos, 12 % about images, 8 % text only; 6.25 a video unless given.
+        settings: what its videos are like.
         workers: processes that render; 0 renders in this one. They are spawned: a script that calls this needs
             ``if __name__ == "__main__":``.
         progress: whether to show a bar.
@@ -132,6 +90,7 @@ def write_world(
         images=max(1, videos // 2) if images is None else images,
         stage1=6 * videos if stage1 is None else stage1,
         stage2=round(6.25 * videos) if stage2 is None else stage2,
+        settings=settings,
     )
     _check(world, workers)
     if _is_present(root, world):
@@ -142,7 +101,7 @@ def write_world(
         try:
             (temporary / "videos").mkdir(parents=True)
             (temporary / "images").mkdir()
-            _write_media(temporary, list(_jobs(world)), workers, progress)
+            _write_media(temporary, world.settings, list(_jobs(world)), workers, progress)
             _write_rows(temporary, world)
             _publish(temporary, root, world)
         finally:
@@ -152,7 +111,8 @@ def write_world(
 
 def _check(world: World, workers: int) -> None:
     least = {field.name: 1 for field in fields(World)} | {"seed": 0, "stage1": 0, "stage2": 0}
-    for name, value in (asdict(world) | {"workers": workers}).items():
+    numbers = {name: value for name, value in asdict(world).items() if name != "settings"}
+    for name, value in (numbers | {"workers": workers}).items():
         if value < least.get(name, 0):
             raise ConfigError(f"{name}={value}", f"a whole number of at least {least.get(name, 0)}", f"Change {name}.")
 
@@ -164,17 +124,17 @@ def _is_present(root: Path, world: World) -> bool:
     if not (root / SETTINGS).is_file():
         raise ConfigError(f"{root} exists and is no world", "a folder that is absent or empty", "Give another folder.")
     try:
-        stored, settings = _flat(json.loads((root / SETTINGS).read_text())), _flat(_settings(world))
-    except (ValueError, TypeError) as error:
+        different = compare_records(json.loads((root / SETTINGS).read_text()), _record(world))
+    except (ValueError, TypeError, ConfigError) as error:
         raise DataError(
             f"{root / SETTINGS} is damaged ({error})", "the settings this world was made with", "Delete that folder."
         ) from error
-    different = [key for key in settings | stored if stored.get(key) != settings.get(key)]
     if different:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        stored, wanted = ([f"{key}={pair[side]}" for key, pair in list(different.items())[:SHOWN]] for side in (0, 1))
         raise ConfigError(
-            f"{root} holds a world with {', '.join(f'{key}={stored.get(key)}' for key in different[:SHOWN])}{more}",
-            ", ".join(f"{key}={settings.get(key)}" for key in different[:SHOWN]) + more,
+            f"{root} holds a world with {', '.join(stored)}{more}",
+            ", ".join(wanted) + more,
             "Delete that folder, or write this world into another one.",
         )
     missing = [job.path for job in _jobs(world) if not (root / job.path).is_file()]
@@ -187,12 +147,8 @@ def _is_present(root: Path, world: World) -> bool:
     return True
 
 
-def _settings(world: World) -> dict[str, Any]:
-    return asdict(world) | {"constants": list_constants()}
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "constants"} | settings.get("constants", {})
+def _record(world: World) -> dict[str, Any]:
+    return make_record(world, ENCODER)
 
 
 def _publish(temporary: Path, root: Path, world: World) -> None:
@@ -208,7 +164,8 @@ def _check_room(root: Path, world: World) -> None:
     parent = next(folder for folder in root.absolute().parents if folder.exists())
     free = shutil.disk_usage(parent).free
     count = world.videos + world.val + world.test
-    needed = count * (BYTES["video"] + BYTES["rows"]) + world.images * BYTES["image"]
+    a_video = BYTES["video"] * world.settings.frames // EASY.frames + BYTES["rows"]
+    needed = count * a_video + world.images * BYTES["image"]
     if free < needed:
         raise DiskError(
             f"{free / 1e6:.0f} MB free in {parent}",
@@ -240,16 +197,17 @@ def _jobs(world: World) -> Iterator[_Job]:
         yield _Job("image", split_seed(world.seed, "image"), index, f"images/train_{index:06d}.png")
 
 
-def _write_media(root: Path, jobs: list[_Job], workers: int, progress: bool) -> None:
+def _write_media(root: Path, settings: WorldSettings, jobs: list[_Job], workers: int, progress: bool) -> None:
     with tqdm(total=len(jobs), desc="world", unit="file", disable=not progress) as bar:
         if workers == 0:
             for job in jobs:
-                bar.update(_render(root, [job]))
+                bar.update(_render(root, settings, [job]))
             return
         # Threads of the parent (torch, a decoder) make forked children hang: spawn.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
         try:
-            for future in as_completed([pool.submit(_render, root, jobs[i : i + 16]) for i in range(0, len(jobs), 16)]):
+            parts = [jobs[i : i + 16] for i in range(0, len(jobs), 16)]
+            for future in as_completed([pool.submit(_render, root, settings, part) for part in parts]):
                 bar.update(future.result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -259,12 +217,12 @@ def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _render(root: Path, jobs: list[_Job]) -> int:
+def _render(root: Path, settings: WorldSettings, jobs: list[_Job]) -> int:
     for job in jobs:
         if job.medium == "video":
-            (root / job.path).write_bytes(encode_video(render(sample_video(job.seed, job.index))))
+            (root / job.path).write_bytes(encode_video(render(sample_video(job.seed, job.index, settings))))
         else:
-            (root / job.path).write_bytes(_encode_image(render(sample_image(job.seed, job.index))[0]))
+            (root / job.path).write_bytes(_encode_image(render(sample_image(job.seed, job.index, settings))[0]))
     return len(jobs)
 
 
@@ -299,14 +257,15 @@ def _encode_image(frame: Pixels) -> bytes:
 
 
 def _write_rows(root: Path, world: World) -> None:
+    settings = world.settings
     rows = {
-        "stage1": stage1_rows(world.seed, world.videos, world.images, world.stage1),
-        "stage2": stage2_rows(world.seed, world.videos, world.images, world.stage2),
-        "val": split_rows(world.seed, "val", world.val),
-        "test": split_rows(world.seed, "test", world.test),
+        "stage1": stage1_rows(world.seed, world.videos, world.images, world.stage1, settings),
+        "stage2": stage2_rows(world.seed, world.videos, world.images, world.stage2, settings),
+        "val": split_rows(world.seed, "val", world.val, settings),
+        "test": split_rows(world.seed, "test", world.test, settings),
     }
     for name, some in rows.items():
         lines = ",\n".join(json.dumps(row) for row in some)
         (root / f"{name}.json").write_text(f"[\n{lines}\n]\n" if some else "[]\n")
-    (root / "README.md").write_text(format_card(asdict(world), {name: len(some) for name, some in rows.items()}))
-    (root / SETTINGS).write_text(json.dumps(_settings(world), indent=2) + "\n")
+    (root / "README.md").write_text(format_card(world, {name: len(some) for name, some in rows.items()}))
+    (root / SETTINGS).write_text(json.dumps(_record(world), indent=2) + "\n")

@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dynfocus.world import looks
+from dynfocus.world.recipes import WorldSettings
 from dynfocus.world.videos import CELLS, Thing, WorldVideo, generator
 
 SIZE = 48
@@ -48,7 +50,7 @@ def render(video: WorldVideo) -> Pixels:
     Returns:
         uint8 RGB frames ``[T, 48, 48, 3]``, the same for the same video.
     """
-    rng = generator(video.seed, video.index, 2)
+    rng, settings = generator(video.seed, video.index, 2), video.settings
     frames = np.empty((video.length, SIZE, SIZE, 3), np.uint8)
     for scene in video.scenes:
         start = rng.uniform(0, SIZE, 2)
@@ -57,10 +59,10 @@ def render(video: WorldVideo) -> Pixels:
         things = scene.event.things if scene.event else ()
         placements = [(thing, rng.integers(0, 2), rng.uniform(0, 1, 2)) for thing in things]
         for frame in range(scene.start, scene.stop):
-            picture = _place(scene.place, *(start + (frame - scene.start) * step))
+            picture = _place(settings, scene.place, *(start + (frame - scene.start) * step))
             if scene.event and frame in scene.event.frames:
                 for thing, shrink, corner in placements:
-                    _draw(picture, thing, 14 - int(shrink), corner)
+                    _draw(picture, settings, thing, settings.thing_size - int(shrink), corner)
             picture += rng.normal(0, BRIGHTNESS) + rng.normal(0, NOISE, picture.shape)
             frames[frame] = np.clip(np.rint(picture), 0, 255)
     for frame in video.glitches:
@@ -89,11 +91,12 @@ def _divide(value: NDArray[np.int32], by: int) -> NDArray[np.int32]:
     return (2 * value + by) // (2 * by)
 
 
-def _place(place: str, right: float, down: float) -> Plane:
+def _place(settings: WorldSettings, place: str, right: float, down: float) -> Plane:
     """A place's picture ``[48, 48, 3]``, its texture moved by ``right`` and ``down`` pixels."""
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(float)
-    light = np.clip(TEXTURES[place](x, y, x + right, y + down), 0, 1)[..., None]
-    dark, bright = (np.array(rgb, float) for rgb in PLACE_RGB[place])
+    textures, colors = (TEXTURES, PLACE_RGB) if settings.look == "own" else (looks.TEXTURES, looks.PLACE_RGB)
+    light = np.clip(textures[place](x, y, x + right, y + down), 0, 1)[..., None]
+    dark, bright = (np.array(rgb, float) for rgb in colors[place])
     return dark + (bright - dark) * light
 
 
@@ -131,24 +134,25 @@ TEXTURES = {
 }
 
 
-def _draw(picture: Plane, thing: Thing, size: int, corner: Plane) -> None:
+def _draw(picture: Plane, settings: WorldSettings, thing: Thing, size: int, corner: Plane) -> None:
     """Paint a thing of ``size`` px, and its outline of 1 px, somewhere in its cell; ``corner`` in [0, 1) says where."""
-    fill, outline = _masks(thing.shape, size)
+    fill, outline = _masks(settings.look, thing.shape, size)
+    color = (THING_RGB if settings.look == "own" else looks.THING_RGB)[thing.color]
     row, column = divmod(CELLS.index(thing.cell), 3)
     room = CELL - len(fill) + 1
     top, left = row * CELL + int(corner[0] * room), column * CELL + int(corner[1] * room)
     patch = picture[top : top + len(fill), left : left + len(fill)]
     patch += outline[..., None] * (OUTLINE - patch)
-    patch += fill[..., None] * (np.array(THING_RGB[thing.color], float) - patch)
+    patch += fill[..., None] * (np.array(color, float) - patch)
 
 
 @cache
-def _masks(shape: str, size: int) -> tuple[Plane, Plane]:
+def _masks(look: str, shape: str, size: int) -> tuple[Plane, Plane]:
     """Coverage in [0, 1] of a shape and of the shape grown by 1 px, both ``[size + 2, size + 2]``."""
     fine = 4
     grid = (np.arange((size + 2) * fine) + 0.5) / fine - (size + 2) / 2
     y, x = np.meshgrid(grid / (size / 2), grid / (size / 2), indexing="ij")
-    inside = FORMS[shape](x, y)
+    inside = (FORMS if look == "own" else looks.FORMS)[shape](x, y)
     grown = np.zeros_like(inside)
     for dy in range(-fine, fine + 1):
         for dx in range(-fine, fine + 1):

@@ -4,18 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "white")
-SHAPES = ("circle", "square", "triangle", "cross", "star", "ring", "bar", "diamond")
+from dynfocus.world.recipes import EASY, WorldSettings
+from dynfocus.world.things import COLORS as COLORS
+from dynfocus.world.things import SHAPES as SHAPES
+from dynfocus.world.things import Pair, sample_different, sample_shows
+
 CELLS = ("northwest", "north", "northeast", "west", "center", "east", "southwest", "south", "southeast")
 PLACES = ("forest", "beach", "desert", "city", "snow", "night", "field", "cave")
-
-FRAMES = 20
-SCENES = 4
-SHORTEST_SCENE = 4
-EVENTS = 2
-THINGS = 4
-GLITCHES = 2
-RETURNS = 0.6  # share of videos in which a place returns
 
 
 @dataclass(frozen=True)
@@ -29,10 +24,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Event:
-    """One or two frames that show things nobody sees elsewhere in the video."""
+    """A few frames that show things; of a decoy nothing is asked."""
 
     frames: tuple[int, ...]
     things: tuple[Thing, ...]
+    is_decoy: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,7 @@ class WorldVideo:
     index: int
     scenes: tuple[Scene, ...]
     glitches: tuple[int, ...] = ()
+    settings: WorldSettings = EASY
 
     @property
     def length(self) -> int:
@@ -67,7 +64,7 @@ class WorldVideo:
 
     @property
     def eventful(self) -> tuple[Scene, ...]:
-        """The scenes with an event, in time order."""
+        """The scenes with an event or a decoy, in time order."""
         return tuple(scene for scene in self.scenes if scene.event)
 
     def scene_at(self, frame: int) -> Scene:
@@ -79,50 +76,66 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
-def sample_video(seed: int, index: int) -> WorldVideo:
-    """Sample the ``index``-th video of the world with this seed: 20 frames, 4 scenes, 2 events, 2 glitches."""
+def sample_video(seed: int, index: int, settings: WorldSettings = EASY) -> WorldVideo:
+    """Sample the ``index``-th video of the world with this seed and these settings."""
     rng = generator(seed, index, 0)
-    spare_frames = rng.multinomial(FRAMES - SCENES * SHORTEST_SCENE, [1 / SCENES] * SCENES)
-    stops = np.cumsum(spare_frames + SHORTEST_SCENE)
+    count = settings.scenes
+    spare_frames = rng.multinomial(settings.frames - count * settings.shortest_scene, [1 / count] * count)
+    lengths = spare_frames + settings.shortest_scene
     scenes = [
         Scene(place, int(stop - length), int(stop))
-        for place, stop, length in zip(_places(rng), stops, spare_frames + SHORTEST_SCENE, strict=True)
+        for place, stop, length in zip(sample_places(rng, settings), np.cumsum(lengths), lengths, strict=True)
     ]
-    things = _things(rng, EVENTS * THINGS)
-    for n, which in enumerate(sorted(rng.choice(SCENES, EVENTS, replace=False))):
+    things = sample_shows(rng, settings)
+    chosen = rng.choice(count, len(things), replace=False)
+    order = [*sorted(chosen[: settings.events]), *sorted(chosen[settings.events :])]
+    for n, which in enumerate(order):
         scene = scenes[which]
-        length = int(rng.integers(1, 3))
+        length = int(rng.integers(1, settings.longest_event + 1))
         first = int(rng.integers(scene.start, scene.stop - length + 1))
-        event = Event(tuple(range(first, first + length)), _place_things(rng, things[n * THINGS : (n + 1) * THINGS]))
+        frames = tuple(range(first, first + length))
+        event = Event(frames, _place_things(rng, things[n]), is_decoy=n >= settings.events)
         scenes[which] = replace(scene, event=event)
     event_frames = {frame for scene in scenes if scene.event for frame in scene.event.frames}
-    free = [frame for frame in range(FRAMES) if frame not in event_frames]
-    glitches = sorted(int(frame) for frame in rng.choice(free, GLITCHES, replace=False))
-    return WorldVideo(seed, index, tuple(scenes), tuple(glitches))
+    free = [frame for frame in range(settings.frames) if frame not in event_frames]
+    glitches = sorted(int(frame) for frame in rng.choice(free, settings.glitches, replace=False))
+    return WorldVideo(seed, index, tuple(scenes), tuple(glitches), settings)
 
 
-def sample_image(seed: int, index: int) -> WorldVideo:
-    """Sample the ``index``-th still image: one place with four things."""
+def sample_image(seed: int, index: int, settings: WorldSettings = EASY) -> WorldVideo:
+    """Sample the ``index``-th still image: one place with the things of one event, whose words do not repeat."""
     rng = generator(seed, index, 1)
-    event = Event((0,), _place_things(rng, _things(rng, THINGS)))
-    return WorldVideo(seed, index, (Scene(str(rng.choice(PLACES)), 0, 1, event),))
+    event = Event((0,), _place_things(rng, sample_different(rng, settings.things)))
+    return WorldVideo(seed, index, (Scene(str(rng.choice(PLACES)), 0, 1, event),), settings=settings)
 
 
-def _places(rng: np.random.Generator) -> list[str]:
-    """Sample four places, neighbours different; in most videos one of them returns."""
-    places = [str(place) for place in rng.choice(PLACES, SCENES, replace=False)]
-    if rng.random() < RETURNS:
-        again, first = [(2, 0), (3, 0), (3, 1)][rng.integers(3)]
-        places[again] = places[first]
-    return places
+def sample_places(rng: np.random.Generator, settings: WorldSettings) -> list[str]:
+    """Sample the places of the scenes, neighbours different; in most videos of at most 8 scenes one of them returns.
+
+    Of more than 8 scenes one place is never shown, two are shown once and one twice, so that there is something to ask
+    about them; the other four fill the rest equally often.
+    """
+    count = settings.scenes
+    if count <= len(PLACES):
+        places = [str(place) for place in rng.choice(PLACES, count, replace=False)]
+        pairs = [(again, first) for again in range(2, count) for first in range(again - 1)]
+        if rng.random() < settings.returns and pairs:
+            again, first = pairs[rng.integers(len(pairs))]
+            places[again] = places[first]
+        return places
+    order = [str(place) for place in rng.permutation(PLACES)]
+    often = [order[4 + n % 4] for n in range(count - 4)]
+    while True:
+        left, places = [*order[1:3], order[3], order[3], *often], [""]
+        while choices := [place for place in left if place != places[-1]]:
+            place = str(rng.choice(choices))
+            left.remove(place)
+            places.append(place)
+        if not left:  # else the last places are all alike: begin again
+            return places[1:]
 
 
-def _things(rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
-    """Sample pairs of color and shape; neither repeats, so that one word identifies a thing."""
-    return list(zip(map(str, rng.permutation(COLORS)[:count]), map(str, rng.permutation(SHAPES)[:count]), strict=True))
-
-
-def _place_things(rng: np.random.Generator, pairs: list[tuple[str, str]]) -> tuple[Thing, ...]:
+def _place_things(rng: np.random.Generator, pairs: list[Pair]) -> tuple[Thing, ...]:
     """Place things in cells of their own, in reading order of the cells."""
     cells = sorted(rng.choice(len(CELLS), len(pairs), replace=False))
     return tuple(Thing(color, shape, CELLS[cell]) for (color, shape), cell in zip(pairs, cells, strict=True))

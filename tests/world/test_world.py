@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from PIL import Image
 from dynfocus.errors import ConfigError, DataError, DiskError
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, read_image
-from dynfocus.world import build_rows, dataset, pixels, questions, videos
+from dynfocus.world import build_rows, dataset, pixels, questions
 from dynfocus.world.dataset import write_world
 from dynfocus.world.pixels import render
+from dynfocus.world.recipes import EASY
 from dynfocus.world.videos import WorldVideo, sample_image, sample_video
 
 RULE = FrameRule(size=48, interpolation="box")
@@ -85,7 +87,10 @@ def test_two_that_write_the_same_world_do_not_disturb_each_other(world, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"videos": 11}, {"stage2": 5}, {"content": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"videos": 11}, {"stage2": 5}, {"content": 0}, {"settings": replace(EASY, glitches=1)}],
+)
 def test_a_world_of_other_settings_is_refused(world, tmp_path, monkeypatch, change):
     if "content" in change:
         old = shutil.copytree(world, tmp_path / "old")
@@ -100,8 +105,6 @@ def test_a_world_of_other_settings_is_refused(world, tmp_path, monkeypatch, chan
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
-        (videos, "RETURNS", 0.9),
-        (videos, "GLITCHES", 1),
         (pixels, "NOISE", 9.0),
         (pixels, "THING_RGB", {**pixels.THING_RGB, "red": (1, 2, 3)}),
         (pixels, "OUTLINE", np.zeros(3)),

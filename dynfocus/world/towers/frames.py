@@ -14,6 +14,7 @@ from tqdm import tqdm
 from dynfocus.errors import DataError
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
+from dynfocus.world.recipes import read_settings
 from dynfocus.world.videos import CELLS, COLORS, PLACES, SHAPES, WorldVideo, generator, sample_image, sample_video
 
 SIZE = 48
@@ -71,6 +72,7 @@ def read_labelled(
     path = Path(data) / f"{rows}.json"
     if not path.is_file():
         raise DataError(f"no {path}", "the data set of the embedded world", "Write it first: `make world`.")
+    world = read_settings(json.loads((Path(data) / "world.json").read_text()))
     media = {}
     for row in json.loads(path.read_text()):
         for kind in ("video", "image"):
@@ -82,7 +84,7 @@ def read_labelled(
         names = sorted(name for name in media if media[name][0] == kind)[:most]
         for name in tqdm(names, desc=f"frames of {rows} {kind}s", leave=False, disable=not progress, position=position):
             _, seed, index = media[name]
-            video = (sample_video if kind == "video" else sample_image)(seed, index)
+            video = (sample_video if kind == "video" else sample_image)(seed, index, world)
             clip = read_media(Path(data) / name, rule).frames
             if len(clip) != video.length:
                 raise DataError(

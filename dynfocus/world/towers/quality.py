@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from dynfocus.errors import CheckpointError
+from dynfocus.world.recipes import WorldSettings, read_settings
 
 RECORDS = "towers.json"
 CONTENT = 2  # another number whenever the same settings give other towers
 LEAST_DETAIL = 0.9
+# Settings in which a world may not differ from that of its towers, whose language model learned its questions there.
+LEARNED_BY_TOWERS = ("things", "words_repeat", "thing_size")
 
 
 def read_quality(out: Path) -> dict[str, Any]:
@@ -27,12 +30,17 @@ def read_quality(out: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_towers(out: Path) -> None:
-    """Refuse towers to build on that an earlier version made, or whose language model cannot read symbolic scenes.
+def check_towers(out: Path, world: WorldSettings | None = None) -> None:
+    """Refuse towers that an earlier version or another world made, or whose language model reads symbols badly.
+
+    Args:
+        out: folder of the towers.
+        world: the settings of the world that they are to be used on; towers of a world that has other lengths,
+            another look or other numbers of events fit too.
 
     Raises:
-        CheckpointError: if their features are not read as today, the accuracy on detail over symbolic scenes is under
-            0.9, or no towers are there.
+        CheckpointError: if their features are not read as today, they learned another kind of questions, the accuracy
+            on detail over symbolic scenes is under 0.9, or no towers are there.
     """
     record = read_quality(out)
     if any(tower.get("content") != CONTENT for tower in record.values()):
@@ -41,10 +49,23 @@ def check_towers(out: Path) -> None:
             "towers that were trained as this version reads them",
             f"Delete {out}, make them again (`make towers`), and train again (`make stage1 AGAIN=1`).",
         )
+    if world is not None:
+        _check_world(out, read_settings(record["vision"].get("world", {})), world)
     detail = record["language"]["quality"]["detail"]
     if not detail >= LEAST_DETAIL:
         raise CheckpointError(
             f"a language model in {out} whose accuracy on detail is {detail:.2f} over symbolic scenes",
             f"at least {LEAST_DETAIL}: what is built on it would look broken for no reason of its own",
             "Train the towers with the default settings or for more steps.",
+        )
+
+
+def _check_world(out: Path, learned: WorldSettings, world: WorldSettings) -> None:
+    different = [name for name in LEARNED_BY_TOWERS if getattr(learned, name) != getattr(world, name)]
+    if different:
+        raise CheckpointError(
+            f"towers in {out} of a world with {', '.join(f'{name}={getattr(learned, name)}' for name in different)}",
+            f"towers of a world with {', '.join(f'{name}={getattr(world, name)}' for name in different)}",
+            "Name the towers of this world in model.encoders and model.language_model, or train them: "
+            "`dynfocus towers DATA TOWERS`.",
         )

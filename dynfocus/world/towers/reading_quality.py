@@ -9,7 +9,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from dynfocus.evals.benchmarks.world import KINDS
 from dynfocus.records.rows import Question, Turn
-from dynfocus.world.questions import video_questions
+from dynfocus.world.questions import REPEATED_TYPES, THING_TYPES, video_questions
+from dynfocus.world.recipes import EASY, WorldSettings
 from dynfocus.world.towers.symbolic_rows import TALK, RowMaker, SymbolicRow
 from dynfocus.world.towers.tower_settings import LanguageSettings
 from dynfocus.world.towers.train_language import embed
@@ -22,18 +23,23 @@ CHUNK = 40
 
 @torch.no_grad()
 def reading_quality(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, settings: LanguageSettings
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: LanguageSettings,
+    world: WorldSettings = EASY,
 ) -> dict[str, float]:
     """Measure the greedy accuracy of each type of question, asked alone, and of each kind as the mean over its types.
 
     An answer is right if it holds the word that decides. Every held-out video is asked color, shape, position and
-    place of four things, and all four questions about the order of its places.
+    place of four things (where words repeat all types of questions about things), and all four questions about the
+    order of its places. All videos are shown in DynFocus's own layout.
     """
-    maker = RowMaker(tokenizer, settings)
+    maker = RowMaker(tokenizer, settings, world)
+    things = len(REPEATED_TYPES if world.words_repeat else THING_TYPES)
     rows, questions = [], []
     for index in range(settings.asked):
-        rng, video = generator(HELD_OUT_SEED, index, 3), sample_video(HELD_OUT_SEED, index)
-        for question in video_questions(video, rng, things=4, times=4):
+        rng, video = generator(HELD_OUT_SEED, index, 3), sample_video(HELD_OUT_SEED, index, world)
+        for question in video_questions(video, rng, things, times=4):
             rows.append(maker.row([Turn(question.text, None)], TALK, maker.eye.film(video, rng), before=True))
             questions.append(question)
     parts = [rows[n : n + CHUNK] for n in range(0, len(rows), CHUNK)]

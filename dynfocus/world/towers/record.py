@@ -7,8 +7,10 @@ from typing import Any
 
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.records.atomic import write_text
+from dynfocus.world.recipes import EASY
 from dynfocus.world.towers.quality import CONTENT, RECORDS
-from dynfocus.world.towers.tower_settings import TowerSettings
+from dynfocus.world.towers.tower_settings import LanguageSettings, TowerSettings
+from dynfocus.world.world_record import SETTINGS, upgrade_record
 
 FOLDERS = {"vision": "instructblip", "language": "llm"}
 RECORD = "tower.json"
@@ -23,21 +25,24 @@ def list_unfinished(data: Path, out: Path, seed: int, settings: TowerSettings) -
 def wanted_record(name: str, data: Path, seed: int, settings: TowerSettings) -> dict[str, Any]:
     """What a tower follows from, as JSON gives it back."""
     wanted = {"content": CONTENT, "seed": seed, "settings": asdict(settings)[name]}
-    if name == "vision":
-        world = data / "world.json"
-        if not world.is_file():
-            raise DataError(
-                f"no world at {data}", "the data set of the embedded world", "Write it first: `make world`."
-            )
-        wanted["world"] = json.loads(world.read_text())
+    world = read_world(data)
+    wanted["world"] = world if name == "vision" else world["settings"]
     return json.loads(json.dumps(wanted))
+
+
+def read_world(data: Path) -> dict[str, Any]:
+    """Read what a written world follows from; raises DataError if there is none."""
+    world = data / SETTINGS
+    if not world.is_file():
+        raise DataError(f"no world at {data}", "the data set of the embedded world", "Write it first: `make world`.")
+    return upgrade_record(json.loads(world.read_text()))
 
 
 def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether a folder holds the tower that follows from ``wanted``; raises ConfigError if it holds anything else."""
     if not folder.exists():
         return False
-    there = read_record(folder)
+    there = _upgrade_tower(read_record(folder))
     different = [key for key in wanted if there.get(key) != wanted[key]]
     if different:
         raise ConfigError(
@@ -48,6 +53,15 @@ def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
             "Delete that folder, or write the towers elsewhere.",
         )
     return True
+
+
+def _upgrade_tower(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a tower of before worlds had settings and layouts were mixed as it would be today."""
+    if "settings" in record:
+        defaults = asdict(LanguageSettings()) if "pool" in record["settings"] else {}
+        record = record | {"settings": defaults | record["settings"]}
+        record["world"] = upgrade_record(record.get("world", asdict(EASY)))
+    return record
 
 
 def read_record(folder: Path) -> dict[str, Any]:

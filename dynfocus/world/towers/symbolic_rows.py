@@ -18,6 +18,8 @@ from dynfocus.world.questions import (
     image_questions,
     video_questions,
 )
+from dynfocus.world.recipes import EASY, WorldSettings
+from dynfocus.world.towers.layouts import draw_layout
 from dynfocus.world.towers.scenes import SymbolicEye, Weights
 from dynfocus.world.towers.tower_settings import LanguageSettings
 from dynfocus.world.videos import WorldVideo, generator, sample_image, sample_video
@@ -35,10 +37,12 @@ class SymbolicRow:
 
 
 class RowMaker:
-    """Makes the n-th row of each kind from a seed."""
+    """Makes the n-th row of each kind from a seed, about the videos of a world with these settings."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: LanguageSettings) -> None:
-        self.tokenizer, self.settings = tokenizer, settings
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, settings: LanguageSettings, world: WorldSettings = EASY
+    ) -> None:
+        self.tokenizer, self.settings, self.world = tokenizer, settings, world
         self.image_id = tokenizer.get_vocab()[IMAGE]
         self.eye = SymbolicEye(tokenizer.get_vocab())
         self.kinds: dict[str, Callable[[int, int], SymbolicRow]] = {
@@ -51,34 +55,48 @@ class RowMaker:
 
     def video(self, seed: int, index: int) -> SymbolicRow:
         """Make a conversation about a whole video: its things, and different questions about its places."""
-        rng, video = generator(seed, index, 3), sample_video(seed, index)
-        questions = video_questions(video, rng, self.settings.things, min(4, self.settings.times))
+        rng, video = generator(seed, index, 3), sample_video(seed, index, self.world)
+        things = self.settings.things
+        if self._is_mixed:
+            things = int(rng.integers(1, things + 1))  # what fewer questions need is read from fewer kept frames
+        questions = video_questions(video, rng, things, min(4, self.settings.times))
         questions += _about_time(video, rng, self.settings.times - 4, {question.text for question in questions})
         rng.shuffle(questions)
-        return self.talk(_turns(questions), self.eye.film(video, rng), rng)
+        needed = [segment for question in questions for segment in question.segments]
+        return self.talk(_turns(questions), self._film(video, rng, needed), rng)
+
+    @property
+    def _is_mixed(self) -> bool:
+        return self.settings.layouts == "mixed"
+
+    def _film(self, video: WorldVideo, rng: np.random.Generator, needed: list[tuple[int, ...]]) -> Weights:
+        if not self._is_mixed:
+            return self.eye.film(video, rng)
+        return self.eye.film(video, rng, draw_layout(rng), needed)
 
     def image(self, seed: int, index: int) -> SymbolicRow:
         """Make a conversation about an image, or its caption."""
-        rng, image = generator(seed, index, 2), sample_image(seed, index)
-        weights = self.eye.film(image, rng)
+        rng, image = generator(seed, index, 2), sample_image(seed, index, self.world)
+        weights = self._film(image, rng, [(0,)])
         if rng.random() < 0.2:
             return self._caption(caption(image), IMAGE_REQUESTS, weights, rng)
         return self.talk(_turns(image_questions(image, rng)), weights, rng)
 
     def caption(self, seed: int, index: int) -> SymbolicRow:
         """Make the caption of a whole video, on request or in the plain template."""
-        rng, video = generator(seed, index, 4), sample_video(seed, index)
-        return self._caption(caption(video), VIDEO_REQUESTS, self.eye.film(video, rng), rng)
+        rng, video = generator(seed, index, 4), sample_video(seed, index, self.world)
+        every_event = [scene.event.frames for scene in video.eventful if scene.event]
+        return self._caption(caption(video), VIDEO_REQUESTS, self._film(video, rng, every_event), rng)
 
     def text(self, seed: int, index: int) -> SymbolicRow:
         """Make a conversation about a scene in words."""
-        rng, image = generator(seed, index, 5), sample_image(seed, index)
+        rng, image = generator(seed, index, 5), sample_image(seed, index, self.world)
         first, *others = image_questions(image, rng)
         return self.talk([Turn(describe_scene(image, first), first.answer), *_turns(others)], None, rng)
 
     def order(self, seed: int, index: int) -> SymbolicRow:
         """Make a row about the order of places: in words or as rods alone, with questions or a caption."""
-        rng, video = generator(seed, index, 6), sample_video(seed, index)
+        rng, video = generator(seed, index, 6), sample_video(seed, index, self.world)
         places = " then ".join(video.places)
         questions = _about_time(video, rng, self.settings.times, set())
         if rng.random() < 0.3:

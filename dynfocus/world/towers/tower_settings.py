@@ -1,6 +1,9 @@
 """Define the settings of the embedded world's towers."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+from dynfocus.world.recipes import EASY, WorldSettings
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class LanguageSettings:
         easy_orders: share of the easy steps' rows that are about the order of places.
         things, times: questions in a conversation about a video, about its things and about the order of its places.
         asked: held-out videos for measuring, with eight questions each.
+        layouts: the streams of visual tokens that rows show: ``dynfocus``, that of its default settings, or ``mixed``:
+            any number of kept frames, with cones, every patch or neither, with rods or without, or pooled grids.
     """
 
     width: int = 64
@@ -72,11 +77,19 @@ class LanguageSettings:
     things: int = 4
     times: int = 8
     asked: int = 100
+    layouts: Literal["dynfocus", "mixed"] = "dynfocus"
 
 
 @dataclass(frozen=True)
 class TowerSettings:
-    """All settings of `train_towers`; the defaults take minutes on a laptop."""
+    """All settings of `train_towers`; the defaults take minutes on a laptop, and are those of the world ``easy``."""
 
     vision: VisionSettings = field(default_factory=VisionSettings)
     language: LanguageSettings = field(default_factory=LanguageSettings)
+
+
+def choose_tower_settings(world: WorldSettings) -> TowerSettings:
+    """Choose the towers' settings for a world: any but ``easy`` is learned longer, and on mixed layouts."""
+    if world == EASY:
+        return TowerSettings()
+    return TowerSettings(VisionSettings(steps=600), LanguageSettings(steps=2400, pool=6000, layouts="mixed"))

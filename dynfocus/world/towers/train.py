@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from dynfocus.device import one_thread
 from dynfocus.errors import ConfigError
+from dynfocus.world.recipes import read_settings
 from dynfocus.world.towers.folders import save_encoders, save_language_model, write_folder
 from dynfocus.world.towers.frames import read_labelled
 from dynfocus.world.towers.reading_quality import reading_quality
-from dynfocus.world.towers.record import FOLDERS, list_unfinished, wanted_record, write_records
+from dynfocus.world.towers.record import FOLDERS, list_unfinished, read_world, wanted_record, write_records
 from dynfocus.world.towers.tokenizer import train_tokenizer, world_text
-from dynfocus.world.towers.tower_settings import TowerSettings
+from dynfocus.world.towers.tower_settings import TowerSettings, choose_tower_settings
 from dynfocus.world.towers.train_language import language_config, shares, train_language
 from dynfocus.world.towers.train_vision import instruction_quality, train_vision, vision_quality
 
@@ -44,7 +45,7 @@ def train_towers(
         out: gets ``instructblip`` (the vision and instruction towers, a checkpoint of the InstructBLIP format),
             ``llm`` (a Llama with its tokenizer) and ``towers.json`` (see `dynfocus.world.towers.quality.read_quality`).
         seed: of all first weights and batches.
-        settings: sizes and steps.
+        settings: sizes and steps; those that the world of ``data`` needs unless given.
         workers: processes, of one thread each; 2 train both at once, 0 trains in this one. They are spawned: a script
             that calls this needs ``if __name__ == "__main__":``.
         progress: whether to show bars.
@@ -56,7 +57,8 @@ def train_towers(
         ConfigError: if a folder holds towers made with other settings, or a number is out of range.
         DataError: if ``data`` is no written world.
     """
-    data, out, settings = Path(data), Path(out), settings or TowerSettings()
+    data, out = Path(data), Path(out)
+    settings = settings or choose_tower_settings(read_settings(read_world(data)))
     _check(settings, seed, workers)
     todo = list_unfinished(data, out, seed, settings)
     jobs = [partial(_train, name, data, out, seed, settings, progress, place) for place, name in enumerate(todo)]
@@ -129,6 +131,7 @@ def _vision(data: Path, seed: int, settings: TowerSettings, progress: bool, posi
 
 def _language(data: Path, seed: int, settings: TowerSettings, progress: bool, position: int) -> tuple:
     tokenizer = train_tokenizer(CORPUS_SEED)
-    model, losses = train_language(settings.language, tokenizer, seed, progress, position)
-    quality = reading_quality(model, tokenizer, settings.language)
+    world = read_settings(read_world(data))
+    model, losses = train_language(settings.language, tokenizer, seed, progress, position, world)
+    quality = reading_quality(model, tokenizer, settings.language, world)
     return partial(save_language_model, model=model, tokenizer=tokenizer), quality, losses

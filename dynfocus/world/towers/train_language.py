@@ -12,6 +12,7 @@ from tqdm import trange
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from dynfocus.models.prompts import IGNORED
+from dynfocus.world.recipes import EASY, WorldSettings
 from dynfocus.world.towers.muon import optimizers, step_all
 from dynfocus.world.towers.symbolic_rows import RowMaker, SymbolicRow
 from dynfocus.world.towers.tower_settings import LanguageSettings
@@ -115,14 +116,19 @@ def make_pool(maker: RowMaker, seed: int, progress: bool, position: int) -> dict
 
 
 def train_language(
-    settings: LanguageSettings, tokenizer: PreTrainedTokenizerBase, seed: int, progress: bool = True, position: int = 0
+    settings: LanguageSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    progress: bool = True,
+    position: int = 0,
+    world: WorldSettings = EASY,
 ) -> tuple[LlamaForCausalLM, list[float]]:
     """Train the language model: first on images, texts and short streams, then on whole videos among them.
 
     Returns:
         the model, and the loss of every step.
     """
-    maker, rng = RowMaker(tokenizer, settings), np.random.default_rng(seed)
+    maker, rng = RowMaker(tokenizer, settings, world), np.random.default_rng(seed)
     pool = make_pool(maker, seed, progress, position)
     easy, later = shares(settings)
     with torch.random.fork_rng(devices=[]):
