@@ -5,11 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from omegaconf import OmegaConf
+
 from datamodules.conversations import ConversationDataModule, Split
 from dynfocus.records.rows import Question
 from dynfocus.world.dataset import write_world
 from dynfocus.world.recipes import make_settings
-from dynfocus.world.towers.quality import check_towers
+from dynfocus.world.towers.quality import check_learned, check_towers
 
 
 class WorldDataModule(ConversationDataModule):
@@ -54,6 +56,27 @@ class WorldDataModule(ConversationDataModule):
         super().prepare_data()
         if self.check:
             check_towers(self.encoders.parent, self.settings)
+
+    def setup(self, stage: str) -> None:
+        if stage != "fit" and self.check and self.trainer is not None:
+            self._check_run(Path(self.trainer.default_root_dir) / "config.yaml")
+        super().setup(stage)
+
+    def _check_run(self, config: Path) -> None:
+        """Refuse a run that was trained on a world of another kind; how it was trained, its config says."""
+        if not config.is_file():
+            return
+        fitted: Any = OmegaConf.load(config)
+        data: Any = fitted.get("data") or {}
+        if data.get("class_path", "").endswith(type(self).__name__):
+            known = {name: value for name, value in data.init_args.items() if name in ("recipe", "settings")}
+            learned = make_settings(known.get("recipe", "easy"), **(known.get("settings") or {}))
+            check_learned(
+                f"a run in {config.parent}",
+                learned,
+                self.settings,
+                "Test it with the recipe that it was trained with, or train another run (trainer.default_root_dir).",
+            )
 
     def training_questions(self) -> list[Question]:
         """Read the questions about videos that stage 2 learns from, for the prior of their texts."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,6 +74,24 @@ def test_towers_of_other_questions_are_refused(tmp_path: Path) -> None:
     check_towers(tmp_path, replace(EASY, glitches=3))
     with pytest.raises(CheckpointError, match="dynfocus towers"):
         check_towers(tmp_path, STANDARD)
+
+
+def test_a_run_of_other_questions_is_refused(tmp_path: Path) -> None:
+    init_args = {"recipe": "standard", "settings": {"glitches": 3}}
+    config = {"data": {"class_path": "datamodules.world.WorldDataModule", "init_args": init_args}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    small = {"frames": 16, "scenes": 6}
+    for recipe, check, fits in (("easy", True, False), ("easy", False, True), ("standard", True, True)):
+        folder = tmp_path / recipe
+        module = make_module(folder, recipe=recipe, settings=small if recipe == "standard" else {}, check=check)
+        module.write()
+        module.trainer = SimpleNamespace(default_root_dir=tmp_path, global_rank=0, world_size=1)  # type: ignore[assignment]
+        if fits:
+            module.setup("test")
+            assert len(module.data["test"]) == (10 if recipe == "standard" else 8)
+        else:
+            with pytest.raises(CheckpointError, match=r"a run in .* words_repeat=True, thing_size=12"):
+                module.setup("test")
 
 
 def test_the_easy_world_has_the_towers_of_always_and_others_mixed_layouts() -> None:

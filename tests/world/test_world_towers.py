@@ -21,10 +21,12 @@ from dynfocus.models.prompts import IMAGE
 from dynfocus.models.towers import load_instruction, load_instruction_tokenizer, open_vision
 from dynfocus.world.build_rows import SPLITS, split_seed
 from dynfocus.world.dataset import write_world
+from dynfocus.world.recipes import STANDARD, WorldSettings
 from dynfocus.world.towers.folders import write_folder
 from dynfocus.world.towers.frames import read_labelled
 from dynfocus.world.towers.quality import check_towers, read_quality
 from dynfocus.world.towers.reading_quality import HELD_OUT_SEED
+from dynfocus.world.towers.record import list_unfinished
 from dynfocus.world.towers.tokenizer import train_tokenizer
 from dynfocus.world.towers.tower_settings import LanguageSettings, TowerSettings, VisionSettings
 from dynfocus.world.towers.train import CORPUS_SEED, train_towers
@@ -149,11 +151,43 @@ def test_other_settings_are_refused(towers: Path, data: Path, tmp_path: Path) ->
         train_towers(data, tmp_path, settings=TowerSettings(vision=VisionSettings(steps=0)))
     with pytest.raises(ConfigError, match="sum is under 1"):
         train_towers(data, tmp_path, settings=TowerSettings(language=LanguageSettings(images=0.99)))
+    with pytest.raises(ConfigError, match=r"layouts=other.*dynfocus, mixed"):
+        train_towers(data, tmp_path, settings=TowerSettings(language=LanguageSettings(layouts="other")))
     with pytest.raises(DataError, match="make world"):
         train_towers(tmp_path, tmp_path / "out")
     (tmp_path / "out" / "llm").mkdir(parents=True)
     with pytest.raises(ConfigError, match="no tower"):
         train_towers(data, tmp_path / "out", settings=SMALL)
+
+
+def test_towers_of_another_world_learn_its_scenes_on_mixed_layouts(tmp_path: Path) -> None:
+    data = write_world(tmp_path / "data", 2, val=1, test=1, images=2, settings=STANDARD, workers=0, progress=False)
+    mixed = replace(SMALL.language, layouts="mixed", steps=20, pool=30)
+    settings = replace(SMALL, vision=replace(SMALL.vision, steps=3), language=mixed)
+    record = read_quality(train_towers(data, tmp_path / "towers", settings=settings, workers=0, progress=False))
+    for world in (record["vision"]["world"]["settings"], record["language"]["world"]):
+        assert WorldSettings(**world) == STANDARD
+    assert record["language"]["settings"]["layouts"] == "mixed"
+    assert {"initial", "final"} <= set(record["language"]["quality"])
+    other = write_world(tmp_path / "easy", 2, val=1, test=1, images=2, workers=0, progress=False)
+    with pytest.raises(ConfigError, match="instructblip, made with other world"):
+        train_towers(other, tmp_path / "towers", settings=settings, workers=0)
+
+
+def test_towers_of_before_worlds_had_settings_are_kept(towers: Path, data: Path, tmp_path: Path) -> None:
+    """Their records lack the world of the language model and its layouts, and hold the world's record of then."""
+    old = shutil.copytree(towers, tmp_path / "towers")
+    for folder in ("instructblip", "llm"):
+        record = json.loads((old / folder / "tower.json").read_text())
+        if folder == "llm":
+            del record["world"], record["settings"]["layouts"]
+        else:
+            world = record["world"]
+            names = ("frames", "scenes", "shortest_scene", "returns", "events", "things", "glitches")
+            world["constants"] |= {f"videos.{name.upper()}": world["settings"][name] for name in names}
+            del world["settings"]
+        (old / folder / "tower.json").write_text(json.dumps(record))
+    assert list_unfinished(data, old, 0, SMALL) == []
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -50,7 +50,13 @@ def check_towers(out: Path, world: WorldSettings | None = None) -> None:
             f"Delete {out}, make them again (`make towers`), and train again (`make stage1 AGAIN=1`).",
         )
     if world is not None:
-        _check_world(out, read_settings(record["vision"].get("world", {})), world)
+        check_learned(
+            f"towers in {out}",
+            read_settings(record["vision"].get("world", {})),
+            world,
+            "Name the towers of this world in model.encoders and model.language_model, or train them: "
+            "`dynfocus towers DATA TOWERS`.",
+        )
     detail = record["language"]["quality"]["detail"]
     if not detail >= LEAST_DETAIL:
         raise CheckpointError(
@@ -60,12 +66,16 @@ def check_towers(out: Path, world: WorldSettings | None = None) -> None:
         )
 
 
-def _check_world(out: Path, learned: WorldSettings, world: WorldSettings) -> None:
+def check_learned(what: str, learned: WorldSettings, world: WorldSettings, advice: str) -> None:
+    """Refuse to use what was learned on one world on another one whose questions or things are of another kind.
+
+    Raises:
+        CheckpointError: if the two differ in `LEARNED_BY_TOWERS`.
+    """
     different = [name for name in LEARNED_BY_TOWERS if getattr(learned, name) != getattr(world, name)]
     if different:
         raise CheckpointError(
-            f"towers in {out} of a world with {', '.join(f'{name}={getattr(learned, name)}' for name in different)}",
-            f"towers of a world with {', '.join(f'{name}={getattr(world, name)}' for name in different)}",
-            "Name the towers of this world in model.encoders and model.language_model, or train them: "
-            "`dynfocus towers DATA TOWERS`.",
+            f"{what}, of a world with {', '.join(f'{name}={getattr(learned, name)}' for name in different)}",
+            f"a world with {', '.join(f'{name}={getattr(world, name)}' for name in different)}",
+            advice,
         )

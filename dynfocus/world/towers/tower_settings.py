@@ -1,9 +1,10 @@
 """Define the settings of the embedded world's towers."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from dynfocus.world.recipes import EASY, WorldSettings
+
+LAYOUTS = ("dynfocus", "mixed")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class LanguageSettings:
     things: int = 4
     times: int = 8
     asked: int = 100
-    layouts: Literal["dynfocus", "mixed"] = "dynfocus"
+    layouts: str = "dynfocus"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dynfocus.world.towers.frames import read_labelled
 from dynfocus.world.towers.reading_quality import reading_quality
 from dynfocus.world.towers.record import FOLDERS, list_unfinished, read_world, wanted_record, write_records
 from dynfocus.world.towers.tokenizer import train_tokenizer, world_text
-from dynfocus.world.towers.tower_settings import TowerSettings, choose_tower_settings
+from dynfocus.world.towers.tower_settings import LAYOUTS, TowerSettings, choose_tower_settings
 from dynfocus.world.towers.train_language import language_config, shares, train_language
 from dynfocus.world.towers.train_vision import instruction_quality, train_vision, vision_quality
 
@@ -75,6 +75,9 @@ def train_towers(
 def _check(settings: TowerSettings, seed: int, workers: int) -> None:
     least = {"seed": 0, "workers": 0, "vision.images": 0, "vision.plain": 0}
     numbers = {f"{part}.{name}": n for part, fields in asdict(settings).items() for name, n in fields.items()}
+    layouts = numbers.pop("language.layouts")
+    if layouts not in LAYOUTS:
+        raise ConfigError(f"language.layouts={layouts}", f"one of {', '.join(LAYOUTS)}", "Correct language.layouts.")
     for name, number in (numbers | {"seed": seed, "workers": workers}).items():
         lowest = least.get(name, 1 if isinstance(number, int) else 0)
         if number < lowest:
