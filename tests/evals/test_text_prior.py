@@ -41,7 +41,7 @@ def test_it_is_scored_as_answers_are_and_printed_beside_blind() -> None:
     assert scores["type/color"]["value"] == scores["detail"]["value"] == 0.5
     assert scores["detail"]["n"] == 2
     judged = WORLD.judge([*asked, *[ask(one.question, one.meta["word"], arm="blind") for one in asked]])
-    metrics: dict[str, Any] = {"benchmark": "world", **summarize_arms(judged, WORLD)}
+    metrics: dict[str, Any] = {"benchmark": "world", "protocol": "dynfocus", **summarize_arms(judged, WORLD)}
     plain = format_results(metrics).splitlines()
     table = format_results(metrics | {"text_prior": scores}).splitlines()
     assert "text prior" not in "\n".join(plain)
