@@ -12,7 +12,7 @@ from dynfocus.bridge.features import Features, open_features, with_selector
 from dynfocus.bridge.picked import Picked, pick
 from dynfocus.bridge.requirements import check_features, check_keep, check_question, find_needs
 from dynfocus.errors import SelectorError
-from dynfocus.method.selectors import build_selector, choose
+from dynfocus.method.selectors import build_selector, check_selector, choose
 from dynfocus.settings import FrameRule, SelectorChoice, selector_label
 from dynfocus.types import Focus, FrameSketch, SelectorInputs
 from dynfocus.video import pick_frames
@@ -76,6 +76,7 @@ class FrameChooser:
         given: dict[str, Any] = {name: value for name, value in (("fps", fps), ("frames", frames)) if value is not None}
         self.rule: FrameRule = replace(features.rule, **given)
         self.settings = with_selector(features.settings, choice)
+        check_selector(choice, "--selector (selector= in Python)")
         self.selector = build_selector(self.settings, features.width, features.text_width)
         self.reads = find_needs(self.selector)
         check_features(self.reads, self.label, features)

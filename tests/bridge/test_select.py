@@ -161,8 +161,8 @@ def test_what_a_selector_reads_must_be_there(tmp_path: Path) -> None:
     for name, told in (("oracle", "any video"), ("dpe", "--model"), ("own.Asking", "--encoder")):
         with pytest.raises(ConfigError, match=told):
             select(video, "what falls", selector=name)
-    with pytest.raises(ConfigError, match="one of dpe"):
-        select(video, selector="nothing_like_this")
+    with pytest.raises(ConfigError, match=r"one of dpe.* Did you mean mmr\? Correct --selector"):
+        select(video, selector="mrm")
     with pytest.raises(UsageError, match="one of them"):
         open_features(tmp_path, tmp_path)
     with pytest.raises(VideoError, match="there is no file"):
