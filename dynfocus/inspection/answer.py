@@ -42,6 +42,8 @@ class Answer:
         prompt_tokens: of the whole prompt, visual ones included.
         timing: what it took.
         unknown: words of the question that the model's tokenizers have no token for, where they are many.
+        default: how many frames the model's own processor would take of the file, and the visual tokens that they would
+            cost; None where the model has no way of its own.
     """
 
     question: str
@@ -51,6 +53,7 @@ class Answer:
     prompt_tokens: int
     timing: Timing = field(compare=False)
     unknown: tuple[str, ...] = ()
+    default: tuple[int, int] | None = None
 
 
 def list_inspections(
@@ -73,7 +76,15 @@ def list_facts(video: Path, model: Path, answers: Sequence[Answer], settings: Ma
         }
         for reply in answers
     ]
-    return PageFacts(str(video), str(model), settings, list_versions(), timing, details)
+    return PageFacts(str(video), str(model), settings, list_versions(), timing, details, list_others(answers))
+
+
+def list_others(answers: Sequence[Answer]) -> dict[str, int]:
+    """The visual tokens of the model's own way with the same file, by its name; empty where it has none."""
+    return {
+        f"its own processor, {frames:,} frame{'s' * (frames != 1)}": tokens
+        for frames, tokens in (reply.default for reply in answers[:1] if reply.default is not None)
+    }
 
 
 def name_unknown(reply: Answer) -> dict[str, str]:

@@ -50,6 +50,7 @@ class PageFacts:
         versions: of the project and of the libraries that took part, by name.
         timing: seconds that each step took, by its name, such as ``reading the video``.
         details: for each question, further facts by name, such as ``prompt tokens``; empty where there are none.
+        others: visual tokens of other ways with the same file, by their names, to compare with.
     """
 
     video: str
@@ -58,3 +59,4 @@ class PageFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     timing: Mapping[str, float] = field(default_factory=dict)
     details: Sequence[Mapping[str, object]] = ()
+    others: Mapping[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any
 
 from dynfocus.budget import LLAMA_VID, PATCHES, every_patch
 from dynfocus.errors import ConfigError, DiskError, MissingFileError, PromptError
-from dynfocus.inspection.answer import CUT, Answer, name_unknown
+from dynfocus.inspection.answer import CUT, Answer, list_others, name_unknown
 from dynfocus.inspection.compare import Comparison
 from dynfocus.inspection.content import Inspection, PageFacts
 from dynfocus.inspection.page import render_page
@@ -78,7 +78,8 @@ def lines(answer: Answer, alone: bool = True) -> Iterator[str]:
         yield f"{name}: {words}"
     yield f"kept frames:   {kept}"
     every = f"{every_patch(frames)} at the paper's {PATCHES} per frame"
-    yield f"visual tokens: {selection.visual_tokens} ({kinds}; {every})"
+    others = "".join(f"; {tokens} by {name}" for name, tokens in list_others([answer]).items())
+    yield f"visual tokens: {selection.visual_tokens} ({kinds}; {others.removeprefix('; ') or every})"
     reading = f"{timing.reading:.2f} s to read and encode the video, "
     yield f"time:          {reading * (timing.reading >= SOON)}{timing.answering:.2f} s to answer"
 
@@ -131,6 +132,7 @@ def numbers(answers: Sequence[Answer], facts: PageFacts, comparison: Comparison 
                 "DynFocus": selection.visual_tokens,
                 "every patch": every_patch(frames),
                 LLAMA_VID.name: LLAMA_VID.tokens(frames),
+                **facts.others,
             },
             "answers": replies,
             "compare": compared,

@@ -93,7 +93,7 @@ def render_page(inspections: Sequence[Inspection], facts: PageFacts) -> str:
         images=[(frame, *encode_frame(frames[frame], len(embedded))) for frame in embedded],
         sections=sections,
         comparison=comparison,
-        budget=build_budget(inspections),
+        budget=build_budget(inspections, facts.others),
         style=Markup(style),
         script=Markup(script),
     )

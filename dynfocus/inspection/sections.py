@@ -101,13 +101,14 @@ def list_table(selection: Selection) -> dict[str, Any]:
     return {"name": name, "head": list(columns), "rows": rows}
 
 
-def build_budget(inspections: Sequence[Inspection]) -> dict[str, Any]:
-    """The visual tokens of some inspections of the same frames, beside those of every patch and of LLaMA-VID."""
+def build_budget(inspections: Sequence[Inspection], others: Mapping[str, int]) -> dict[str, Any]:
+    """The visual tokens of some inspections of the same frames, beside those of other ways, every patch, LLaMA-VID."""
     frames, kept = len(inspections[0].selection.seconds), bool(inspections[0].selection.kept)
     costs = [(one.selection.cones, one.selection.rods) for one in inspections]
     names = ["this model"] if len(set(costs)) == 1 else [f"this model, question {n + 1}" for n in range(len(costs))]
     own = [{"cone": cones, "rod": rods} if kept else {"none": cones} for cones, rods in costs]
-    bars = dict(zip(names, own, strict=False)) | {
+    bars = dict(zip(names, own, strict=False)) | {name: {"peak": tokens} for name, tokens in others.items()}
+    bars |= {
         "LLaMA-VID, 2 a frame": {"peak": LLAMA_VID.tokens(frames)},
         f"every patch, {PATCHES} a frame": {"faint": every_patch(frames)},
     }

@@ -78,13 +78,14 @@ def explain_terms(selection: Selection) -> str:
 
 def describe_kept(selection: Selection) -> str:
     """What a kept frame gives."""
-    kinds = [word for word, count in (("cones", selection.cones), ("rods", selection.rods)) if count]
+    rods = selection.rods and selection.kept_rods
+    kinds = [word for word, count in (("cones", selection.cones), ("rods", rods)) if count]
     return f"kept (b = 1): {' and '.join(kinds) or 'no tokens'}"
 
 
 def others_give_rods(selection: Selection) -> bool:
     """Whether frames that are not kept give rods: more were counted than kept frames have."""
-    return selection.rods > 2 * len(selection.kept)
+    return selection.rods > selection.kept_rods * len(selection.kept)
 
 
 def describe_others(selection: Selection) -> str:

@@ -16,6 +16,7 @@ class Selection:
         representatives: the frame that each event prototype grew around, in time order.
         scores: s of each event (Eq. 4), in [0, 1]; empty where the selector scores none.
         relevant: the frames of each relevant event, where it is known what the question needs.
+        kept_rods: rods that each kept frame has beside its cones.
     """
 
     seconds: tuple[float, ...]
@@ -27,6 +28,7 @@ class Selection:
     representatives: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
     relevant: tuple[tuple[int, ...], ...] = ()
+    kept_rods: int = 2
 
     @property
     def visual_tokens(self) -> int:

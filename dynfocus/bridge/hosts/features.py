@@ -71,14 +71,19 @@ def arrange(features: HostFeatures, seconds: Sequence[float], kept: Sequence[int
 
     Paper: Eq. 11, with means in place of learned projections.
     """
-    if rods not in RODS:
-        raise ConfigError(f"{rods} rods", f"one of {', '.join(map(str, RODS))} tokens a frame", "Correct --rods.")
+    check_rods(rods)
     few, chosen = (features.average(rods) if rods else None), set(kept)
     return [
         ShownFrame((features if number in chosen else few).frame(number), second)  # type: ignore[union-attr]
         for number, second in enumerate(seconds)
         if number in chosen or few is not None
     ]
+
+
+def check_rods(rods: int) -> None:
+    """Raises ConfigError if a frame cannot be averaged to so many tokens."""
+    if rods not in RODS:
+        raise ConfigError(f"{rods} rods", f"one of {', '.join(map(str, RODS))} tokens a frame", "Correct --rods.")
 
 
 def join(parts: Sequence[ShownFrame]) -> HostFeatures:

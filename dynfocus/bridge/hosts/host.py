@@ -156,6 +156,11 @@ class Host:
         made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         return made[0, inputs["input_ids"].shape[1] :]
 
+    def ends(self, token: int) -> bool:
+        """Whether an answer ends with this token of its own accord."""
+        end = self.model.generation_config.eos_token_id
+        return token in (end if isinstance(end, list) else [end])
+
     def _cast(self, value: Any) -> Any:
         return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 

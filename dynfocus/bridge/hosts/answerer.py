@@ -1,0 +1,188 @@
+"""Ask any host about a video: its own tower encodes every frame once, a selector chooses, the host answers."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from dynfocus.bridge.choose import FrameChooser, SketchedVideo
+from dynfocus.bridge.hosts.defaults import OwnDefault, count_default
+from dynfocus.bridge.hosts.features import HostFeatures, check_rods
+from dynfocus.bridge.hosts.folder import load_host
+from dynfocus.bridge.hosts.host import Pair
+from dynfocus.bridge.hosts.sketches import HostSketches
+from dynfocus.bridge.hosts.store import FeatureStore
+from dynfocus.budget import HostBudget, most_kept
+from dynfocus.data.sketches.digests import Stamp
+from dynfocus.data.sketches.media import media_stamp
+from dynfocus.errors import ConfigError
+from dynfocus.inspection.answer import Answer, Timing
+from dynfocus.inspection.answerer import choose_device
+from dynfocus.records.selections import Selection
+from dynfocus.settings import FrameRule, SelectorChoice
+from dynfocus.video.clip import pick_frames
+from dynfocus.video.numbered import NumberedFrames
+from dynfocus.video.resizing import resize_frame
+from dynfocus.video.thumbnails import Thumbnails
+
+
+@dataclass(frozen=True)
+class HostRule:
+    """How frames are shown to a host.
+
+    Attributes:
+        keep: K, frames that are given in full; all, where there are fewer.
+        rods: averaged tokens of every other frame: 0, 1, 2 or 4.
+        budget: visual tokens that a video may cost; None for no limit. As many frames are kept as fit, K at most.
+        pair: what shares a patch with a frame, where the tower reads two frames as one: itself, or the ``next`` one.
+        fps: frames that are looked at each second.
+        frames: frames of a video that are looked at, at most.
+    """
+
+    keep: int = 8
+    rods: int = 0
+    budget: int | None = None
+    pair: Pair = "same"
+    fps: float = 1.0
+    frames: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "frames") + ("budget",) * (self.budget is not None):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}", "at least 1", f"Raise --{name}.")
+        check_rods(self.rods)
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """A video of which every frame is encoded, and what the host makes of it by itself."""
+
+    sketched: SketchedVideo
+    features: HostFeatures
+    seconds: tuple[float, ...]
+    budget: HostBudget
+    default: OwnDefault
+
+
+class HostAnswerer:
+    """A host, a selector that reads the host's own features, and the videos that were asked about lately.
+
+    Args:
+        folder: of the host.
+        selector: a name, a dotted path, or either with settings; None for ``uniform``.
+        rule: how frames are shown.
+        cache: folder where features are kept for the next time; without one they are kept in memory alone.
+        remembered: how many videos' features are kept in memory.
+        device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+
+    Raises:
+        ConfigError: if the host is of no known family, or the selector lacks what it reads.
+        CheckpointError: if there is no such model in the folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        selector: SelectorChoice | None = None,
+        rule: HostRule = HostRule(),
+        cache: Path | None = None,
+        remembered: int = 4,
+        device: str = "cpu",
+    ) -> None:
+        self.rule, self.remembered = rule, remembered
+        self.host = load_host(folder, choose_device(device), rule.pair)
+        self.chooser = FrameChooser(selector, HostSketches(self.host, folder), rule.fps, rule.frames)
+        self.store = None if cache is None else FeatureStore(cache, folder)
+        self.folder = folder
+        self.recent: dict[Stamp, EncodedVideo] = {}
+
+    @property
+    def frame_rule(self) -> FrameRule:
+        """Which frames of a video are looked at, and the square that they become."""
+        return self.chooser.rule
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Every setting that an answer hangs on, by its name."""
+        rule = {f"frame_rule.{name}": value for name, value in asdict(self.frame_rule).items()}
+        own = {"host": self.host.model.config.model_type, "selector": self.chooser.label}
+        shown = {name: getattr(self.rule, name) for name in ("keep", "rods", "budget", "pair")}
+        return own | shown | rule | {"device": str(self.host.device)}
+
+    def read(self, video: Path) -> EncodedVideo:
+        """A video or image with every frame encoded, from memory if it was asked about lately.
+
+        Raises:
+            VideoError: if the file cannot be read.
+            ConfigError: if no frame fits the budget.
+        """
+        key = media_stamp(video)
+        encoded = self.recent.pop(key, None) or self._read(Path(video))
+        self.recent[key] = encoded
+        for oldest in list(self.recent)[: -self.remembered]:
+            del self.recent[oldest]
+        return encoded
+
+    @torch.no_grad()
+    def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
+        """Answer one question greedily.
+
+        Raises:
+            VideoError: if the file cannot be read.
+            SelectorError: if the selector fails.
+            PromptError: if the question holds what stands for a video.
+        """
+        begin = perf_counter()
+        known = self.read(video)
+        read = perf_counter()
+        picked = self.chooser.choose(known.sketched, question, known.budget.kept)
+        places = {number: place for place, number in enumerate(known.sketched.candidates)}
+        kept = tuple(places[number] for number in picked.frames)
+        parts = self.host.show(known.features, known.seconds, kept, self.rule.rods)
+        inputs = self.host.feature_inputs(parts, picked.duration, question)
+        ids = self.host.generate(inputs, max_new_tokens).tolist()
+        text = self.host.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        spent = self._count(len(known.seconds), len(kept))
+        return Answer(
+            question,
+            text,
+            len(ids) == max_new_tokens and not self.host.ends(ids[-1]),
+            Selection(known.seconds, kept, spent.cones + spent.closing, spent.rods, kept_rods=0),
+            inputs["input_ids"].shape[1],
+            Timing(read - begin, perf_counter() - read),
+            default=(known.default.frames, known.default.tokens),
+        )
+
+    def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
+        """The frames that an answer about this video rests on, for a person to look at."""
+        return Thumbnails(video, answer.selection.seconds, self.frame_rule)
+
+    def _count(self, frames: int, keep: int) -> HostBudget:
+        side = self.frame_rule.size
+        return self.host.budget(frames, keep, self.rule.rods, side, side)
+
+    def _read(self, path: Path) -> EncodedVideo:
+        video, rule = NumberedFrames(path, self.frame_rule), self.frame_rule
+        candidates = pick_frames(video.times, rule)
+        count = len(candidates)
+        most = min(self.rule.keep, count)
+        if self.rule.budget is not None:
+            most = min(most, most_kept(count, lambda keep: self._count(count, keep), self.rule.budget))
+
+        def encode() -> HostFeatures:
+            frames = torch.stack(video.read(candidates, lambda pixels: resize_frame(pixels, rule, video.shown_pixel)))
+            beside = torch.cat([frames[1:], frames[-1:]]) if self.rule.pair == "next" else frames
+            return self.host.encode(frames, most, beside)
+
+        features = encode() if self.store is None else self.store.read(self._key(path, most), encode)
+        sketches: Any = self.chooser.features
+        seconds = tuple(float(video.times[number]) for number in candidates)
+        sketched = SketchedVideo(video, tuple(candidates), sketches.average(features))
+        default = count_default(self.host, video)
+        return EncodedVideo(sketched, features, seconds, self._count(count, most), default)
+
+    def _key(self, path: Path, together: int) -> str:
+        shared = together if self.host.family.shared else None  # how large frames are hangs on how many are kept
+        return self.store.key(path, self.frame_rule, pair=self.rule.pair, together=shared)  # type: ignore[union-attr]
