@@ -23,7 +23,7 @@ from dynfocus.records.predictions import Prediction
 class Predictions(Callback):
     """Collect the predictions of a test and write them, with their summary, into the run's folder.
 
-    Where the data module gives its training questions, ``text_prior`` says how well the questions' text alone answers.
+    Of the embedded world they hold its ``recipe``, and in ``text_prior`` how well the questions' text alone answers.
 
     ``metrics.json`` and ``predict.json`` say what made them: the command, all settings of the model, the data. Results
     of before are renamed to ``metrics.1.json`` and so on. A run with ``fast_dev_run`` writes none.
@@ -91,6 +91,7 @@ class Predictions(Callback):
         card |= {"arm": predictions[0].arm, "seconds": round(seconds, 1)}
         metrics = summarize_arms(judged, benchmark) | card | describe_run(trainer, pl_module)
         if hasattr(trainer.datamodule, "training_questions"):  # type: ignore[attr-defined]
+            metrics["recipe"] = trainer.datamodule.recipe  # type: ignore[attr-defined]
             known = trainer.datamodule.training_questions()  # type: ignore[attr-defined]
             of_one_arm = [one for one in predictions if one.arm == predictions[0].arm]
             metrics["text_prior"] = score_text_prior(known, of_one_arm, benchmark)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from datamodules.conversations import ConversationDataModule, Split
 from dynfocus.records.rows import Question
 from dynfocus.world.dataset import write_world
-from dynfocus.world.recipes import make_settings
+from dynfocus.world.recipes import find_recipe, make_settings
 from dynfocus.world.towers.quality import check_learned, check_towers
 
 
@@ -50,6 +50,11 @@ class WorldDataModule(ConversationDataModule):
         self.check = check
         sizes: dict[str, Any] = {"videos": videos, "seed": world_seed, "val": val, "test": test}
         self.write = partial(write_world, self.root, **sizes, settings=self.settings)
+
+    @property
+    def recipe(self) -> str:
+        """The recipe with these settings, or ``own settings``."""
+        return find_recipe(self.settings) or "own settings"
 
     def prepare_data(self) -> None:
         self.write()

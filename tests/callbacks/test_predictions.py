@@ -96,5 +96,6 @@ def test_results_say_what_made_them(place: Path, run: Path) -> None:
     assert origin["data"] == {"root": str(place / "data"), "files": {"test": "test.json"}}
     assert metrics["arm"] == "learned"
     prior = metrics["text_prior"]
+    assert metrics["recipe"] == "easy"
     assert prior["balanced"]["n"] == metrics["columns"]["balanced"]["n"], "of one arm's questions, not of all arms'"
     assert 0 <= prior["balanced"]["value"] <= 1
