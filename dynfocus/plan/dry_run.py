@@ -178,7 +178,11 @@ def connect(model: DynFocusModel, frames: int, slots: int) -> Tensor:
     sketch = FrameSketch(pooled, grains, torch.ones(slots, frames, dtype=torch.bool))
     if settings.encoder == "average_pooling":
         return connector.fine(sketch.pooled).flatten(1, 2)
-    cones = connector.cones(choose(model, sketch, question, mask), torch.arange(slots))
+    focus = choose(model, sketch, question, mask)
+    if settings.cone_rows == "random" and focus.patches is not None and settings.kept_tokens != 256:
+        cones = connector.cones.fine(focus.patches[:, :, : settings.cones])  # which places they are of needs numbers
+    else:
+        cones = connector.cones(focus)
     rods = connector.rods(sketch, question, mask)
     tokens = torch.cat([cones.flatten(1, 2), rods.flatten(1, 2)], 1)
     return tokens[:, : budget(frames, settings).visual_tokens]

@@ -85,6 +85,7 @@ def test_every_switch_has_an_overlay() -> None:
     assert switches == {
         *("redundant_tokens", "kept_tokens", "events", "keep", "neighbourhood", "spatial_neighbourhood"),
         *("sigma", "samples", "score_reads_question", "encoder", "instruction_mode", "distance_scale"),
+        *("cone_rows", "patch_frames", "merge_kept", "selector"),
     }
 
 
