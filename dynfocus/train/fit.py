@@ -12,7 +12,6 @@ from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,8 +20,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils import logging
 
 from dynfocus.errors import CheckpointError, ConfigError
-from dynfocus.records.atomic import atomic_write, write_text
+from dynfocus.records.atomic import write_text
 from dynfocus.records.skipped import QUARANTINE
+from dynfocus.train.checkpoint_files import LAST, AtomicCheckpoint, check_checkpoint, find_checkpoint
 from dynfocus.train.finished import (
     OPTIONS,
     Record,
@@ -44,7 +44,7 @@ LINKED = (
     *("template", "max_new_tokens"),
 )
 BUILT_ON = ("encoders", "language_model", "vision", "init_from")
-CONFIG, DONE, LAST, MODEL = "config.yaml", "fit.json", "checkpoints/last.ckpt", "model"
+CONFIG, DONE, CHECKPOINTS, MODEL = "config.yaml", "fit.json", "checkpoints", "model"
 UNNAMED = "unnamed"  # a folder that a config leaves to the command line
 NOISE = ("litlogger", "TPU available", "Loading `train_dataloader`")  # an advertisement, and what says nothing here
 EXPECTED = (  # said by Lightning about what is meant to be so
@@ -57,16 +57,6 @@ EXPECTED = (  # said by Lightning about what is meant to be so
     "LightningCLI's args parameter.*",  # which the verbs that only read data are called by
     ".*returned a view tensor.*",  # which nothing changes in place
 )
-
-
-class AtomicCheckpoint(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all, however a run ends; raises DiskError where there is no room."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        for half in Path(path).parent.glob(f".{Path(path).name}.*"):  # of a run that was killed while it wrote
-            half.unlink(missing_ok=True)
-        with atomic_write(Path(path)) as part:
-            super().save_checkpoint(checkpoint, part, storage_options)
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -127,9 +117,11 @@ class Experiment(LightningCLI):
         with self._record_when_finished(folder) as finished:
             if finished:
                 return rank_zero_info(f"{folder} is trained with these settings already (--again trains it anew)")
-            if options.get("ckpt_path") is None and self._is_unfinished(folder):
-                rank_zero_info(f"going on with the unfinished run in {folder}")
-                options["ckpt_path"] = str(folder / LAST)
+            if options.get("ckpt_path") is not None:
+                check_checkpoint(Path(options["ckpt_path"]))
+            elif self._is_unfinished(folder) and (last := find_checkpoint(folder / CHECKPOINTS)) is not None:
+                rank_zero_info(last[1] or f"going on with the unfinished run in {folder}")
+                options["ckpt_path"] = str(last[0])
             if options.get("ckpt_path") is not None or not self.trainer.is_global_zero:
                 return self._train(options)
             with a_new_run(folder):
@@ -176,7 +168,7 @@ class Experiment(LightningCLI):
             raise
 
     def _is_unfinished(self, folder: Path) -> bool:
-        if not (folder / LAST).exists() or not (folder / CONFIG).exists() or (folder / DONE).exists():
+        if not (folder / CONFIG).exists() or (folder / DONE).exists():
             return False
         return (folder / CONFIG).read_text() == self._parser("fit").dump(self.config.fit, skip_none=False)
 
@@ -256,7 +248,7 @@ def a_new_run(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if (fresh or aside) and not any((folder / left).exists() for left in (LAST, QUARANTINE)):
+        if (fresh or aside) and not any((folder / left).exists() for left in (f"{CHECKPOINTS}/{LAST}", QUARANTINE)):
             shutil.rmtree(folder, ignore_errors=True)
             if aside:
                 aside.rename(folder)

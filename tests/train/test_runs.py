@@ -46,7 +46,7 @@ def test_a_checkpoint_does_not_replace_the_settings(place: Path, trained_runs: P
     rates = torch.load(last, weights_only=True)["hyper_parameters"]["lr"]
     more = ("--model.init_from", "null", "--ckpt_path", str(last), "--model.lr", "0.125", "--trainer.max_epochs", "2")
     assert call(place, "fit", "stage2", run, *more) == 0
-    newest = max((run / "checkpoints").iterdir(), key=lambda file: file.stat().st_mtime)
+    newest = max((run / "checkpoints").glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
     assert torch.load(newest, weights_only=True)["hyper_parameters"]["lr"] == 0.125 != rates
     assert "lr: 0.125" in (run / "config.yaml").read_text()
 
