@@ -7,7 +7,7 @@ from pathlib import Path
 from dynfocus.errors import DataError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.protocol import Judged, Mean, Value
-from dynfocus.evals.scores import adjust_holm, compute_mcnemar, difference_interval, make_columns
+from dynfocus.evals.scores import adjust_holm, compute_difference_interval, compute_mcnemar, make_columns
 from dynfocus.evals.table_rows import make_settings, read_results
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction, Verdict
@@ -115,7 +115,7 @@ def compare_arms(a: Arm, b: Arm) -> list[Comparison]:
     first, second = ({one.name: one for one in make_columns(side.values(), benchmark.columns)} for side in both)
     return [
         Comparison(
-            *(name, x.value, second[name].value, difference_interval(x, second[name]), x.n),
+            *(name, x.value, second[name].value, compute_difference_interval(x, second[name]), x.n),
             _test_column(benchmark.columns[name], *both),
         )
         for name, x in first.items()

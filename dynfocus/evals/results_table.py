@@ -34,9 +34,10 @@ def format_results(metrics: dict[str, Any]) -> str:
     lines = [["kept frames", *names, "hit rate", "tokens"]]
     for label, arm in metrics["arms"].items():
         hit = "-" if arm["hit_rate"] is None else f"{arm['hit_rate']:.3f}"
-        lines.append([label, *(_cell(arm["columns"].get(name)) for name in names), hit, f"{arm['visual_tokens']:.0f}"])
+        shown = (_format_cell(arm["columns"].get(name)) for name in names)
+        lines.append([label, *shown, hit, f"{arm['visual_tokens']:.0f}"])
     if prior := metrics.get("text_prior"):
-        lines.append([TEXT_PRIOR, *(_cell(prior.get(name)) for name in names), "-", "0"])
+        lines.append([TEXT_PRIOR, *(_format_cell(prior.get(name)) for name in names), "-", "0"])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     groups = [f"{name} {one['value']:.2f}" for name, one in metrics["columns"].items() if "/" in name]
@@ -50,7 +51,7 @@ def format_results(metrics: dict[str, Any]) -> str:
     return "\n".join([rows[0], "-" * len(rows[0]), *rows[1:], "", foot])
 
 
-def _cell(column: dict[str, Any] | None) -> str:
+def _format_cell(column: dict[str, Any] | None) -> str:
     if column is None:
         return "-"
     low, high = column["interval"]

@@ -75,7 +75,7 @@ def make_columns(values: Iterable[Value], means: Mapping[str, Mean]) -> list[Col
     return [column for column in columns if all(column.parts)]
 
 
-def difference_interval(a: Column, b: Column, draws: int = DRAWS) -> tuple[float, float]:
+def compute_difference_interval(a: Column, b: Column, draws: int = DRAWS) -> tuple[float, float]:
     """Compute the 95 % interval of a minus b on the same questions: both are drawn with the same clusters."""
     clusters = sorted({*a._clusters(), *b._clusters()})
     return _percentiles(a._samples(clusters, draws) - b._samples(clusters, draws))

@@ -152,7 +152,7 @@ def build_table(benchmark: Benchmark, own: Sequence[Row]) -> Table:
     shown = [name for name in benchmark.columns if "/" not in name]
     columns = tuple(name for name in shown if any(name in row.cells for row in rows))
     differences = [list_differences(row, own[0]) for row in rows]
-    letters = {text: MARKS[n % len(MARKS)] * (n // len(MARKS) + 1) for n, text in enumerate(unique(differences))}
+    letters = {text: MARKS[n % len(MARKS)] * (n // len(MARKS) + 1) for n, text in enumerate(list_once(differences))}
     wrong = [bool(row) for row in map(list_mismatches, published)] + [False] * len(own)
     marks = [letters.get(text, "") + ASTERISK * off for text, off in zip(differences, wrong, strict=True)]
     base = ", ".join(f"{name} {value or UNKNOWN}" for name, value in own[0].settings.items())
@@ -170,6 +170,6 @@ def list_differences(row: Row, base: Row) -> str:
     return ", ".join(f"{name} {value or UNKNOWN}" for name, value in unlike.items())
 
 
-def unique(texts: Iterable[str]) -> list[str]:
+def list_once(texts: Iterable[str]) -> list[str]:
     """List texts once, in the order in which they come first, without empty ones."""
     return list(dict.fromkeys(filter(None, texts)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dynfocus.evals.protocol import Mean, Value
-from dynfocus.evals.scores import Column, adjust_holm, compute_mcnemar, difference_interval, make_columns
+from dynfocus.evals.scores import Column, adjust_holm, compute_difference_interval, compute_mcnemar, make_columns
 
 
 def column(outcomes: Sequence[tuple[str, float]]) -> Column:
@@ -71,8 +71,8 @@ def test_two_runs_that_are_right_alike_differ_by_nothing() -> None:
     """The same videos are drawn for both: what both have in common does not widen the interval of their difference."""
     outcomes = [(str(n), float(n % 3 == 0)) for n in range(60)]
     better = [(video, 1.0 if n == 1 else correct) for n, (video, correct) in enumerate(outcomes)]
-    assert difference_interval(column(outcomes), column(outcomes)) == (0, 0)
-    low, high = difference_interval(column(better), column(outcomes))
+    assert compute_difference_interval(column(outcomes), column(outcomes)) == (0, 0)
+    low, high = compute_difference_interval(column(better), column(outcomes))
     assert 0 == low < 1 / 60 < high < 0.06
     alone = column(outcomes).interval()
     assert high - low < 0.3 * (alone[1] - alone[0])
