@@ -21,7 +21,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
 
 from dynfocus import verbs
-from dynfocus.errors import DynFocusError, UsageError, suggest
+from dynfocus.errors import DiskError, DynFocusError, UsageError, suggest
 
 LIGHTNING = {
     "fit": "Train a model by configs: --config FILE [--config FILE ...] [any setting].",
@@ -88,6 +88,11 @@ def catch(command: list[str]) -> int:
     except DynFocusError as error:
         print(f"dynfocus: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except PermissionError as error:
+        given = f"{error.filename or 'a file'}, which this user may not read or write ({error.strerror})"
+        mistake = DiskError(given, "that permission", "Choose another place, or ask its owner.")
+        print(f"dynfocus: {mistake}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
         return 130
@@ -109,7 +114,7 @@ def names_own_code(command: Sequence[str]) -> bool:
     except (OSError, ValueError):  # the verb that reads that config says what is wrong with it
         texts = [*command]
     names = {name for text in texts for name in re.findall(r"(?<![\w./])([^\W\d]\w*)\.\w", text)}
-    return any(Path(f"{name}.py").is_file() or Path(name).is_dir() for name in names)
+    return any(os.path.isfile(f"{name}.py") or os.path.isdir(name) for name in names)
 
 
 def run_verb(command: list[str]) -> None:

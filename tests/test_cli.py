@@ -237,3 +237,20 @@ assert sys.argv[1] not in sys.path
     for command in ([sys.executable, "-m", "dynfocus"], [str(dynfocus)]):
         subprocess.run([*command, "--version"], cwd=tmp_path, capture_output=True, check=True)
     assert [file.name for file in tmp_path.glob("* has run")] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="another user is needed")
+def test_what_a_user_may_not_read_is_one_sentence(tmp_path: Path, capsys: Capture) -> None:
+    command = ["table", str(tmp_path)]
+    assert main(command) == 1  # which imports all that another user could not
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "metrics.json").chmod(0o600)
+    capsys.readouterr()
+    os.seteuid(65534)
+    try:
+        assert main(command) == 1
+    finally:
+        os.seteuid(0)
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"dynfocus: {tmp_path / 'metrics.json'}, which this user may not read")
+    assert shown.count("\n") == 1

@@ -90,7 +90,7 @@ class Experiment(LightningCLI):
         options |= {"plugins": [*plugins, AtomicCheckpoint()], "use_distributed_sampler": False}
         try:
             return super().instantiate_trainer(**options)
-        except (ValueError, MisconfigurationException) as error:
+        except (ValueError, TypeError, MisconfigurationException) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(
                 reason, "settings of trainer that fit this machine and each other", "Correct them."

@@ -94,6 +94,7 @@ def test_an_optimizer_in_eight_bits(place: Path, trained_runs: Path, tmp_path: P
         (("--model.shard_towers", "true"), "shard_towers where nothing is sharded"),
         (("--model.init_from", "TOWER"), "an encoder 'llama' of None pixels"),
         (("--trainer.strategy", "fsdp"), "GPU"),
+        (("--trainer.devices", "two"), "should be an int"),
     ],
 )
 def test_post_tuning_that_cannot_be_costs_one_sentence(
