@@ -9,6 +9,7 @@ from typing import Any
 
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
+from dynfocus.evals.card import CARD, check_card
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.evals.protocol import OWN, Benchmark, Item, digest_prompts
 from dynfocus.evals.summary import write_results
@@ -22,8 +23,7 @@ from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
 
 CONFIG = Path(__file__).parents[2] / "lightning_configs" / "evaluate.yaml"
-CARD, SKETCHES = "card.json", "sketches"
-DIGESTS = ("model", "prompts")  # parts of the card that say nothing to a reader
+SKETCHES = "sketches"
 
 
 class Evaluation(Experiment):
@@ -93,7 +93,7 @@ def evaluate(
         "max_new_tokens": asked.new_tokens if settings["max_new_tokens"] is None else settings["max_new_tokens"],
         "sampling": asdict(sampling),
     }
-    _check_card(out / CARD, card)
+    check_card(out / CARD, card)
     sketches = settings["sketch_cache"] or _choose_sketches(out, connector, items[: settings["rows"]])
     options = {
         "seed_everything": sampling.seed,
@@ -147,30 +147,3 @@ def _write_submissions(out: Path, predictions: Sequence[Prediction], benchmark: 
         answers = benchmark.submit(benchmark.judge(one for one in predictions if one.arm == arm))
         name = "submission.json" if len(arms) == 1 else f"submission.{arm}.json"
         write_text(out / name, json.dumps(answers, indent=1) + "\n")
-
-
-def _check_card(file: Path, card: dict[str, Any]) -> None:
-    """Write what answers are made with; raises ConfigError where others were made with something else."""
-    if file.exists() and (changes := list_changes(json.loads(file.read_text()), card)):
-        raise ConfigError(
-            f"{file.parent}, whose answers were made with {' and '.join(changes)}",
-            "the settings that its answers began with",
-            "Give another --out, or delete the folder.",
-        )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(card, indent=2) + "\n")
-
-
-def list_changes(before: Mapping[str, Any], card: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List in words what a card says otherwise than an earlier one."""
-    changes = []
-    for name, value in card.items():
-        old = before.get(name)
-        if isinstance(value, dict):
-            changes += list_changes(old or {}, value, f"{name}.")
-        elif old != value:
-            unlike = (
-                f"another {name}" if name in DIGESTS else f"{prefix}{name} {json.dumps(old)}, not {json.dumps(value)}"
-            )
-            changes.append(unlike)
-    return changes

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from dynfocus.errors import ConfigError, UsageError
 from dynfocus.verbs.screen import quiet
-from dynfocus.verbs.videos import MODEL
+from dynfocus.verbs.videos import MODEL, check_host
 
 
 def evaluate(
@@ -32,6 +32,10 @@ def evaluate(
     workers: int = 0,
     devices: int = 1,
     trust_selector: bool = False,
+    host: Path | None = None,
+    keep: int | None = None,
+    rods: int | None = None,
+    budget: int | None = None,
 ) -> None:
     """Ask a trained model the questions of a benchmark, judge its answers by rules, and print the benchmark's table.
 
@@ -65,11 +69,33 @@ def evaluate(
         workers: processes that read videos.
         devices: processes that answer, one for each GPU.
         trust_selector: import the selector that the model's folder names by a dotted path.
+        host: folder of another video language model of transformers, which answers instead of --model; --arms are then
+            names of selectors, uniform where none is named.
+        keep: with --host: frames that are shown in full, 8 by default.
+        rods: with --host: averaged tokens of every other frame: 0, 1, 2 or 4; 0 by default.
+        budget: with --host: visual tokens that a video may cost.
     """
     from dynfocus.evals.results_table import format_results
     from dynfocus.settings import Sampling
 
     quiet()
+    shown: dict[str, Any] = {"keep": keep, "rods": rods, "budget": budget}
+    check_host(host, shown, trust_selector)
+    if host is not None:
+        if temperature or devices > 1:
+            raise UsageError("--temperature or --devices with --host", "neither", "Leave them out.")
+        from dynfocus.bridge.hosts.answerer import HostRule
+        from dynfocus.bridge.hosts.evaluation import evaluate_host
+
+        rule = {name: value for name, value in (shown | {"frames": frames, "fps": fps}).items() if value is not None}
+        asked: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
+        asked |= {"max_new_tokens": max_new_tokens, "cache": cache}
+        print(
+            format_results(
+                evaluate_host(benchmark, root, out, host, arms or ("uniform",), HostRule(**rule), asked, protocol)
+            )
+        )
+        return
     from dynfocus.train.evaluate import evaluate as run_evaluation
 
     settings: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}

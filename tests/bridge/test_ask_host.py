@@ -125,3 +125,21 @@ def test_what_is_no_host_is_refused(hosts: dict[str, Path], folder: Path, tmp_pa
     assert cli.main([*words, "--keep", "4"]) == 2
     assert cli.main([*words, "--host", str(hosts["smolvlm"]), "--trust-selector"]) == 2
     assert cli.main([*words, "--host", str(hosts["smolvlm"]), "--keep", "0"]) == 1
+
+
+def test_selectors_and_a_host_are_evaluated_on_a_benchmark_and_a_stopped_run_goes_on(
+    hosts: dict[str, Path], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "world", str(place / "data"), "--out", str(tmp_path), "--host", str(hosts["internvl"])]
+    words += ["--arms", "uniform", "random", "--keep", "2", "--rods", "1", "--frames", "6", "--rows", "3"]
+    assert cli.main([*words, "--max-new-tokens", "2"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {name: arm["n"] for name, arm in metrics["arms"].items()} == {"uniform": 3, "random": 3}
+    assert {arm["visual_tokens"] for arm in metrics["arms"].values()} == {2 * 4 + 4}
+    answers = tmp_path / "answers" / "0.jsonl"
+    lines = answers.read_text().splitlines()
+    answers.write_text("\n".join(lines[:4]) + '\n{"id": "cut o')  # as a killed run leaves it
+    assert cli.main([*words, "--max-new-tokens", "2"]) == 0
+    assert answers.read_text().splitlines() == lines
+    assert cli.main([*words, "--max-new-tokens", "3"]) == 1
+    assert "max_new_tokens" in capsys.readouterr().err

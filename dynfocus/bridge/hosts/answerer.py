@@ -15,14 +15,14 @@ from dynfocus.bridge.hosts.host import Pair
 from dynfocus.bridge.hosts.sketches import HostSketches
 from dynfocus.bridge.hosts.store import FeatureStore
 from dynfocus.budget import HostBudget, most_kept
-from dynfocus.data.sketches.digests import Stamp
-from dynfocus.data.sketches.media import media_stamp
+from dynfocus.data.sketches.digests import Stamp, file_stamp
 from dynfocus.errors import ConfigError
 from dynfocus.inspection.answer import Answer, Timing
 from dynfocus.inspection.answerer import choose_device
+from dynfocus.records.rows import VideoSegment
 from dynfocus.records.selections import Selection
 from dynfocus.settings import FrameRule, SelectorChoice
-from dynfocus.video.clip import pick_frames
+from dynfocus.video.clip import find_media, pick_segment_frames
 from dynfocus.video.numbered import NumberedFrames
 from dynfocus.video.resizing import resize_frame
 from dynfocus.video.thumbnails import Thumbnails
@@ -96,7 +96,11 @@ class HostAnswerer:
         self.chooser = FrameChooser(selector, HostSketches(self.host, folder), rule.fps, rule.frames)
         self.store = None if cache is None else FeatureStore(cache, folder)
         self.folder = folder
-        self.recent: dict[Stamp, EncodedVideo] = {}
+        self.recent: dict[tuple[Stamp, float, float], EncodedVideo] = {}
+
+    def open_chooser(self, selector: SelectorChoice) -> FrameChooser:
+        """Another selector on the same features; raises ConfigError if it lacks what it reads."""
+        return FrameChooser(selector, self.chooser.features, self.rule.fps, self.rule.frames)
 
     @property
     def frame_rule(self) -> FrameRule:
@@ -111,23 +115,30 @@ class HostAnswerer:
         shown = {name: getattr(self.rule, name) for name in ("keep", "rods", "budget", "pair")}
         return own | shown | rule | {"device": str(self.host.device)}
 
-    def read(self, video: Path) -> EncodedVideo:
-        """A video or image with every frame encoded, from memory if it was asked about lately.
+    def read(self, media: Path | VideoSegment) -> EncodedVideo:
+        """A video, an image or a segment with every frame encoded, from memory if it was asked about lately.
 
         Raises:
             VideoError: if the file cannot be read.
             ConfigError: if no frame fits the budget.
         """
-        key = media_stamp(video)
-        encoded = self.recent.pop(key, None) or self._read(Path(video))
+        segment = find_media(media)
+        key = (file_stamp(segment.path), segment.start, segment.end)
+        encoded = self.recent.pop(key, None) or self._read(segment)
         self.recent[key] = encoded
         for oldest in list(self.recent)[: -self.remembered]:
             del self.recent[oldest]
         return encoded
 
     @torch.no_grad()
-    def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
-        """Answer one question greedily.
+    def ask(
+        self,
+        video: Path | VideoSegment,
+        question: str,
+        max_new_tokens: int = 16,
+        chooser: FrameChooser | None = None,
+    ) -> Answer:
+        """Answer one question greedily, from frames that another ``chooser`` keeps where one is given.
 
         Raises:
             VideoError: if the file cannot be read.
@@ -137,7 +148,7 @@ class HostAnswerer:
         begin = perf_counter()
         known = self.read(video)
         read = perf_counter()
-        picked = self.chooser.choose(known.sketched, question, known.budget.kept)
+        picked = (chooser or self.chooser).choose(known.sketched, question, known.budget.kept)
         places = {number: place for place, number in enumerate(known.sketched.candidates)}
         kept = tuple(places[number] for number in picked.frames)
         parts = self.host.show(known.features, known.seconds, kept, self.rule.rods)
@@ -163,9 +174,9 @@ class HostAnswerer:
         side = self.frame_rule.size
         return self.host.budget(frames, keep, self.rule.rods, side, side)
 
-    def _read(self, path: Path) -> EncodedVideo:
-        video, rule = NumberedFrames(path, self.frame_rule), self.frame_rule
-        candidates = pick_frames(video.times, rule)
+    def _read(self, segment: VideoSegment) -> EncodedVideo:
+        video, rule = NumberedFrames(segment.path, self.frame_rule), self.frame_rule
+        candidates = pick_segment_frames(video.times, rule, segment)
         count = len(candidates)
         most = min(self.rule.keep, count)
         if self.rule.budget is not None:
@@ -176,13 +187,14 @@ class HostAnswerer:
             beside = torch.cat([frames[1:], frames[-1:]]) if self.rule.pair == "next" else frames
             return self.host.encode(frames, most, beside)
 
-        features = encode() if self.store is None else self.store.read(self._key(path, most), encode)
+        features = encode() if self.store is None else self.store.read(self._key(segment, most), encode)
         sketches: Any = self.chooser.features
         seconds = tuple(float(video.times[number]) for number in candidates)
         sketched = SketchedVideo(video, tuple(candidates), sketches.average(features))
         default = count_default(self.host, video)
         return EncodedVideo(sketched, features, seconds, self._count(count, most), default)
 
-    def _key(self, path: Path, together: int) -> str:
+    def _key(self, segment: VideoSegment, together: int) -> str:
         shared = together if self.host.family.shared else None  # how large frames are hangs on how many are kept
-        return self.store.key(path, self.frame_rule, pair=self.rule.pair, together=shared)  # type: ignore[union-attr]
+        further = {"pair": self.rule.pair, "together": shared, "start": segment.start, "end": segment.end}
+        return self.store.key(segment.path, self.frame_rule, **further)  # type: ignore[union-attr]
