@@ -38,7 +38,7 @@ def squared_distances(
     # the lengths become small. Any centre near the mean does, so the mean of the blocks' means is good enough.
     if mask is None:
         means = [part.mean(1, keepdim=True, dtype=torch.float32) for part in blocks(points)]
-        centre = means[0] if len(means) == 1 else sum(means) / len(means)
+        centre = sum(means[1:], means[0]) / len(means)
     else:
         centre = weighted_sums((mask / mask.sum(-1, keepdim=True))[:, None], points)
     distances = _of_few(points, centre, mask) if points.shape[1] <= BLOCK else _of_many(points, centre, mask)
