@@ -45,7 +45,7 @@ def pad(values: Tensor, more: int, fill: float) -> Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data(), frames=st.integers(1, 14), more=st.integers(0, 3), seed=st.integers(0, 5))
-@settings(max_examples=12)
+@settings(max_examples=7)
 def test_keeps_different_real_frames_in_time_order_whatever_stands_beside_them(
     name: str, data: st.DataObject, frames: int, more: int, seed: int
 ) -> None:
