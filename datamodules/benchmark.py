@@ -167,9 +167,8 @@ class BenchmarkDataModule(ConversationDataModule):
         rows = BenchmarkRows(self.benchmark, files, items)
         if rows.missing:
             few = ", ".join(rows.missing[:NAMED]) + (" ..." if len(rows.missing) > NAMED else "")
-            problem = (
-                f"{len(rows.missing)} of the {len(rows.paths)} videos of {self.benchmark} not below {self.root}: {few}"
-            )
+            count = f"{len(rows.missing)} of the {len(rows.paths)} videos of {self.benchmark}"
+            problem = f"{count} are not below {self.root}: {few}"
             if not self.allow_missing:
                 raise DataError(problem, "all videos", "Get them, or pass --allow-missing, which results will name.")
             rank_zero_info(f"{problem}; their questions are left out")

@@ -35,9 +35,7 @@ class BenchmarkFiles:
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise DataError(
-                f"{self.root}, which is no folder", "the folder of the benchmark's files", "Correct --root."
-            )
+            raise DataError(f"{self.root}, which is no folder", "the folder of the benchmark's files", "Correct ROOT.")
 
     @cached_property
     def paths(self) -> dict[str, list[PurePosixPath]]:
@@ -64,7 +62,7 @@ class BenchmarkFiles:
             raise DataError(
                 f"{self.root}, which holds none of {', '.join(names)}, nor does any folder in it",
                 "one of these annotation files, as the benchmark publishes them",
-                "Download it, or correct --root.",
+                "Download it, or correct ROOT.",
             )
         return self.root / path
 
@@ -76,7 +74,7 @@ class BenchmarkFiles:
                 f"{self.root}, which lacks {len(absent)} of {len(groups)} annotation files, as does any folder in it: "
                 f"{', '.join(absent)}",
                 "all of them, as the benchmark publishes them",
-                "Download them, or correct --root.",
+                "Download them, or correct ROOT.",
             )
 
     def find_video(self, name: str, exact: bool = False) -> str | None:

@@ -37,7 +37,7 @@ def write_samples(path: Path, judged: Iterable[Judged], items: Sequence[Item]) -
             raise DataError(
                 f"an answer to {prediction.id!r}, which is no question of the benchmark",
                 "the files and the split that the run was asked from",
-                "Correct --root and --split.",
+                "Correct ROOT and --split.",
             )
         target = prediction.meta.get("letter", prediction.truth)
         fields = {"input": prediction.question, "target": target, "doc_hash": _hash(items[numbers[prediction.id]])}

@@ -203,7 +203,7 @@ def test_missing_videos_are_named(place: Path, trained_runs: Path, tmp_path: Pat
     (root / missing).unlink()
     args = ("--model", str(trained_runs / "stage2" / "model"), "--out", str(tmp_path / "run"))
     assert main(["evaluate", "world", str(root), *args]) == 1
-    assert f"1 of the 2 videos of world not below {root}: {missing}" in capsys.readouterr().err
+    assert f"1 of the 2 videos of world are not below {root}: {missing}" in capsys.readouterr().err
     assert main(["evaluate", "world", str(root), *args, "--allow-missing"]) == 0
     predictions, metrics = results(tmp_path / "run")
     assert (metrics["n"], {one.video == missing for one in predictions}) == (8, {False})

@@ -48,7 +48,7 @@ def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     for row in pick_hard(files, rows) if split == "hard" else rows:
         if "a0" not in row:
             raise DataError(
-                f"{path}, which has no options a0 to a4", "the file of NExT-QA's multiple choice", "Correct --root."
+                f"{path}, which has no options a0 to a4", "the file of NExT-QA's multiple choice", "Correct ROOT."
             )
         video, options = str(row.get("video") or row["video_name"]), [row[f"a{n}"] for n in range(5)]
         right = int(row["answer_number"] if "answer_number" in row else row["answer"])
