@@ -17,6 +17,10 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse settings, and name the setting that was probably meant."""
         problem, needed = " ".join(message.split()), "settings as `dynfocus fit --help` lists them"
+        if missing := re.match(r"Parser key \"(\S+?)\": Not of type Path: .*NoneType", problem):
+            page = "docs/data.md" if missing[1].startswith("data") else "docs/weights.md"
+            do = f"Set --{missing[1]} or name it in a config; {page} says what belongs there."
+            raise ConfigError(f"no {missing[1]}", "a folder: this setting is required", do) from ex
         do = self._suggest(problem) or "Correct the config or the command line."
         if inner := re.search(rf"- ([^-]+)\. Needed: {needed}\. (.+?[.?])", problem):  # of the settings of a class
             problem, do = f"{problem.partition(': ')[0]}: {inner[1]}", inner[2]

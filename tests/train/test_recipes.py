@@ -112,3 +112,10 @@ def test_post_tuning_that_cannot_be_costs_one_sentence(
     assert message.startswith("dynfocus: ")
     assert cause in message
     assert not (tmp_path / "run").exists()
+
+
+def test_a_required_folder_is_named_with_its_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", str(CONFIGS / "stage2.yaml"), "--model.language_model", "somewhere"]) == 1
+    shown = capsys.readouterr().err.strip().splitlines()[-1]
+    assert shown.startswith("dynfocus: no model.encoders. Needed: a folder: this setting is required. ")
+    assert "docs/weights.md" in shown
