@@ -164,13 +164,15 @@ def median_distance(points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"], m
 def smallest(values: Float[Tensor, "B M W"], count: int, groups: int = 32) -> Float[Tensor, "B M c"]:
     """The ``count`` smallest numbers of each row, in any order.
 
-    On a CPU NumPy partitions long rows in a fifth of the time of torch's topk. Elsewhere the smallest all lie in the
+    On a CPU NumPy partitions long rows in a fifth of the time of torch's topk (a tensor subclass, such as one without
+    numbers that `plan` counts with, has no array). Elsewhere the smallest all lie in the
     ``count`` groups of columns whose own minimum is smallest: each group that is left out has only numbers at least as
     large as these minima. So the costly search runs over few of the columns. That pays for the patches of many frames;
     a single video has too few rows.
     """
     size = values.shape[-1] // groups
-    if values.device.type == "cpu" and size >= 4 and (len(values) > 1 or values.shape[-1] > BLOCK):
+    long = size >= 4 and (len(values) > 1 or values.shape[-1] > BLOCK)
+    if long and type(values) is Tensor and values.device.type == "cpu":
         rows = (np.partition(part.numpy(), count - 1, -1)[..., :count] for part in blocks(values))
         return join([torch.from_numpy(part) for part in rows])
     if len(values) > 1 and size >= 4 and count < groups and values.shape[-1] % groups == 0:
