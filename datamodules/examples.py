@@ -99,7 +99,8 @@ class ExampleDataset(Dataset):
 
 def as_example(row: Row, media: TimedSketch | Clip) -> Example:
     """Make an example of a row and the sketch or frames of what it shows."""
-    return Example(row, sketch=media.sketch) if isinstance(media, TimedSketch) else Example(row, frames=media.frames)
+    shown = {"sketch": media.sketch} if isinstance(media, TimedSketch) else {"frames": media.frames}
+    return Example(row, **shown, seconds=tuple(media.seconds.tolist()))
 
 
 def check_questions(rows: ExampleDataset, split: str, file: str) -> None:

@@ -172,6 +172,7 @@ class Batch(TensorDataclass):
         records: what the rows ask, for scoring; None at a row that is repeated and counts nowhere. The model never
             reads them.
         skipped: rows that could not be read; a blank one without target stands in the place of each.
+        seconds: the time stamps of the frames that each row shows, as an array a row; empty where they are not known.
     """
 
     input_ids: Int[Tensor, "Rows S"]
@@ -187,6 +188,7 @@ class Batch(TensorDataclass):
     relevant: Bool[Tensor, "B T"] | None = None
     records: tuple = ()
     skipped: tuple = ()
+    seconds: tuple = ()
 
     @property
     def targets(self) -> Int[Tensor, ""]:

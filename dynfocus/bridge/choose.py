@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dynfocus.bridge.features import Features, open_features, with_selector
 from dynfocus.bridge.picked import Picked, pick
 from dynfocus.bridge.requirements import check_features, check_keep, check_question, find_needs
 from dynfocus.errors import SelectorError
+from dynfocus.method.selection import score_frames
 from dynfocus.method.selectors import build_selector, check_selector, choose
 from dynfocus.settings import FrameRule, SelectorChoice, selector_label
 from dynfocus.types import Focus, FrameSketch, SelectorInputs
@@ -213,15 +213,8 @@ def _kept(focus: Focus, sketched: SketchedVideo) -> list[int]:
     return [sketched.candidates[place] for place in places]
 
 
-def _frame_scores(focus: Focus) -> Tensor | None:
-    scores = focus.frame_scores
-    if scores is None and focus.scores is not None and focus.events is not None:
-        scores = focus.scores.gather(1, focus.events.labels.clamp(min=0))
-    return scores
-
-
 def _scores(focus: Focus, sketched: SketchedVideo) -> tuple[float, ...] | None:
-    scores = _frame_scores(focus)
+    scores = score_frames(focus)
     return None if scores is None else tuple(scores[0, : len(sketched.candidates)].tolist())
 
 

@@ -25,7 +25,7 @@ class Example:
 
     With ``is_padding`` it repeats a row so that every process has equally many, and counts in no result. Where
     ``skipped`` says why a row could not be read, ``row`` is a blank one in its place. ``place`` is the row's number in
-    the data set that it comes from, where that is not its ``index``.
+    the data set that it comes from, where that is not its ``index``. ``seconds`` are the time stamps of its frames.
     """
 
     row: Row
@@ -34,6 +34,7 @@ class Example:
     is_padding: bool = False
     skipped: Skipped | None = None
     place: int | None = None
+    seconds: tuple[float, ...] = ()
 
     @property
     def length(self) -> int:
@@ -174,6 +175,7 @@ class Collator:
             relevant=_relevant(taken),
             records=tuple(None if example.is_padding or example.skipped else example.row for example in taken),
             skipped=tuple(example.skipped for example in taken if example.skipped and not example.is_padding),
+            seconds=tuple(np.array(example.seconds) for example in taken),
         )
 
     def measure(self, row: Row, frames: int, number: int | None = None) -> Measure:

@@ -43,11 +43,15 @@ def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
 def _read_lines(path: Path, text: str, kind: type[Record]) -> Iterator[Record]:
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
-            yield kind(**fields)
+            yield kind(**{name: _freeze(value) for name, value in json.loads(line).items()})
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path}, line {number}: {error}",
                 f"one JSON object with the fields of {kind.__name__}",
                 "Mend or delete that line.",
             ) from error
+
+
+def _freeze(value: object) -> object:
+    """Turn a list, and lists in it, into tuples."""
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value

@@ -27,6 +27,10 @@ class Prediction:
         kept: frame indices that were kept, in time order.
         hit: share of the segments that the question needs with a kept frame; None where it is not known what it needs.
         visual_tokens: tokens the video cost.
+        seconds: time stamps of the video's T frames.
+        scores: the selector's score of each frame before any is kept, to six digits; of a selector of events that of
+            the frame's event; empty where it scores none.
+        segments: the question's, as in `Question`.
     """
 
     id: str
@@ -41,6 +45,9 @@ class Prediction:
     visual_tokens: int
     options: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    seconds: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    segments: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

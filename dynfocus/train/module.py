@@ -12,6 +12,7 @@ from dynfocus.device import half_precision
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.summary import score_hits
+from dynfocus.method.selection import list_frame_scores
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.model_card import read_training, write_card
@@ -278,6 +279,8 @@ class DynFocusModule(Resumable):
         kept = (
             video.focus.frames[slot][video.focus.mask[slot]].tolist() if has_video and video.focus is not None else []
         )
+        seconds = tuple(batch.seconds[row].round(3).tolist()) if has_video and batch.seconds else ()
+        scores = () if slot is None or arm == BLIND else list_frame_scores(video.focus, slot, len(seconds))
         return Prediction(
             id=annotation.id,
             video=annotation.media or "",
@@ -291,6 +294,9 @@ class DynFocusModule(Resumable):
             visual_tokens=int(video.mask[slot].sum()) if has_video else 0,
             options=question.options,
             meta=question.meta,
+            seconds=seconds,
+            scores=scores,
+            segments=question.segments,
         )
 
     def export(self, what: Literal["projectors", "model"], folder: Path) -> None:

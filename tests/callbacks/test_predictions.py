@@ -77,6 +77,19 @@ def test_an_untrained_score_net_is_called_so_and_is_the_same_in_any_batch(place:
     assert kept[0] == kept[1]
 
 
+def test_predictions_hold_what_a_report_card_reads(place: Path, run: Path) -> None:
+    rows = json.loads((place / "data" / "test.json").read_text())
+    needed = {row["id"]: tuple(map(tuple, row["questions"][-1]["segments"])) for row in rows}
+    result = arms(run)
+    assert {one.id: one.segments for one in result["learned"]} == needed
+    assert any(needed.values())
+    assert {one.seconds for one in result["learned"]} == {tuple(float(n) for n in range(20))}
+    for one in result["learned"]:
+        assert len(one.scores) == 20
+        assert max(one.scores) == max(one.scores[frame] for frame in one.kept)
+    assert {(one.seconds, one.scores) for one in result["blind"]} == {((), ())}
+
+
 def test_a_trial_of_one_batch_leaves_no_result(place: Path, run: Path) -> None:
     before = content(run)
     names = {path.name for path in run.iterdir()}
