@@ -39,6 +39,7 @@ VERBS: dict[str, Callable[..., None]] = {
         verb.__name__: verb
         for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.compare, verbs.seeds)
     },
+    **{"report-card": verbs.report_card},
     **{"write-samples": verbs.write_samples, "read-samples": verbs.read_samples},
     **{"figure 1a": verbs.figure_1a, "figure 4": verbs.figure_4, "figure 5": verbs.figure_5},
 }

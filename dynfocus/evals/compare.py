@@ -60,20 +60,34 @@ def read_arm(run: Path, arm: str | None = None, judge: str = RULES) -> Arm:
         CheckpointError: if the run was not tested.
         DataError: if it has no such arm, or no results of that judge.
     """
+    arms = read_arms(run, judge)
+    name = arm or next(iter(arms))
+    if name not in arms:
+        raise DataError(f"no arm {name!r} in {run}", f"one of {', '.join(arms)}", "Correct its name.")
+    return arms[name]
+
+
+def read_arms(run: Path, judge: str = RULES) -> dict[str, Arm]:
+    """Read the answers of every arm of a run by its name, with the verdicts of a judge.
+
+    Raises:
+        CheckpointError: if the run was not tested.
+        DataError: if it has no results of that judge.
+    """
     results = {metrics.get("judge", RULES): metrics for metrics in read_results(run)}
     if judge not in results:
         raise DataError(
             f"no results of the judge {judge!r} in {run}", f"one of {', '.join(results)}", "Judge the run first."
         )
     metrics = results[judge]
-    name = arm or next(iter(metrics["arms"]))
-    if name not in metrics["arms"]:
-        raise DataError(f"no arm {name!r} in {run}", f"one of {', '.join(metrics['arms'])}", "Correct its name.")
     file = run / (f"verdicts.{judge}.jsonl" if "judge" in metrics else "verdicts.jsonl")
     verdicts = {(one.arm, one.id): one for one in read_jsonl(file, Verdict)}
-    predictions = [one for one in read_jsonl(run / "predictions.jsonl", Prediction) if one.arm == name]
-    judged = {one.id: (one, verdicts[name, one.id]) for one in predictions if (name, one.id) in verdicts}
-    return Arm(f"{run} ({name})", metrics["benchmark"], make_settings(metrics), judged)
+    judged: dict[str, dict[str, Judged]] = {name: {} for name in metrics["arms"]}
+    for one in read_jsonl(run / "predictions.jsonl", Prediction):
+        if (one.arm, one.id) in verdicts:
+            judged[one.arm][one.id] = one, verdicts[one.arm, one.id]
+    settings = make_settings(metrics)
+    return {name: Arm(f"{run} ({name})", metrics["benchmark"], settings, judged[name]) for name in judged}
 
 
 def find_shared(a: Arm, b: Arm) -> list[str]:

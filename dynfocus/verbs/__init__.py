@@ -8,7 +8,7 @@ from dynfocus.verbs.datasets import doctor, sketch_data, smol, towers, world
 from dynfocus.verbs.figures import figure_1a, figure_4, figure_5
 from dynfocus.verbs.frames import select
 from dynfocus.verbs.models import export, plan
-from dynfocus.verbs.results import compare, evaluate, judge, read_samples, seeds, table, write_samples
+from dynfocus.verbs.results import compare, evaluate, judge, read_samples, report_card, seeds, table, write_samples
 from dynfocus.verbs.videos import ask, sketch
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "judge",
     "plan",
     "read_samples",
+    "report_card",
     "seeds",
     "select",
     "sketch",

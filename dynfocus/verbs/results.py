@@ -180,6 +180,46 @@ def compare(runs: Sequence[Path], *, arms: Sequence[str] = (), judge: str = "rul
     print(format_comparisons(first, others))
 
 
+def report_card(
+    runs: Sequence[Path],
+    *,
+    on: Path | None = None,
+    against: str | None = None,
+    tolerance: float = 1.0,
+    judge: str = "rules",
+    out: Path | None = None,
+    tensorboard: Path | None = None,
+) -> None:
+    """Write the report card of tested runs: answers, frames, scores, differences; every number with its interval.
+
+    It reads what the runs hold and asks no model. Runs of one arm and K with other seeds are one entry, and seeds enter
+    its intervals. A number that cannot be computed says why, and what makes it.
+
+    Example: dynfocus report-card runs/world/stage2 --out my_card
+
+    Args:
+        runs: folders of tested runs.
+        on: folder of the benchmark's files, for the needed frames where predictions lack them.
+        against: the arm that the others are compared with at the same K; the first one if not named.
+        tolerance: seconds within which a frame counts as near.
+        judge: whose verdicts count, by the name of the results, such as openai-my-judge.
+        out: folder of report_card.json and report_card.html; the first run's if not named.
+        tensorboard: folder to write all numbers into as scalars of TensorBoard.
+    """
+    from dynfocus.lab.card_entries import read_entries
+    from dynfocus.lab.card_formats import format_text, list_contents, write_json, write_page, write_scalars
+    from dynfocus.lab.report_card import make_card
+
+    contents = list_contents(make_card(read_entries(runs, on, judge), tolerance, against))
+    folder = out or runs[0]
+    write_json(folder / "report_card.json", contents)
+    write_page(folder / "report_card.html", contents)
+    print(format_text(contents))
+    print(f"\nthe card is in {folder / 'report_card.html'} and {folder / 'report_card.json'}")
+    if tensorboard is not None:
+        print(f"{write_scalars(tensorboard, contents)} scalars are in {tensorboard}")
+
+
 def write_samples(run: Path, root: Path, *, out: Path, arm: str | None = None, split: str | None = None) -> None:
     """Write the answers of a tested run as lmms-eval's sample log, so that its scores can be computed on them.
 
