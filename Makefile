@@ -7,7 +7,7 @@
 ## SEED=1                  the seed of the named stage: its first weights, the order of its rows
 ## DEVICES=8 NODES=2       GPUs (or processes) a machine, and machines, of the named stage
 ## LAUNCH="srun"           what starts the named stage's processes, instead of Lightning itself
-## SEEDS=0,1,2             the seeds of make slow
+## SEEDS=0,1,2             the seeds of make slow and of make ablations
 ## BENCH=mlvu ROOT=DATA    the benchmark of make evaluate, and the folder of its files; MODEL=FOLDER another model
 ## WORLD=standard          the embedded world's recipe: standard, long, long-200, long-600 or foreign, instead of easy
 ## AGAIN=1                 repeat the named target although it is done
@@ -35,7 +35,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
-.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow evaluate test check bench gpu tensorboard figures notebooks clean
+.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow evaluate test check bench gpu tensorboard figures notebooks ablations ablations-full clean
 
 # What is said on the command line is read or refused, never swallowed.
 given = $(and $(filter command line,$(origin $(1))),$($(1)))
@@ -44,9 +44,9 @@ needs = $(if $(call given,$(1)),$(if $(filter $(2),$(MAKECMDGOALS)),,$(error $(1
 $(foreach name,$(filter-out $(variables),$(.VARIABLES)),$(if $(filter command line,$(origin $(name))),$(error $(name) is no variable of this Makefile, the nearest is $(call nearest,$(name)); `make help` lists all)))
 $(foreach name,CONFIG SEED DEVICES NODES LAUNCH,$(call needs,$(name),$(stages)))
 $(foreach name,BENCH ROOT MODEL,$(call needs,$(name),evaluate))
-$(call needs,WORLD,world towers $(stages) figures)
+$(call needs,WORLD,world towers $(stages) figures ablations ablations-full)
 $(if $(filter $(WORLD),$(worlds)),,$(error WORLD=$(WORLD) is no recipe: give one of $(worlds)))
-$(call needs,ARGS,world towers $(stages) slow evaluate test bench gpu tensorboard)
+$(call needs,ARGS,world towers $(stages) slow ablations ablations-full evaluate test bench gpu tensorboard)
 $(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
 
 hash := \#
@@ -58,7 +58,7 @@ recipe = $(if $(filter-out cache/world/%,$(1)),--recipe $(patsubst cache/world-%
 
 help: ## list the commands
 	@echo "make TARGET [VARIABLE=value ...]"
-	sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 17
 	echo
 	sed -n 's/^## /  /p' Makefile
 
@@ -146,6 +146,13 @@ slow: $(towers)/towers.json smol ## repeat the world's result and its baseline o
 	@$(python) -m dynfocus seeds --seeds $(SEEDS) $(ARGS)
 	$(lmms)
 	$(python) -m pytest -q -m slow
+
+# Which of the named two it is, a flag says.
+ablations ablations-full: $(towers)/towers.json
+ablations: ## Table 6, figure 3 and selectors at test time over SEEDS (WORLD=standard too); about an hour on two cores
+ablations-full: ## the same, and every other switch of the method; about three hours
+ablations ablations-full:
+	@$(python) -m dynfocus ablations $(if $(filter easy,$(WORLD)),,--recipe $(WORLD)) --seeds $(SEEDS) --out $(RUN)/ablations $(if $(filter %-full,$@),--full) $(ARGS)
 
 evaluate: install ## ask a trained model the questions of a benchmark, and print its table; a stopped run goes on
 	@$(foreach name,BENCH ROOT,$(if $($(name)),,$(error make evaluate needs $(name)=...; see make help)))

@@ -37,7 +37,16 @@ VERBS: dict[str, Callable[..., None]] = {
     "sketch --config": verbs.sketch_data,
     **{
         verb.__name__: verb
-        for verb in (verbs.export, verbs.world, verbs.towers, verbs.smol, verbs.table, verbs.compare, verbs.seeds)
+        for verb in (
+            verbs.export,
+            verbs.world,
+            verbs.towers,
+            verbs.smol,
+            verbs.table,
+            verbs.compare,
+            verbs.seeds,
+            verbs.ablations,
+        )
     },
     **{"report-card": verbs.report_card},
     **{"write-samples": verbs.write_samples, "read-samples": verbs.read_samples},

@@ -31,6 +31,12 @@ def test_lines_are_rare_and_the_last_one_says_that_all_is_done(capsys: pytest.Ca
     assert "left" not in line
 
 
+def test_who_knows_better_says_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(10, "running", "run", pause=0.0) as progress:
+        progress.update(4, left=90.0)
+    assert all(line.endswith("about 01:30 left") for line in capsys.readouterr().err.splitlines())
+
+
 def test_nothing_is_said_of_no_work_or_by_other_processes(capsys: pytest.CaptureFixture[str]) -> None:
     Progress(0, "answering", "question").close()
     with Progress(2, "answering", "question", shown=False, pause=0.0) as progress:

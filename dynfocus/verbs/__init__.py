@@ -7,11 +7,13 @@ What is heavy is imported inside, so that help answers at once.
 from dynfocus.verbs.datasets import doctor, sketch_data, smol, towers, world
 from dynfocus.verbs.figures import figure_1a, figure_4, figure_5
 from dynfocus.verbs.frames import select
+from dynfocus.verbs.laboratory import ablations
 from dynfocus.verbs.models import export, plan
 from dynfocus.verbs.results import compare, evaluate, judge, read_samples, report_card, seeds, table, write_samples
 from dynfocus.verbs.videos import ask, sketch
 
 __all__ = [
+    "ablations",
     "ask",
     "compare",
     "doctor",
