@@ -11,6 +11,7 @@ from dynfocus.evals.scores import Column, adjust_holm, compute_mcnemar, make_col
 from dynfocus.lab.card_entries import Entry
 from dynfocus.lab.card_metrics import FRAME_METRICS, list_agreements, list_frame_values, list_sensitivities
 from dynfocus.lab.estimates import (
+    FEWEST,
     Estimate,
     compute_p,
     compute_smallest_difference,
@@ -138,7 +139,7 @@ def make_card(entries: Sequence[Entry], tolerance: float = 1.0, against: str | N
         {entry.label: make_cells(entry, entries, columns) for entry in entries},
         [make_curve(arm, entries, columns) for arm in dict.fromkeys(entry.arm for entry in entries if entry.keep)],
         compared,
-        {} if compared else {"comparisons": alone},
+        explain_gaps(compared) if compared else {"comparisons": alone},
     )
 
 
@@ -230,6 +231,18 @@ def compare_entries(
                 )
     adjusted = iter(adjust_holm([row["p"] for row in rows if row["p"] is not None]))
     return [Comparison(**row, p_holm=None if row["p"] is None else next(adjusted)) for row in rows]
+
+
+def explain_gaps(compared: Sequence[Comparison]) -> dict[str, str]:
+    """Explain the numbers that some comparisons lack."""
+    gaps = {}
+    if any(one.p is None for one in compared):
+        gaps["p and 80 % power of some comparisons"] = f"Fewer than {FEWEST} videos. Test on more of them."
+    if any(one.p is not None and one.smallest is None for one in compared):
+        gaps["80 % power of some comparisons"] = "The two never differ, so it is not known how much they vary."
+    if any(one.mcnemar is None and one.metric == "accuracy" for one in compared):
+        gaps["McNemar's p of some comparisons"] = "Several seeds, or answers of other scores than right and wrong."
+    return gaps
 
 
 def _make_plain_columns(values: Sequence[Value]) -> list[Column]:

@@ -164,6 +164,18 @@ def test_runs_of_other_seeds_are_one_entry_with_wider_intervals(run: Path, tmp_p
     assert cells(card)["seed_stability"]["value"] == pytest.approx(1 / 3)  # frame 3 of each two pairs' union of three
 
 
+def test_comparisons_say_what_they_lack(tmp_path: Path) -> None:
+    few = [[one for one in predict(arm, [3], 1) if one.video < "v09"] for arm in ("learned", "uniform")]
+    assert [*read_card(write_run(tmp_path / "few", *few))["missing"].values()] == [
+        "Fewer than 10 videos. Test on more of them."
+    ]
+    alike = read_card(write_run(tmp_path / "alike", predict("learned", [3]), predict("uniform", [3])))
+    assert "The two never differ" in alike["missing"]["80 % power of some comparisons"]
+    assert alike["comparisons"][0]["smallest"] is None
+    runs = [write_run(tmp_path / str(n), predict("learned", [3]), predict("uniform", [4], 3), seed=n) for n in (0, 1)]
+    assert "Several seeds" in read_card(*runs)["missing"]["McNemar's p of some comparisons"]
+
+
 def test_the_curve_over_k_has_its_area(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / str(keep), predict("learned", range(3, 3 + keep), right), events=keep)
