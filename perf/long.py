@@ -30,7 +30,7 @@ def measure_clustering(
     rate = roofline.rates()[0]
     time, extra = weigh_once(lambda: density_peaks(points, settings.events, settings.neighbours), device)
     rate = max(rate, roofline.rates()[0])
-    products = 2 * frames * frames * points.shape[-1]
+    products = frames * (frames + 1) * points.shape[-1]  # of one half: distances are symmetric
     return {
         "case": "temporal DPC-KNN",
         "pass": "forward",

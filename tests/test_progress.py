@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import struct
 import sys
 import termios
@@ -27,7 +28,7 @@ def test_lines_are_rare_and_the_last_one_says_that_all_is_done(capsys: pytest.Ca
         for _ in range(3000):
             progress.update()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("answering: 3000 of 3000 questions, 00:0")
+    assert re.fullmatch(r"answering: 3000 of 3000 questions, \d\d:\d\d so far", line)
     assert "left" not in line
 
 
@@ -44,6 +45,18 @@ def test_nothing_is_said_of_no_work_or_by_other_processes(capsys: pytest.Capture
     assert capsys.readouterr().err == ""
 
 
+def read_to_end(terminal: int) -> str:
+    """All that was written to a terminal whose other end is closed: one read may return a part of it."""
+    parts = []
+    try:
+        while part := os.read(terminal, 2**16):
+            parts.append(part)
+    except OSError:  # Linux says so where the other end is closed
+        pass
+    os.close(terminal)
+    return b"".join(parts).decode()
+
+
 def test_on_a_terminal_a_bar_moves_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -51,8 +64,7 @@ def test_on_a_terminal_a_bar_moves_in_one_line(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "stderr", terminal)
         with Progress(4, "answering", "question") as progress:
             progress.update(4)
-        shown = os.read(reader, 2**16).decode()
-    os.close(reader)
+    shown = read_to_end(reader)
     assert "answering: 100%" in shown
     assert "4/4" in shown
     assert shown.count("\n") == 1

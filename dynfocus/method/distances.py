@@ -38,7 +38,7 @@ def squared_distances(
     # the lengths become small. Any centre near the mean does, so the mean of the blocks' means is good enough.
     if mask is None:
         means = [part.mean(1, keepdim=True, dtype=torch.float32) for part in blocks(points)]
-        centre = sum(means[1:], means[0]) / len(means)
+        centre = means[0] if len(means) == 1 else torch.stack(means).mean(0)
     else:
         centre = weighted_sums((mask / mask.sum(-1, keepdim=True))[:, None], points)
     distances = _of_few(points, centre, mask) if points.shape[1] <= BLOCK else _of_many(points, centre, mask)
@@ -165,10 +165,10 @@ def smallest(values: Float[Tensor, "B M W"], count: int, groups: int = 32) -> Fl
     """The ``count`` smallest numbers of each row, in any order.
 
     On a CPU NumPy partitions long rows in a fifth of the time of torch's topk (a tensor subclass, such as one without
-    numbers that `plan` counts with, has no array). Elsewhere the smallest all lie in the
-    ``count`` groups of columns whose own minimum is smallest: each group that is left out has only numbers at least as
-    large as these minima. So the costly search runs over few of the columns. That pays for the patches of many frames;
-    a single video has too few rows.
+    numbers that `plan` counts with, has no array). Elsewhere the smallest all lie in the ``count`` groups of columns
+    whose own minimum is smallest: each group that is left out has only numbers at least as large as these minima. So
+    the costly search runs over few of the columns. That pays for the patches of many frames; a single video has too few
+    rows.
     """
     size = values.shape[-1] // groups
     long = size >= 4 and (len(values) > 1 or values.shape[-1] > BLOCK)

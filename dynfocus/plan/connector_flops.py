@@ -58,8 +58,8 @@ def fewest_flops(frames: int, settings: ConnectorSettings, sizes: Sizes, trainin
     product [m, k] x [k, n] is 2 m k n. Comparisons, sorting, normalisations, GELU, softmax, copies and random numbers
     count as nothing. Each part is taken at its cheapest exact form:
 
-    * Gram matrices in full, as matrix products: 2 M^2 f for M points of f numbers. They are symmetric, so code that
-      leaves out one half can go beyond the roofline.
+    * Gram matrices are symmetric, so one half of them and the diagonal: M (M + 1) f for M points of f numbers. Code
+      that computes panels up to the diagonal needs more, the less the more points there are.
     * Eq. 3 by members: each point is scaled and added once where clusters share no point, C of them for each
       prototype where the neighbourhood is ``nearest``.
     * The mixture of Eq. 5 where it mixes: in training, with noise, and K' below L'; a hard selection is a copy.
@@ -94,7 +94,7 @@ def fewest_flops(frames: int, settings: ConnectorSettings, sizes: Sizes, trainin
 def _sketch(frames: int, settings: ConnectorSettings, sizes: Sizes) -> Flops:
     distances, merges, points = 0, settings.patches, settings.patches
     for count, neighbours in zip(settings.spatial_prototypes, settings.spatial_neighbours, strict=True):
-        distances += 2 * points * points
+        distances += points * (points + 1)
         merges += _count_merge_flops(points, count, neighbours, settings.spatial_neighbourhood)
         points = count
     return Flops(distances=frames * distances * sizes.width, merges=frames * merges * sizes.width)
@@ -103,7 +103,7 @@ def _sketch(frames: int, settings: ConnectorSettings, sizes: Sizes) -> Flops:
 def _events(frames: int, events: int, settings: ConnectorSettings, sizes: Sizes) -> Flops:
     features = settings.pooled * sizes.width
     merges = _count_merge_flops(frames, events, settings.neighbours, settings.neighbourhood) * features
-    return Flops(distances=2 * frames * frames * features, merges=merges)
+    return Flops(distances=frames * (frames + 1) * features, merges=merges)
 
 
 def _count_merge_flops(points: int, count: int, neighbours: int, neighbourhood: str) -> int:

@@ -195,7 +195,10 @@ def list_mistakes(tmp_path: Path) -> dict[str, tuple[list[str], str]]:
         "no file": ([str(tmp_path / "none.mp4"), FIRST], "there is no file"),
         "an address": (["https://a.example/v.mp4", FIRST], "a web address has to be fetched first"),
         "videos": ([str(folder), FIRST], "folder.html, which is a folder. Needed: a video"),
-        "a drawing": ([str(drawing), FIRST], "drawing.svg cannot be read (there is no decoder for its video)"),
+        "a drawing": (
+            [str(drawing), FIRST],
+            "drawing.svg cannot be read (it is a playlist, a numbered image or another description of files",
+        ),
         "a text": ([str(text), FIRST, "--report", str(page)], "cannot be read"),
         "empty": ([bikes, FIRST, " \n"], "question 2, ' \\n'"),
         "not text": ([bikes, "\udcff"], "in UTF-8"),

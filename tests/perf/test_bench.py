@@ -166,7 +166,7 @@ def test_the_count_at_the_papers_sizes_by_hand() -> None:
     d, e, D, R = 1408, 768, 4096, 32
     flops = fewest_flops(200, ConnectorSettings(), Sizes())
     assert flops == Flops(
-        distances=200 * 2 * (256 * 256 + 16 * 16) * d + 2 * 200 * 200 * 16 * d,
+        distances=200 * (256 * 257 + 16 * 17) * d + 200 * 201 * 16 * d,
         merges=200 * (256 + 2 * (256 + 16)) * d + 2 * 200 * 16 * d,
         scores=25 * (3 * 16 * d + 2 * 2 * d * (d // 2) + 2 * (d // 2)),
         mixing=0,

@@ -25,6 +25,12 @@ def import_torchvision() -> None:
             library.define(f"{name}(Tensor input) -> Tensor")
         kept.append(library)
         import torchvision  # noqa: F401
+        from transformers.utils.import_utils import is_torchvision_available, is_torchvision_v2_available
+
+        # transformers remembers the answers. Processes that tests start inherit sys.path but not the operators, so they
+        # must not see this torchvision.
+        is_torchvision_available(), is_torchvision_v2_available()
+        sys.path.remove(str(ASIDE))
 
 
 kept: list[object] = []  # a library that nobody holds takes its operators with it
