@@ -32,7 +32,10 @@ LIGHTNING = {
 VERBS: dict[str, Callable[..., None]] = {
     **{
         verb.__name__: verb
-        for verb in (verbs.ask, verbs.select, verbs.evaluate, verbs.judge, verbs.plan, verbs.doctor, verbs.sketch)
+        for verb in (
+            *(verbs.ask, verbs.serve, verbs.select, verbs.evaluate),
+            *(verbs.judge, verbs.plan, verbs.doctor, verbs.sketch),
+        )
     },
     "sketch --config": verbs.sketch_data,
     **{

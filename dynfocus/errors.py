@@ -79,6 +79,10 @@ class FeatureError(DynFocusError):
     """Features that are not finite numbers, or not of the expected shape."""
 
 
+class RequestError(DynFocusError):
+    """A request that a server refuses."""
+
+
 class JudgeError(DynFocusError):
     """A model that judges answers and gives no reply any more, or may be asked no more."""
 

@@ -44,6 +44,8 @@ class Answer:
         unknown: words of the question that the model's tokenizers have no token for, where they are many.
         default: how many frames the model's own processor would take of the file, and the visual tokens that they would
             cost; None where the model has no way of its own.
+        visual_tokens: of the whole prompt, in which a conversation may show its video at every question.
+        new_tokens: of the answer.
     """
 
     question: str
@@ -54,6 +56,8 @@ class Answer:
     timing: Timing = field(compare=False)
     unknown: tuple[str, ...] = ()
     default: tuple[int, int] | None = None
+    visual_tokens: int = 0
+    new_tokens: int = 0
 
 
 def list_inspections(

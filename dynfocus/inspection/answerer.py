@@ -7,7 +7,6 @@ from time import perf_counter
 import torch
 
 from dynfocus.data.sketches.cache import SketchCache, TimedSketch
-from dynfocus.data.sketches.digests import Stamp
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.media import media_stamp
 from dynfocus.errors import ConfigError
@@ -18,9 +17,11 @@ from dynfocus.models.loading import read_trained_config
 from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import DynFocusProcessor, read_trained_rule
 from dynfocus.models.prompts import find_unknown
-from dynfocus.records.rows import Row, Turn
+from dynfocus.models.watching import Watch, Watcher
+from dynfocus.records.rows import FrameFiles, Row, Turn, VideoSegment
 from dynfocus.settings import FrameRule, selector_label
-from dynfocus.video import Clip, read_media
+from dynfocus.video import Clip
+from dynfocus.video.media import Media, read_or_blank
 from dynfocus.video.thumbnails import Thumbnails
 
 
@@ -63,32 +64,46 @@ class Answerer:
         if self.cache is not None:
             self.cache.device, self.cache.tower = self.model.device, self.model.vision
         self.remembered = remembered
-        self.recent: dict[Stamp, TimedSketch | Clip] = {}
+        self.recent: dict[object, TimedSketch | Clip] = {}
+        self.encoded = 0  # how often something was read, as memory did not hold it
+
+    def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
+        """Answer one question greedily; raises as `answer` does."""
+        return self.answer(Row("", 0, str(video), (Turn(question, None),)), video, max_new_tokens)
 
     @torch.no_grad()
-    def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
-        """Answer one question greedily.
+    def answer(self, row: Row, media: Media, max_new_tokens: int = 16, watch: Watch | None = None) -> Answer:
+        """Answer the last question of a conversation greedily.
+
+        Args:
+            row: the conversation; its ``media`` is None where it shows nothing.
+            media: what it shows.
+            max_new_tokens: most tokens of the answer.
+            watch: called with the answer so far after each token; where it returns true, the answer ends.
 
         Raises:
-            VideoError: if the file cannot be read.
-            PromptError: if video, question and answer do not fit the context together.
+            VideoError: if a file cannot be read.
+            PromptError: if video, conversation and answer do not fit the context together.
         """
         begin = perf_counter()
-        content = self.read(video)
+        content = self.read(media)
         read = perf_counter()
-        row = Row("", 0, str(video), (Turn(question, None),))
+        question = row.turns[-1].question
         sketch, frames = (content.sketch, None) if isinstance(content, TimedSketch) else (None, content.frames)
         batch = replace(self.processor.collate, new_tokens=max_new_tokens)([Example(row, sketch, frames)])
-        ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens)
+        watching = {} if watch is None else {"stopping_criteria": [Watcher(self.processor.tokenizer, watch)]}
+        ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens, **watching)
         text = self.processor.decode(ids[0], skip_special_tokens=True).strip()
         return Answer(
             question,
             text,
             not self.ends(int(ids[0, -1])),
-            make_selection(tokens.to("cpu"), 0, content.seconds.tolist(), self.model.settings),
+            make_selection(tokens.to("cpu"), len(batch.slot_row) - 1, content.seconds.tolist(), self.model.settings),
             batch.input_ids.shape[1],
             Timing(read - begin, perf_counter() - read),
             self.find_unknown(question),
+            visual_tokens=int((batch.input_ids == self.processor.collate.image_id).sum()),
+            new_tokens=ids.shape[1],
         )
 
     def find_unknown(self, question: str) -> tuple[str, ...]:
@@ -113,18 +128,19 @@ class Answerer:
         end = self.model.generation_config.eos_token_id
         return token in (end if isinstance(end, list) else [end])
 
-    def read(self, video: Path) -> TimedSketch | Clip:
-        """A video's or image's sketch, or its frames where these are kept, from memory if it was asked about lately.
+    def read(self, media: Media) -> TimedSketch | Clip:
+        """The sketch of a medium, or its frames where these are kept, from memory if it was asked about lately.
 
         Raises:
             VideoError: if the file cannot be read.
         """
-        key = media_stamp(video)
+        key = stamp(media)
         content = self.recent.pop(key, None)
+        self.encoded += content is None
         if content is None and self.cache is not None:
-            content = self.cache.read(video)
+            content = self.cache.read(media)
         elif content is None:
-            clip = read_media(video, self.processor.frame_rule)
+            clip = read_or_blank(media, self.processor.frame_rule)
             sketched = self.model.settings.instruction_mode == "instruction"
             frames = clip.frames.to(self.model.device)
             content = TimedSketch(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip
@@ -132,6 +148,15 @@ class Answerer:
         for oldest in list(self.recent)[: -self.remembered]:
             del self.recent[oldest]
         return content
+
+
+def stamp(media: Media) -> object:
+    """What stays the same while the files of a medium do; raises MissingFileError if one is absent."""
+    if isinstance(media, FrameFiles):
+        return media, tuple(map(media_stamp, media.paths))
+    if isinstance(media, VideoSegment):
+        return media, media_stamp(media.path)
+    return None if media is None else media_stamp(media)
 
 
 def choose_device(name: str) -> torch.device:

@@ -145,7 +145,7 @@ def _read_parts(content: Any, number: int, place: int) -> tuple[str, Shown | Non
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
-        elif kind in KINDS:
+        elif isinstance(kind, str) and kind in KINDS:
             content = next((part[key] for key in (kind, "url", "path") if part.get(key) is not None), None)
             content = content.get("url") if isinstance(content, Mapping) else content
             if content is None:

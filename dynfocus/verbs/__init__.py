@@ -10,6 +10,7 @@ from dynfocus.verbs.frames import select
 from dynfocus.verbs.laboratory import ablations
 from dynfocus.verbs.models import export, plan
 from dynfocus.verbs.results import compare, evaluate, judge, read_samples, report_card, seeds, table, write_samples
+from dynfocus.verbs.serving import serve
 from dynfocus.verbs.videos import ask, sketch
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "report_card",
     "seeds",
     "select",
+    "serve",
     "sketch",
     "sketch_data",
     "smol",

@@ -16,13 +16,15 @@ from dynfocus.bridge.hosts.sketches import HostSketches
 from dynfocus.bridge.hosts.store import FeatureStore
 from dynfocus.budget import HostBudget, most_kept
 from dynfocus.data.sketches.digests import Stamp, file_stamp
-from dynfocus.errors import ConfigError
+from dynfocus.errors import ConfigError, PromptError
 from dynfocus.inspection.answer import Answer, Timing
 from dynfocus.inspection.answerer import choose_device
-from dynfocus.records.rows import VideoSegment
+from dynfocus.models.watching import Watch
+from dynfocus.records.rows import Row, VideoSegment
 from dynfocus.records.selections import Selection
 from dynfocus.settings import FrameRule, SelectorChoice
 from dynfocus.video.clip import find_media, pick_segment_frames
+from dynfocus.video.media import Media
 from dynfocus.video.numbered import NumberedFrames
 from dynfocus.video.resizing import resize_frame
 from dynfocus.video.thumbnails import Thumbnails
@@ -97,6 +99,7 @@ class HostAnswerer:
         self.store = None if cache is None else FeatureStore(cache, folder)
         self.folder = folder
         self.recent: dict[tuple[Stamp, float, float], EncodedVideo] = {}
+        self.encoded = 0  # how often something was read, as memory did not hold it
 
     def open_chooser(self, selector: SelectorChoice) -> FrameChooser:
         """Another selector on the same features; raises ConfigError if it lacks what it reads."""
@@ -124,6 +127,7 @@ class HostAnswerer:
         """
         segment = find_media(media)
         key = (file_stamp(segment.path), segment.start, segment.end)
+        self.encoded += key not in self.recent
         encoded = self.recent.pop(key, None) or self._read(segment)
         self.recent[key] = encoded
         for oldest in list(self.recent)[: -self.remembered]:
@@ -137,8 +141,11 @@ class HostAnswerer:
         question: str,
         max_new_tokens: int = 16,
         chooser: FrameChooser | None = None,
+        watch: Watch | None = None,
     ) -> Answer:
         """Answer one question greedily, from frames that another ``chooser`` keeps where one is given.
+
+        ``watch`` is called with the answer so far after each token, and ends it where it returns true.
 
         Raises:
             VideoError: if the file cannot be read.
@@ -153,7 +160,7 @@ class HostAnswerer:
         kept = tuple(places[number] for number in picked.frames)
         parts = self.host.show(known.features, known.seconds, kept, self.rule.rods)
         inputs = self.host.feature_inputs(parts, picked.duration, question)
-        ids = self.host.generate(inputs, max_new_tokens).tolist()
+        ids = self.host.generate(inputs, max_new_tokens, watch).tolist()
         text = self.host.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
         spent = self._count(len(known.seconds), len(kept))
         return Answer(
@@ -164,7 +171,19 @@ class HostAnswerer:
             inputs["input_ids"].shape[1],
             Timing(read - begin, perf_counter() - read),
             default=(known.default.frames, known.default.tokens),
+            visual_tokens=spent.visual_tokens,
+            new_tokens=len(ids),
         )
+
+    def answer(self, row: Row, media: Media, max_new_tokens: int = 16, watch: Watch | None = None) -> Answer:
+        """Answer a conversation of one question about one file; raises PromptError if it is another, else as `ask`."""
+        if not isinstance(media, Path | VideoSegment) or len(row.turns) > 1 or row.system is not None:
+            raise PromptError(
+                "a conversation of several questions, with a system's message, or about something else than one file",
+                "one question about one video or image, which is what a host is asked here",
+                "Leave out the rest.",
+            )
+        return self.ask(media, row.turns[0].question, max_new_tokens, watch=watch)
 
     def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
         """The frames that an answer about this video rests on, for a person to look at."""

@@ -12,6 +12,7 @@ from dynfocus.bridge.hosts.families import FAMILIES, Family
 from dynfocus.bridge.hosts.features import HostFeatures, ShownFrame, arrange, join, stack
 from dynfocus.budget import HostBudget, budget_host
 from dynfocus.errors import ConfigError, PromptError
+from dynfocus.models.watching import Watch, Watcher
 
 Pair = Literal[
     "same", "next"
@@ -151,9 +152,11 @@ class Host:
         return budget_host(frames, keep, full, rods, self.family.closing)
 
     @torch.no_grad()
-    def generate(self, inputs: dict[str, Any], max_new_tokens: int) -> Tensor:
-        """The new tokens of a greedy answer."""
-        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+    def generate(self, inputs: dict[str, Any], max_new_tokens: int, watch: Watch | None = None) -> Tensor:
+        """The new tokens of a greedy answer; ``watch`` is called with its text after each of them, see `Watcher`."""
+        words = self.processor.tokenizer
+        watching = [] if watch is None else [Watcher(words, watch, inputs["input_ids"].shape[1])]
+        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, stopping_criteria=watching)
         return made[0, inputs["input_ids"].shape[1] :]
 
     def ends(self, token: int) -> bool:

@@ -1,0 +1,1 @@
+"""Answer programs over HTTP, as OpenAI's chat completions do."""
