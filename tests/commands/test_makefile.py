@@ -179,6 +179,17 @@ def test_settings_nobody_would_read_are_refused(clone: Clone, setting: str) -> N
     assert f"{setting.split('=')[0]} was given, but none of the" in out
 
 
+def test_ablations_build_on_the_worlds_towers(clone: Clone) -> None:
+    code, out, calls = clone.make("ablations", "SEEDS=0,1", "ARGS=--only table6")
+    assert code == 0, out
+    assert [call.split()[2] for call in calls if "dynfocus" in call] == ["world", "towers", "ablations"]
+    assert calls[-1] == "-m dynfocus ablations --seeds 0,1 --out runs/world/ablations --only table6"
+    calls = clone.make("ablations-full", "WORLD=standard")[2]
+    assert calls[-1] == (
+        "-m dynfocus ablations --recipe standard --seeds 0,1,2 --out runs/world-standard/ablations --full"
+    )
+
+
 def test_evaluate_needs_a_benchmark_and_its_files(clone: Clone) -> None:
     clone.make("install")
     for given in ((), ("BENCH=mlvu",)):

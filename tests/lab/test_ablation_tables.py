@@ -55,7 +55,7 @@ def table(folders: dict[str, dict[int, Path]]) -> Table:
 def test_numbers_are_those_of_the_answers(table: Table) -> None:
     good, middle, _ = table.results
     assert good.measures["balanced"].value == pytest.approx(0.8)
-    assert good.measures["balanced"].interval() == pytest.approx((0.8, 0.8))
+    assert good.measures["balanced"].interval == pytest.approx((0.8, 0.8))
     assert middle.measures["detail"].value == pytest.approx(0.6)
     assert good.measures["hit rate"].value == 0.5
     assert (good.tokens, good.seeds, good.paper) == (85, (0, 1, 2), 1)
@@ -88,14 +88,14 @@ def test_a_run_that_failed_leaves_its_row_to_other_seeds(folders: dict[str, dict
 def test_seeds_enter_the_interval(tmp_path: Path) -> None:
     runs = {"good": {seed: write_run(tmp_path / str(seed), n) for seed, n in enumerate((4, 6, 8))}}
     table = build_table(Study("one", "", (ROWS[0],)), runs, {})
-    assert table.results[0].measures["balanced"].interval() == pytest.approx((0.4, 0.8))
+    assert table.results[0].measures["balanced"].interval == pytest.approx((0.4, 0.8))
 
 
 def test_intervals_have_the_width_of_a_known_spread() -> None:
     rng = np.random.default_rng(3)
     right = {f"{n}": (float(rng.random() < 0.3), 1) for n in range(400)}
     measure = Measure({seed: Column("x", (right,)) for seed in (0, 1, 2)})
-    low, high = measure.interval()
+    low, high = measure.interval
     share = measure.value
     assert high - low == pytest.approx(2 * 1.96 * (share * (1 - share) / 400) ** 0.5, rel=0.15)
     difference = compare(

@@ -47,7 +47,7 @@ def list_cells(result: Result) -> list[str]:
     numbers = [
         ABSENT
         if name not in result.measures
-        else f"{result.measures[name].value:.3f} {format_interval(result.measures[name].interval())}"
+        else f"{result.measures[name].value:.3f} {format_interval(result.measures[name].interval)}"
         for name in SHOWN
     ]
     tokens = ABSENT if result.tokens is None else f"{result.tokens:.0f}"
@@ -99,7 +99,7 @@ def format_csv(tables: Sequence[Table]) -> str:
             tokens = "" if result.tokens is None else f"{result.tokens:.1f}"
             about = [tokens, " ".join(map(str, result.seeds)), result.paper or "", ""]
             for name, measure in result.measures.items():
-                numbers = [f"{number:.6f}" for number in (measure.value, *measure.interval())]
+                numbers = [f"{number:.6f}" for number in (measure.value, *measure.interval)]
                 writer.writerow([table.study.name, result.row.label, "", name, *numbers, *about])
         for pair in table.pairs:
             if pair.difference is not None:
@@ -133,7 +133,7 @@ def draw(table: Table) -> bytes:
     study = table.study
     measured = [result for result in table.results if study.column in result.measures]
     values = [result.measures[study.column].value for result in measured]
-    intervals = [result.measures[study.column].interval() for result in measured]
+    intervals = [result.measures[study.column].interval for result in measured]
     reach = np.array([(value - low, high - value) for value, (low, high) in zip(values, intervals, strict=True)])
     reach = np.clip(reach.reshape(-1, 2).T, 0, None)
     tall = max(3.5, 0.28 * len(measured)) if study.axis is None else 3.5

@@ -1,17 +1,18 @@
-"""Compute intervals over questions, clustered by video, and over seeds; and how far an order agrees with another."""
+"""Compare rows on the seeds and questions that both have, and compute how far an order agrees with another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dynfocus.evals.scores import Column
+from dynfocus.lab.estimates import Estimate, Samples, estimate, estimate_difference, list_clusters
 
-DRAWS = 1000
-Samples = NDArray[np.float64]
 Interval = tuple[float, float]
+UNKNOWN: Interval = (nan, nan)
 
 
 @dataclass(frozen=True)
@@ -20,40 +21,24 @@ class Measure:
 
     by_seed: Mapping[int, Column]
 
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The number with its samples, over videos and seeds."""
+        return estimate(self.choose(sorted(self.by_seed)))
+
     @property
     def value(self) -> float:
         """The mean over all answers of all seeds, part by part."""
-        seeds = sorted(self.by_seed)
-        return float(self.draw(seeds, sorted(self.clusters), draws=0)[0])
+        return self.estimate.value
 
     @property
-    def clusters(self) -> set[str]:
-        """The videos that questions are about."""
-        return {cluster for column in self.by_seed.values() for sums in column.parts for cluster in sums}
-
     def interval(self) -> Interval:
-        """Compute the 95 % interval, with the videos and the seeds drawn anew."""
-        return find_percentiles(self.draw(sorted(self.by_seed), sorted(self.clusters))[1:])
+        """The 95 % interval; NaN where it is unknown."""
+        return self.estimate.interval or UNKNOWN
 
-    def draw(self, seeds: Sequence[int], clusters: Sequence[str], draws: int = DRAWS) -> Samples:
-        """Compute the number itself and then in each of some samples: whole videos are drawn, and whole seeds.
-
-        Every seed answers the same questions, so that one draw takes the same videos of each of its seeds. The same
-        seeds and clusters are drawn for every row, which pairs the samples of two rows.
-
-        Returns:
-            one number and those of the samples, [1 + draws].
-        """
-        rng = np.random.default_rng(0)
-        videos = np.vstack([np.ones(len(clusters)), _count_draws(rng, len(clusters), draws)])
-        repeats = np.vstack([np.ones(len(seeds)), _count_draws(rng, len(seeds), draws)])
-        means = []
-        for part in range(len(self.by_seed[seeds[0]].parts)):
-            sums = [[self.by_seed[seed].parts[part].get(cluster, (0.0, 0)) for cluster in clusters] for seed in seeds]
-            totals = np.einsum("ds,sck,dc->dk", repeats, np.array(sums, np.float64), videos, optimize=True)
-            with np.errstate(invalid="ignore"):  # a sample may hold no value of a part
-                means.append(totals[:, 0] / totals[:, 1])
-        return np.asarray(self.by_seed[seeds[0]].scale * np.mean(means, axis=0), np.float64)
+    def choose(self, seeds: Sequence[int]) -> list[Column]:
+        """The columns of some seeds."""
+        return [self.by_seed[seed] for seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -74,9 +59,8 @@ def compare(a: Measure, b: Measure) -> Difference | None:
     seeds = sorted(a.by_seed.keys() & b.by_seed.keys())
     if not seeds:
         return None
-    clusters = sorted(a.clusters | b.clusters)
-    samples = a.draw(seeds, clusters) - b.draw(seeds, clusters)
-    return Difference(float(samples[0]), find_percentiles(samples[1:]))
+    difference = estimate_difference(a.choose(seeds), b.choose(seeds))
+    return Difference(difference.value, difference.interval or UNKNOWN)
 
 
 def compute_agreement(measures: Sequence[Measure]) -> tuple[float, Interval] | None:
@@ -88,11 +72,13 @@ def compute_agreement(measures: Sequence[Measure]) -> tuple[float, Interval] | N
     seeds = sorted(set.intersection(*({*one.by_seed} for one in measures)))
     if len(measures) < 2 or not seeds:
         return None
-    clusters = sorted(set().union(*(one.clusters for one in measures)))
-    samples = np.stack([one.draw(seeds, clusters) for one in measures])
+    rows = [one.choose(seeds) for one in measures]
+    clusters = list_clusters([column for row in rows for column in row])
+    estimates = [estimate(row, clusters) for row in rows]
     places = -np.arange(len(measures), dtype=np.float64)
-    taus = np.array([compute_kendall_tau(places, column) for column in samples.T])
-    return float(taus[0]), find_percentiles(taus[1:])
+    taus = np.array([compute_kendall_tau(places, draw) for draw in np.stack([one.samples for one in estimates]).T])
+    tau = compute_kendall_tau(places, np.array([one.value for one in estimates]))
+    return tau, Estimate(tau, taus, len(measures), len(clusters)).interval or UNKNOWN
 
 
 def compute_kendall_tau(a: Samples, b: Samples) -> float:
@@ -101,17 +87,6 @@ def compute_kendall_tau(a: Samples, b: Samples) -> float:
     Source: M. G. Kendall, The treatment of ties in ranking problems, Biometrika 33, 1945.
     """
     upper = np.triu_indices(len(a), 1)
-    x, y = (np.sign(one[:, None] - one[None, :])[upper] for one in (a, b))
-    untied = sqrt(float((x != 0).sum()) * float((y != 0).sum()))
-    return float((x * y).sum()) / untied if untied else nan
-
-
-def find_percentiles(samples: Samples) -> Interval:
-    """Find the 95 % interval of samples; NaN where no sample is a number."""
-    low, high = np.nanpercentile(samples, (2.5, 97.5)) if np.isfinite(samples).any() else (nan, nan)
-    return float(low), float(high)
-
-
-def _count_draws(rng: np.random.Generator, size: int, draws: int) -> Samples:
-    """How often each of some things is drawn, with replacement, as often as there are things, [draws, size]."""
-    return rng.multinomial(size, np.full(size, 1 / size), draws).astype(np.float64)
+    signs: list[NDArray[np.float64]] = [np.sign(np.subtract.outer(one, one)[upper].round(12)) for one in (a, b)]
+    untied = sqrt(float((signs[0] != 0).sum()) * float((signs[1] != 0).sum()))
+    return float((signs[0] * signs[1]).sum()) / untied if untied else nan
