@@ -58,7 +58,7 @@ recipe = $(if $(filter-out cache/world/%,$(1)),--recipe $(patsubst cache/world-%
 
 help: ## list the commands
 	@echo "make TARGET [VARIABLE=value ...]"
-	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 17
+	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 	echo
 	sed -n 's/^## /  /p' Makefile
 
