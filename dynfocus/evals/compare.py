@@ -58,9 +58,11 @@ def read_arm(run: Path, arm: str | None = None, judge: str = RULES) -> Arm:
 
     Raises:
         CheckpointError: if the run was not tested.
-        DataError: if it has no such arm, or no results of that judge.
+        DataError: if it has no answer, no such arm, or no results of that judge.
     """
     arms = read_arms(run, judge)
+    if not arms:
+        raise DataError(f"{run}, which holds no answer", "a run that answered questions", "Evaluate it again.")
     name = arm or next(iter(arms))
     if name not in arms:
         raise DataError(f"no arm {name!r} in {run}", f"one of {', '.join(arms)}", "Correct its name.")

@@ -36,7 +36,11 @@ def read_appended(path: Path, kind: type[Record]) -> Iterator[Record]:
 
 
 def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
-    """Read ``path`` as records of ``kind``; raises DataError naming the line that does not fit."""
+    """Read ``path`` as records of ``kind``; raises DataError if it is absent, or naming a line that does not fit."""
+    if not Path(path).is_file():
+        raise DataError(
+            f"no file {path}", f"JSON lines of {kind.__name__}", "Correct the path, or make the file again."
+        )
     yield from _read_lines(path, Path(path).read_text(), kind)
 
 

@@ -172,3 +172,13 @@ def test_values_name_their_questions(name: str) -> None:
     assert values
     assert all(one.id for one in values)
     assert len({(one.key, one.id) for one in values}) == len(values)
+
+
+def test_a_run_without_answers_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    write_results(run, [], find_benchmark("world"), {})
+    assert main(["compare", str(run), str(run)]) == 1
+    assert f"{run}, which holds no answer" in capsys.readouterr().err
+    (run / "predictions.jsonl").unlink()
+    assert main(["judge", str(run)]) == 1
+    assert f"no file {run / 'predictions.jsonl'}" in capsys.readouterr().err
