@@ -1,5 +1,6 @@
 """The connector's settings, under the paper's symbols (no torch: `plan` reads them too)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -193,6 +194,26 @@ def selector_label(choice: SelectorChoice) -> str:
     name, init_args = selector_parts(choice)
     settings = ", ".join(f"{key}={value!r}" for key, value in init_args.items())
     return f"{name}({settings})" if settings else name
+
+
+def read_choice(text: str) -> SelectorChoice:
+    """Read a selector from a word of a command line: a name, a dotted path, or JSON with ``class_path``.
+
+    Raises:
+        ConfigError: if it begins as JSON, and is no choice.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        choice: SelectorChoice = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"selector {text} ({error})",
+            "a name, or JSON with class_path and init_args",
+            """Write it as '{"class_path": "capped_rate", "init_args": {"fps": 0.25}}'.""",
+        ) from error
+    selector_parts(choice)
+    return choice
 
 
 def restore_settings(kind: type[Settings], values: dict[str, Any]) -> Settings:

@@ -18,7 +18,7 @@ from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.atomic import write_text
 from dynfocus.records.predictions import Prediction, read_answers
-from dynfocus.settings import ConnectorSettings, Sampling
+from dynfocus.settings import ConnectorSettings, Sampling, SelectorChoice, selector_label
 from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
 
@@ -43,7 +43,7 @@ def evaluate(
     out: Path,
     model: Path,
     reading: Mapping[str, Any],
-    arms: Sequence[str],
+    arms: Sequence[SelectorChoice],
     sampling: Sampling,
     settings: Mapping[str, Any],
     trainer: Mapping[str, Any],
@@ -107,7 +107,7 @@ def evaluate(
         "data.init_args.benchmark": benchmark,
         "data.init_args.root": str(root),
         "data.init_args.run": str(out),
-        "data.init_args.arms": list(arms),
+        "data.init_args.arms": list(map(selector_label, arms)),
         "data.init_args.segments": not reading,
         **{f"data.init_args.{name}": value for name, value in settings.items() if name != "max_new_tokens"},
         "data.init_args.sketch_cache": sketches,

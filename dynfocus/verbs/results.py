@@ -51,7 +51,8 @@ def evaluate(
         split: which of its splits, if not its usual one.
         protocol: whose rules read and count answers: dynfocus, or upstream, those of the benchmark's own code with its
             defects, which published numbers may depend on.
-        arms: how frames are kept: learned (where none is named), blind (no video), or names of selectors.
+        arms: how frames are kept: learned (where none is named), blind (no video), or selectors: a name, or JSON such
+            as '{"class_path": "capped_rate", "init_args": {"fps": 0.25}}'.
         frames: most frames of a video, such as 16, 32 or 200, evenly from those that --fps takes; 1 is a control of
             what one frame tells. Without it as many as the model's frame_rule says.
         fps: frames a second, instead of the model's frame_rule; 0 takes every frame of the file, so that with --frames
@@ -76,9 +77,10 @@ def evaluate(
         budget: with --host: visual tokens that a video may cost.
     """
     from dynfocus.evals.results_table import format_results
-    from dynfocus.settings import Sampling
+    from dynfocus.settings import Sampling, read_choice
 
     quiet()
+    chosen = [read_choice(arm) for arm in arms]
     shown: dict[str, Any] = {"keep": keep, "rods": rods, "budget": budget}
     check_host(host, shown, trust_selector)
     if host is not None:
@@ -102,9 +104,11 @@ def evaluate(
     settings |= {"max_new_tokens": max_new_tokens, "eval_batch_size": batch_size, "num_workers": workers}
     settings["sketch_cache"] = None if cache is None else str(cache)
     reading = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
-    drawn, arms, trainer = Sampling(temperature, top_p, seed), arms or ("learned",), {"devices": devices}
+    drawn, trainer = Sampling(temperature, top_p, seed), {"devices": devices}
     more = protocol, trust_selector
-    metrics = run_evaluation(benchmark, root, out, model, reading, arms, drawn, settings, trainer, *more)
+    metrics = run_evaluation(
+        benchmark, root, out, model, reading, chosen or ["learned"], drawn, settings, trainer, *more
+    )
     if metrics:
         print(format_results(metrics))
 

@@ -289,3 +289,14 @@ def test_segments_and_folders_of_frames_are_asked(place: Path, trained_runs: Pat
         assert 0 < predictions[3].visual_tokens < predictions[1].visual_tokens
         assert "Avg" not in metrics["columns"]
     assert results(tmp_path / "plain")[0] == results(tmp_path / "cached")[0]
+
+
+def test_an_arm_with_settings_of_its_own(place: Path, trained_runs: Path, tmp_path: Path, capsys: Capture) -> None:
+    """As `model.arms` takes it; called again, nothing is asked."""
+    chosen = json.dumps({"class_path": "capped_rate", "init_args": {"fps": 0.25}})
+    for _ in range(2):
+        assert evaluate(place, trained_runs, tmp_path / "run", "--rows", "1", "--arms", chosen, "blind") == 0
+    assert results(tmp_path / "run")[1]["arms"].keys() == {"capped_rate(fps=0.25)", "blind"}
+    assert len((tmp_path / "run" / "answers" / "0.jsonl").read_text().splitlines()) == 2
+    assert evaluate(place, trained_runs, tmp_path / "other", "--arms", '{"class_path"') == 1
+    assert "JSON with class_path and init_args" in capsys.readouterr().err
