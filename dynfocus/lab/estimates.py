@@ -6,6 +6,7 @@ whole runs where there are several.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import erfc, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -119,7 +120,7 @@ def compute_p(difference: Estimate) -> float | None:
         return None
     if difference.error < 1e-12:  # rounding: the two differ alike in every sample
         return 1.0 if abs(difference.value) < 1e-12 else 0.0
-    return 2 * (1 - NORMAL.cdf(abs(difference.value) / difference.error))
+    return erfc(abs(difference.value) / difference.error / sqrt(2))  # exact where it is tiny, unlike 1 - cdf
 
 
 def compute_smallest_difference(difference: Estimate) -> float | None:

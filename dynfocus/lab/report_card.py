@@ -291,6 +291,8 @@ def _measure_necessity(
 
     Source: the comprehensiveness of ERASER (DeYoung et al. 2020), as accuracy.
     """
+    if entry.spoils is not None:
+        return Cell(None, missing="It is itself the arm without another one's frames.")
     without = next((x for x in entries if x.spoils == entry.selector and x.alone == entry.alone), None)
     if without is None or not columns[without.label].get("accuracy") or not columns[entry.label].get("accuracy"):
         arms = f"[{entry.arm},{{class_path: inverted, init_args: {{of: {entry.selector}}}}}]"
