@@ -150,7 +150,7 @@ slow: $(towers)/towers.json smol ## repeat the world's result and its baseline o
 # Which of the named two it is, a flag says.
 ablations ablations-full: $(towers)/towers.json
 ablations: ## Table 6, figure 3 and selectors at test time over SEEDS (WORLD=standard too); about an hour on two cores
-ablations-full: ## the same, and every other switch of the method; about three hours
+ablations-full: ## the same, and every other switch of the method; more than two hours
 ablations ablations-full:
 	@$(python) -m dynfocus ablations $(if $(filter easy,$(WORLD)),,--recipe $(WORLD)) --seeds $(SEEDS) --out $(RUN)/ablations $(if $(filter %-full,$@),--full) $(ARGS)
 
