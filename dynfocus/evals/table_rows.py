@@ -74,12 +74,12 @@ def build_tables(runs: Sequence[Path]) -> list[Table]:
 
 
 def read_results(run: Path) -> list[dict[str, Any]]:
-    """Read the results of a run: those of its rules first, then those of every other judge."""
+    """Read the results of a run: its own first, then those of every time it was judged."""
     results = [read_metrics(run)]
     for path in sorted(run.glob("metrics.*.json")):
         metrics = json.loads(path.read_text(encoding="utf-8"))
         if metrics.get("judge") == path.name.removeprefix("metrics.").removesuffix(".json"):  # else an older result
-            results.append({**results[0], **metrics})
+            results.append({**results[0], **metrics, "judged_as": metrics["judge"]})
     return results
 
 
@@ -108,7 +108,8 @@ def make_rows(run: Path, metrics: Mapping[str, Any]) -> list[Row]:
         shares = {"unparsed": f"{one['unparsed']:.1%}", "failed": f"{one['failed']:.1%}"}
         tokens = {"tokens": "-" if "samples" in metrics else f"{one['visual_tokens']:.0f}"}
         cells = {name: make_cell(column, benchmark, name) for name, column in one["columns"].items()}
-        rows.append(Row(f"{run} ({arm})", "ours", settings | own, tokens | facts | shares, cells))
+        name = f"{arm}, judged as {metrics['judged_as']}" if "judged_as" in metrics else arm
+        rows.append(Row(f"{run} ({name})", "ours", settings | own, tokens | facts | shares, cells))
     return rows
 
 

@@ -117,11 +117,16 @@ def test_results_of_judges_are_rows_of_their_own(tmp_path: Path) -> None:
     (run / "metrics.local-judge.json").write_text(json.dumps(metrics | {"judge": "local-judge", "judge_model": "m"}))
     assert main(["judge", str(run), "--protocol", "upstream"]) == 0
     (table,) = build_tables([run])
-    own = [(row.label.rpartition(" ")[2], row.settings["judge"], row.settings["protocol"]) for row in table.rows[2:]]
+    own = [
+        (row.label.removeprefix(f"{run} "), row.settings["judge"], row.settings["protocol"]) for row in table.rows[2:]
+    ]
+    again = "judged as"
     assert own == [
         *(("(learned)", "rules", OWN), ("(uniform)", "rules", OWN)),
-        *(("(learned)", "local-judge", OWN), ("(uniform)", "local-judge", OWN)),
-        *(("(learned)", "rules", UPSTREAM), ("(uniform)", "rules", UPSTREAM)),
+        (f"(learned, {again} local-judge)", "local-judge", OWN),
+        (f"(uniform, {again} local-judge)", "local-judge", OWN),
+        (f"(learned, {again} rules-upstream)", "rules", UPSTREAM),
+        (f"(uniform, {again} rules-upstream)", "rules", UPSTREAM),
     ]
     assert table.rows[6].cells["long"].n == 1, "upstream leaves out the answer that chooses nothing"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol, runtime_checkable
 
-from dynfocus.errors import ConfigError, DataError, JudgeError
+from dynfocus.errors import CheckpointError, ConfigError, DataError, JudgeError
 from dynfocus.evals.answers import cut_answer
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.judges.template import FOLDER, Template, read_template
@@ -99,13 +99,19 @@ def judge_run(
         what ``metrics.NAME.json`` holds.
 
     Raises:
-        CheckpointError: if the run is not tested.
+        CheckpointError: if the run is not tested, or lacks some of its answers.
         ConfigError: if the benchmark has no template, or none of the name of one of ``own``.
         JudgeError: if the judge gives up; what it has said so far is kept.
     """
     metrics = read_metrics(run)
     benchmark = find_benchmark(metrics["benchmark"], protocol or metrics["protocol"])
     predictions = list(read_jsonl(run / "predictions.jsonl", Prediction))
+    if len(predictions) != (count := sum(arm["n"] for arm in metrics["arms"].values())):
+        raise CheckpointError(
+            f"{run}, whose predictions.jsonl holds {len(predictions)} answers, and its metrics.json {count}",
+            "all answers of the run",
+            "Test or evaluate it again.",
+        )
     if judge is None:
         judged, used = benchmark.judge(predictions), {}
     else:

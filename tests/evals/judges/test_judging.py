@@ -221,6 +221,14 @@ def test_a_template_of_ones_own_replaces_one(tmp_path: Path, capsys: Capture) ->
     assert "a file named as one of open_answer" in capsys.readouterr().err
 
 
+def test_a_run_that_lost_answers_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    run = write_run(tmp_path / "run", "msvd-qa", [answer("a"), answer("b")])
+    (run / "predictions.jsonl").write_text("")
+    assert main(["judge", str(run)]) == 1
+    assert "whose predictions.jsonl holds 0 answers, and its metrics.json 2" in capsys.readouterr().err
+    assert not (run / "metrics.rules.json").exists()
+
+
 def test_rules_and_what_has_no_template(tmp_path: Path, capsys: Capture) -> None:
     world = write_run(tmp_path / "world", "world", [answer("a", "color", "star red", meta={"word": "red"})])
     assert main(["judge", str(world)]) == 0
