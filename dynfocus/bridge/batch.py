@@ -44,15 +44,15 @@ def choose_many(
     kept, and not asked again.
 
     Raises:
-        ConfigError: if a file holds lines of another selector, of other features or of another ``keep``, or a question
-            is missing that the selector reads.
+        ConfigError: if a file holds lines of another selector, of other features, of another ``keep``, or of another
+            question under the same id, or a question is missing that the selector reads.
         SelectorError: if scores are asked for and the selector ranks no single frames.
     """
     check_keep(keep)
     for asked in questions:
         check_question(chooser.reads, f"{chooser.label} on question {asked.id!r}", asked.question)
     writers = [_Writer(path, kind, chooser, keep) for path, kind in ((out, Chosen), (scores, Scored)) if path]
-    groups = [rows for group in _by_video(questions) if (rows := [one for one in group if _lacks(writers, one)])]
+    groups = [rows for group in _by_video(questions) if (rows := [one for one in group if _is_missing(writers, one)])]
     missing = sum(map(len, groups))
     report = BatchReport(there=len(questions) - missing)
     with tqdm(total=missing, desc="choosing frames", unit="question") as bar:
@@ -94,7 +94,7 @@ def score_row(asked: Asked, sketched: SketchedVideo, chooser: FrameChooser, keep
 
 
 class _Writer:
-    """A file of one line a question, to which lines are appended; ``done`` are the ids that it holds."""
+    """A file of one line a question, to which lines are appended; ``done`` are those that it holds, by id."""
 
     def __init__(self, path: Path, kind: type[Line], chooser: FrameChooser, keep: int) -> None:
         self.path, self.kind, self.chooser, self.keep = path, kind, chooser, keep
@@ -109,18 +109,30 @@ class _Writer:
                         f"lines of {name} {value} in one file",
                         "Name another file, or remove this one.",
                     )
-        self.done = {row.id for row in rows}
+        self.done = {row.id: row for row in rows}
+
+    def lacks(self, asked: Asked) -> bool:
+        """Whether the file has no line of a question; raises ConfigError if it has one of another with the same id."""
+        row = self.done.get(asked.id)
+        if row is not None and (row.video, row.question) != (asked.video, asked.question):
+            raise ConfigError(
+                f"{self.path}, whose line of {asked.id!r} is of the question {row.question!r} about {row.video}",
+                f"one of the question {asked.question!r} about {asked.video}",
+                "Name another file, or remove this one.",
+            )
+        return row is None
 
     def write(self, asked: Asked, sketched: SketchedVideo) -> None:
         """Append the line of a question, unless it is there."""
-        if asked.id not in self.done:
+        if self.lacks(asked):
             make = choose_row if self.kind is Chosen else score_row
-            append_jsonl(self.path, [make(asked, sketched, self.chooser, self.keep)])
-            self.done.add(asked.id)
+            row = make(asked, sketched, self.chooser, self.keep)
+            append_jsonl(self.path, [row])
+            self.done[asked.id] = row
 
 
-def _lacks(writers: Sequence[_Writer], asked: Asked) -> bool:
-    return any(asked.id not in writer.done for writer in writers)
+def _is_missing(writers: Sequence[_Writer], asked: Asked) -> bool:
+    return sum(writer.lacks(asked) for writer in writers) > 0  # each file is checked, also behind one that lacks it
 
 
 def _by_video(questions: Sequence[Asked]) -> Iterator[list[Asked]]:

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
+from torch import nn
 
 from dynfocus.bridge.features import Features, open_features, with_selector
 from dynfocus.bridge.picked import Picked, pick
@@ -143,8 +145,7 @@ class FrameChooser:
         read = self.features.read_question(question, sketched.sketch)
         rows = torch.zeros(1, dtype=torch.long)
         inputs = SelectorInputs((count,), (keep,), rows, 0, read.tokens, read.mask, relevance=read.relevance)
-        with torch.no_grad():
-            return choose(self.selector, sketched.sketch, inputs)
+        return choose_repeatably(self.selector, sketched.sketch, inputs, sketched.video.path.name, question)
 
     def _most(self, sketched: SketchedVideo) -> int:
         """How many frames the selector can keep: of a selector of events, one of each."""
@@ -186,6 +187,16 @@ def select(
     check_keep(keep)
     chooser = _open_chooser(_Hashable(selector), model, encoder, fps, frames, device)
     return chooser.choose(chooser.sketch(video), question, keep)
+
+
+def choose_repeatably(
+    selector: nn.Module, sketch: FrameSketch, inputs: SelectorInputs, name: str, question: str | None
+) -> Focus:
+    """Choose so that what a selector draws follows from the video's file name and the question alone, in every run."""
+    row = torch.tensor([crc32(f"{name}\n{question}".encode("utf-8", "replace"))])
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return choose(selector, sketch, replace(inputs, rows=row))
 
 
 class _Hashable:

@@ -3,9 +3,10 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,8 +67,8 @@ def read_index(file: Path, form: str) -> list[IndexRow]:
     if not Path(file).is_file():
         raise MissingFileError(f"there is no file {file}", f"an index file ({reader.about})", "Check the path.")
     try:
-        return reader.read(Path(file).read_text())
-    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+        return reader.read(Path(file).read_text(encoding="utf-8-sig"))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise DataError(
             f"{file}, which is no index file of the form {form} ({type(error).__name__}: {error})",
             reader.about,
@@ -96,10 +97,23 @@ def _numbers(values: Any, unit: Unit) -> tuple[float, ...]:
     """The frames or the seconds of a row; raises ValueError where a number cannot be of the unit."""
     if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
         raise TypeError(f"{values!r} is no list of numbers")
-    odd = [value for value in values if value < 0 or (unit == "frames" and value != int(value))]
+    odd = [value for value in values if not isfinite(value) or value < 0 or (unit == "frames" and value != int(value))]
     if odd:
         raise ValueError(f"{odd[0]} is no {'number of a frame' if unit == 'frames' else 'time'}")
     return tuple(int(value) if unit == "frames" else float(value) for value in values)
+
+
+def _scores(values: Any, frames: Sequence[float]) -> tuple[float, ...]:
+    """The scores of a row; raises ValueError where one is not finite, or their number is not that of the frames."""
+    scores = tuple(float(score) for score in values)
+    if len(scores) != len(frames) or not all(map(isfinite, scores)):
+        raise ValueError(f"{len(frames)} frames and {len(scores)} scores, which have to be finite and as many")
+    return scores
+
+
+def _split_lines(text: str) -> Iterator[str]:
+    """Lines with something in them; other signs that end a line for Python may stand in a text."""
+    return filter(str.strip, text.split("\n"))
 
 
 def _one_unit(row: dict[str, Any], other: Sequence[str]) -> None:
@@ -119,14 +133,12 @@ def _dump(value: Any) -> str:
 
 def _read_jsonl(text: str) -> list[IndexRow]:
     result = []
-    for place, line in enumerate(line for line in text.splitlines() if line.strip()):
+    for place, line in enumerate(_split_lines(text)):
         row = json.loads(line)
         frames, seconds = _numbers(row["frames"], "frames"), _numbers(row["seconds"], "seconds")
         if len(frames) != len(seconds):
             raise ValueError(f"{len(frames)} frames and {len(seconds)} seconds in row {place + 1}")
-        scores = None if row.get("scores") is None else tuple(float(score) for score in row["scores"])
-        if scores is not None and len(scores) != len(frames):
-            raise ValueError(f"{len(frames)} frames and {len(scores)} scores in row {place + 1}")
+        scores = None if row.get("scores") is None else _scores(row["scores"], frames)
         result.append(IndexRow(place, str(row["id"]), "frames", frames, scores, seconds))
     return result
 
@@ -191,13 +203,14 @@ def _write_kfs(rows: Sequence[Chosen]) -> str:
 
 def _read_videoitg(text: str) -> list[IndexRow]:
     result = []
-    for line in filter(str.strip, text.splitlines()):
+    for line in _split_lines(text):
         row = json.loads(line)
         _one_unit(row, ("seconds", "frame_timestamps"))
-        frames, scores = _numbers(row["frames"], "frames"), tuple(float(score) for score in row["scores"])
-        if len(frames) != len(scores) or list(scores) != sorted(scores, reverse=True):
-            raise ValueError(f"doc_id {row['doc_id']} without one score for each frame, the highest first")
-        result.append(IndexRow(int(row["doc_id"]), None, "frames", frames, scores))
+        frames, (number,) = _numbers(row["frames"], "frames"), _numbers([row["doc_id"]], "frames")
+        scores = _scores(row["scores"], frames)
+        if list(scores) != sorted(scores, reverse=True):
+            raise ValueError(f"doc_id {row['doc_id']} whose scores are not sorted, the highest first")
+        result.append(IndexRow(int(number), None, "frames", frames, scores))
     return result
 
 
@@ -222,6 +235,8 @@ def _read_csv(text: str) -> list[IndexRow]:
         raise ValueError("its first line names the columns, id and one of frames and seconds, which is the unit")
     result = []
     for place, row in enumerate(table):
+        if None in row:
+            raise ValueError(f"{row['id']!r} with more than two cells; spaces or semicolons part the numbers of one")
         values = [json.loads(word) for word in row[units[0]].replace(";", " ").split()]
         result.append(IndexRow(place, row["id"], units[0], _numbers(values, units[0])))
     return result

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
+from math import isfinite
 from pathlib import Path
 
 from dynfocus.bridge.picked import Picked
@@ -69,6 +71,10 @@ class Scored:
         frames: numbers of the frames, ascending.
         seconds, scores: of each; the best K are kept.
         fps, total, duration: the video's.
+
+    Raises:
+        ValueError: if a frame has no time or no score, or one of them is not finite.
+        TypeError: if one is no number.
     """
 
     id: str
@@ -83,16 +89,21 @@ class Scored:
     total: int
     duration: float
 
+    def __post_init__(self) -> None:
+        columns = (self.frames, self.seconds, self.scores)
+        if not all(map(isfinite, chain(*columns))) or len({len(column) for column in columns}) != 1 or not self.frames:
+            raise ValueError("frames, seconds and scores must be finite numbers, as many of each and at least one")
+
 
 def read_questions(file: Path, root: Path | None = None) -> list[Asked]:
     """Read questions, one JSON object a line: ``video``, and ``question`` and ``id`` where there are such.
 
     A line without an id gets its number in the file, counted from 0. Videos are looked for from ``root``, which is the
-    file's own folder where none is named.
+    file's own folder where none is named. Empty lines count for nothing.
 
     Raises:
         MissingFileError: if there is no such file.
-        DataError: if a line is none such, or two have one id.
+        DataError: if the file is no text, a line is none such, or two have one id.
     """
     file = Path(file)
     if not file.is_file():
@@ -100,9 +111,15 @@ def read_questions(file: Path, root: Path | None = None) -> list[Asked]:
             f"there is no file {file}", "a file of questions, one JSON object a line", "Check the path."
         )
     rows: dict[str, Asked] = {}
-    lines = [line for line in file.read_text().splitlines() if line.strip()]
-    for number, line in enumerate(lines):
-        row = _read_line(file, number, line)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        given = f"{file}, which is no text in UTF-8 ({error.reason})"
+        raise DataError(given, "a file of questions, one JSON object a line", "Name or write such a file.") from error
+    # Other signs that end a line for Python may stand in a question.
+    lines = [(place, line) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
+    for number, (place, line) in enumerate(lines):
+        row = _read_line(file, place, line)
         asked = Asked(
             str(row.get("id", number)), row["video"], row.get("question"), (root or file.parent) / row["video"]
         )
@@ -116,16 +133,17 @@ def read_questions(file: Path, root: Path | None = None) -> list[Asked]:
     return list(rows.values())
 
 
-def _read_line(file: Path, number: int, line: str) -> Mapping[str, str]:
+def _read_line(file: Path, place: int, line: str) -> Mapping[str, str]:
     try:
         row = json.loads(line)
         if not isinstance(row, dict) or not isinstance(row["video"], str):
             raise TypeError("video must be text")
-        if not isinstance(row.get("question"), str | None) or not isinstance(row.get("id", 0), str | int):
+        name = row.get("id", 0)
+        if not isinstance(row.get("question"), str | None) or not isinstance(name, str | int) or isinstance(name, bool):
             raise TypeError("question must be text, and id text or a whole number")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(
-            f"{file}, line {number + 1} ({type(error).__name__}: {error})",
+            f"{file}, line {place} ({type(error).__name__}: {error})",
             'an object such as {"id": "1", "video": "a.mp4", "question": "What falls?"}',
             "Correct that line.",
         ) from error

@@ -1,16 +1,17 @@
 """Choose frames again from stored scores, for another number of frames or by another selector: no video is read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from dynfocus.bridge.choose import Ranking
+from dynfocus.bridge.choose import Ranking, choose_repeatably
 from dynfocus.bridge.features import PixelFeatures, with_selector
 from dynfocus.bridge.requirements import check_keep
 from dynfocus.bridge.rows import Chosen, Scored
 from dynfocus.errors import ConfigError
-from dynfocus.method.selectors import build_selector, choose
+from dynfocus.method.selectors import build_selector
 from dynfocus.method.selectors.question import AKSSelector, BOLTSelector, QFrameSelector, TextTopKSelector
 from dynfocus.settings import SelectorChoice, selector_label
 from dynfocus.types import FrameSketch, SelectorInputs
@@ -55,19 +56,19 @@ def _choose(row: Scored, keep: int, selector: nn.Module | None, label: str) -> C
         kept = Ranking(row.frames, row.scores).cut(keep)
         places = [row.frames.index(frame) for frame in kept]
     else:
-        places = _places(selector, row.scores, min(keep, len(row.frames)))
+        places = _places(selector, row, min(keep, len(row.frames)))
     frames, seconds, scores = (tuple(part[n] for n in places) for part in (row.frames, row.seconds, row.scores))
     shared = (row.id, row.video, row.question, label, row.features, keep)
     return Chosen(*shared, frames, seconds, row.fps, row.total, row.duration, scores)  # type: ignore[arg-type]
 
 
-def _places(selector: nn.Module, scores: Sequence[float], keep: int) -> list[int]:
+def _places(selector: nn.Module, row: Scored, keep: int) -> list[int]:
     """The places that a selector keeps of frames with this relevance, and without any content."""
-    blank = torch.zeros(1, len(scores), 1, 1)
-    sketch = FrameSketch(blank, blank, torch.ones(1, len(scores), dtype=torch.bool))
+    count = len(row.scores)
+    blank = torch.zeros(1, count, 1, 1)
+    sketch = FrameSketch(blank, blank, torch.ones(1, count, dtype=torch.bool))
     question, mask, rows = torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
-    relevance = torch.tensor([list(scores)])
-    inputs = SelectorInputs((len(scores),), (keep,), rows, 0, question, mask, relevance=relevance)
-    with torch.no_grad():
-        focus = choose(selector, sketch, inputs)
+    relevance = torch.tensor([row.scores])
+    inputs = SelectorInputs((count,), (keep,), rows, 0, question, mask, relevance=relevance)
+    focus = choose_repeatably(selector, sketch, inputs, Path(row.video).name, row.question)
     return focus.frames[0][focus.mask[0]].tolist()

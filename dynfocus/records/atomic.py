@@ -29,7 +29,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give a hidden name beside ``path`` to write a file or folder under; what is complete takes its place.
 
     Raises:
-        DiskError: if there is no room, or no permission; whatever goes wrong, no half of it stays.
+        DiskError: if there is no room, no permission, or a folder where a file is to be; whatever goes wrong, no half
+            of it stays.
     """
     path = Path(path)
     # Two machines that share a disk may give two processes the same number.
@@ -38,6 +39,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.parent.mkdir(parents=True, exist_ok=True)
         yield part
         follow_umask(part)
+        if path.is_dir() and not part.is_dir():  # what lies in it was not asked for
+            raise DiskError(f"{path}, which is a folder", "the name of a file to write", "Name a file.")
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         part.replace(path)

@@ -31,7 +31,7 @@ def append_jsonl(path: Path, records: Iterable) -> None:
 
 def read_appended(path: Path, kind: type[Record]) -> Iterator[Record]:
     """Read what `append_jsonl` wrote, without a last line that is not whole; raises DataError as `read_jsonl`."""
-    text = Path(path).read_text()
+    text = _read_text(path)
     return _read_lines(path, text[: text.rfind("\n") + 1], kind)
 
 
@@ -41,14 +41,23 @@ def read_jsonl(path: Path, kind: type[Record]) -> Iterator[Record]:
         raise DataError(
             f"no file {path}", f"JSON lines of {kind.__name__}", "Correct the path, or make the file again."
         )
-    yield from _read_lines(path, Path(path).read_text(), kind)
+    yield from _read_lines(path, _read_text(path), kind)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, which is no text ({error.reason})", "JSON lines in UTF-8", "Name such a file."
+        ) from error
 
 
 def _read_lines(path: Path, text: str, kind: type[Record]) -> Iterator[Record]:
     for number, line in enumerate(text.splitlines(), 1):
         try:
             yield kind(**{name: _freeze(value) for name, value in json.loads(line).items()})
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {number}: {error}",
                 f"one JSON object with the fields of {kind.__name__}",

@@ -78,6 +78,11 @@ def select(
             "one of a video, --questions FILE and --from-scores FILE, and --questions with --from-index",
             "Correct the command line.",
         )
+    for option, file in {"--out": out, "--scores": scores}.items():
+        if file is not None and file.is_dir():
+            raise UsageError(f"{option} {file}, which is a folder", "a file to write", f"Name a file as {option}.")
+    if out is not None and out == scores:
+        raise UsageError(f"{out} as --out and as --scores", "a file for each", "Name another one.")
     if out is None and (video is None) and not (scores is not None and from_scores is None):
         raise UsageError(f"{given[0]} without --out", "a file for the chosen frames", "Add --out FILE.")
     if form != "jsonl" and questions is not None and from_index is None:

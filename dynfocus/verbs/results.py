@@ -84,12 +84,21 @@ def evaluate(
     shown: dict[str, Any] = {"keep": keep, "rods": rods, "budget": budget}
     check_host(host, shown, trust_selector)
     if host is not None:
-        if temperature or devices > 1:
-            raise UsageError("--temperature or --devices with --host", "neither", "Leave them out.")
+        others = {
+            "--model": model != MODEL,
+            "--temperature": temperature > 0,
+            "--top-p": top_p != 1,
+            "--seed": seed != 0,
+        }
+        others |= {"--batch-size": batch_size != 8, "--workers": workers > 0, "--devices": devices != 1}
+        if refused := [option for option, is_given in others.items() if is_given]:
+            given = f"{' and '.join(refused)} with --host"
+            raise UsageError(given, "greedy answers, one at a time, of one model", "Leave them out.")
         from dynfocus.bridge.hosts.answerer import HostRule
         from dynfocus.bridge.hosts.evaluation import evaluate_host
 
         rule = {name: value for name, value in (shown | {"frames": frames, "fps": fps}).items() if value is not None}
+        rule = rule if fps is None else rule | {"fps": fps or None}
         asked: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
         asked |= {"max_new_tokens": max_new_tokens, "cache": cache}
         print(

@@ -143,3 +143,10 @@ def test_selectors_and_a_host_are_evaluated_on_a_benchmark_and_a_stopped_run_goe
     assert answers.read_text().splitlines() == lines
     assert cli.main([*words, "--max-new-tokens", "3"]) == 1
     assert "max_new_tokens" in capsys.readouterr().err
+    for option, value in (("--seed", "3"), ("--batch-size", "2"), ("--top-p", "0.5"), ("--model", "runs/other")):
+        assert cli.main([*words, option, value]) == 2
+        assert f"{option} with --host" in capsys.readouterr().err
+    other = [*words, "--out", str(tmp_path / "other"), "--max-new-tokens", "1"]
+    assert cli.main([*other, "--fps", "0"]) == 0  # every frame of the file, six of them evenly
+    shown = json.loads((tmp_path / "other" / "metrics.json").read_text())["shown"]
+    assert (shown["fps"], shown["frames"]) == (None, 6)

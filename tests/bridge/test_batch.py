@@ -146,6 +146,9 @@ def test_broken_videos_are_named_and_stop_no_other(tmp_path: Path, capsys: Captu
         ('{"video": 3}\n', "video must be text"),
         ('{"question": "a"}\n', "video"),
         ('{"video": "a", "id": [1]}\n', "question must be text"),
+        ('{"video": "a", "id": true}\n', "question must be text"),
+        ('\n\n{"video": "a"}\n\nnonsense\n', "line 5"),
+        ("[" * 100_000, "line 1"),
         ('{"video": "a", "id": "x"}\n\n{"video": "b", "id": "x"}\n', "two questions of the id 'x'"),
     ],
 )
@@ -153,6 +156,59 @@ def test_questions_that_are_none_are_refused(text: str, told: str, tmp_path: Pat
     (tmp_path / "q.jsonl").write_text(text)
     with pytest.raises(DataError, match=told):
         read_questions(tmp_path / "q.jsonl")
+
+
+def test_questions_may_begin_with_a_mark_and_hold_any_sign(tmp_path: Path) -> None:
+    """As other programs save them: a byte order mark, lines that end with CRLF, signs that end a line for Python."""
+    text = '\ufeff{"video": "a.mp4", "question": "one\u2028two\x85"}\r\n\r\n{"video": "b.mp4", "id": "x"}\r\n'
+    (tmp_path / "q.jsonl").write_bytes(text.encode())
+    assert [(row.id, row.question) for row in read_questions(tmp_path / "q.jsonl")] == [
+        ("0", "one\u2028two\x85"),
+        ("x", None),
+    ]
+    (tmp_path / "q.jsonl").write_bytes('{"video": "é.mp4"}'.encode("latin-1"))
+    with pytest.raises(DataError, match="no text in UTF-8"):
+        read_questions(tmp_path / "q.jsonl")
+
+
+def test_a_file_of_other_questions_is_not_gone_on_with(tmp_path: Path, read: list[str], capsys: Capture) -> None:
+    questions, out, scores = write_questions(tmp_path), tmp_path / "frames.jsonl", tmp_path / "scores.jsonl"
+    command = ("--questions", questions, "--selector", "random", "--keep", 3)
+    assert run(*command, "--out", out) == run(*command, "--scores", scores) == 0
+    read.clear()
+    whole = questions.read_text()
+    for old, new in (("what is 4", "who is 4"), ("v1.mp4", "v0.mp4")):
+        questions.write_text(whole.replace(old, new))
+        for option, file in (("--out", out), ("--scores", scores)):
+            assert run(*command, option, file) == 1
+            assert "is of the question" in capsys.readouterr().err
+    assert read == []
+
+
+@pytest.mark.parametrize("scores", ['"abc"', "[NaN, 1]", "null", "[[1], [2]]", "[1]", "[1e999, 1]"])
+def test_scores_that_are_none_are_refused(scores: str, tmp_path: Path, capsys: Capture) -> None:
+    row = {"id": "a", "video": "a.mp4", "question": None, "selector": "random", "features": "f", "frames": [0, 5]}
+    row |= {"seconds": [0, 0.5], "scores": None, "fps": 10, "total": 9, "duration": 1}
+    (tmp_path / "scores.jsonl").write_text(json.dumps(row).replace('"scores": null', f'"scores": {scores}') + "\n")
+    assert run("--from-scores", tmp_path / "scores.jsonl", "--keep", 1, "--out", tmp_path / "out.jsonl") == 1
+    assert "scores.jsonl, line 1" in capsys.readouterr().err
+    (tmp_path / "scores.jsonl").write_bytes(b"\xff\xfe\n")
+    assert run("--from-scores", tmp_path / "scores.jsonl", "--keep", 1, "--out", tmp_path / "out.jsonl") == 1
+    assert "which is no text" in capsys.readouterr().err
+
+
+def test_a_folder_is_never_written_over(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "videos").mkdir()
+    questions = write_questions(tmp_path / "videos", 1)
+    for words in (
+        (clip("bikes"), "--out"),
+        ("--questions", questions, "--out"),
+        ("--questions", questions, "--selector", "random", "--scores"),
+    ):
+        assert run(*words, tmp_path / "videos") == 2
+        assert "which is a folder" in capsys.readouterr().err
+    assert (tmp_path / "videos" / "v0.mp4").is_file()
+    assert run("--questions", questions, "--out", tmp_path / "a", "--scores", tmp_path / "a") == 2
 
 
 def test_rows_without_an_id_have_their_number(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ WRONG = [
     ("aks", [[True]], "no list of numbers"),
     ("aks", {"ntsc": [{"question_id": "n1", "frames": [1.0]}]}, "no list of numbers"),
     ("kfs", [{"id": "n1", "frame_timestamps": [-0.5]}], "no time"),
+    ("kfs", [{"id": "n1", "frame_timestamps": [float("nan")]}], "no time"),
+    ("aks", [[float("inf")]], "no number of a frame"),
+    ("aks", [[10**400]], "no index file"),
 ]
 
 
@@ -146,9 +149,15 @@ def test_files_of_another_unit_are_refused(form: str, content: object, told: str
         ("csv", "n1,3 4\n", "which is the unit"),
         ("csv", "id,frames\nn1,3 4.5\n", "no number of a frame"),
         ("videoitg", '{"doc_id": 0, "frames": [3, 4], "scores": [0.1, 0.2]}\n', "the highest first"),
-        ("videoitg", '{"doc_id": 0, "frames": [3, 4], "scores": [0.1]}\n', "the highest first"),
+        ("videoitg", '{"doc_id": 0, "frames": [3, 4], "scores": [0.1]}\n', "as many"),
         ("jsonl", '{"id": "n1", "frames": [3, 4], "seconds": [0.1]}\n', "2 frames and 1 seconds"),
         ("jsonl", '{"id": "n1", "frames": [3]}\n', "seconds"),
+        ("jsonl", '{"id": "n1", "frames": [3], "seconds": [0.1], "scores": [NaN]}\n', "finite"),
+        ("jsonl", '{"id": "n1", "frames": [3], "seconds": [0.1], "scores": [1, 2]}\n', "as many"),
+        ("videoitg", '{"doc_id": 0.5, "frames": [3], "scores": [1]}\n', "no number of a frame"),
+        ("videoitg", '{"doc_id": 0, "frames": [3, 4], "scores": [NaN, 1]}\n', "finite"),
+        ("csv", "id,frames\nn1,3,4\n", "more than two cells"),
+        ("aks", "[" * 100_000, "no index file"),
         ("aks", "[[1, 2", "no index file"),
     ],
 )
@@ -156,6 +165,12 @@ def test_text_that_is_not_of_the_form_is_refused(form: str, text: str, told: str
     (tmp_path / "a").write_text(text)
     with pytest.raises(DataError, match=told):
         read_index(tmp_path / "a", form)
+
+
+@pytest.mark.parametrize(("form", "text"), [("csv", "id,frames\r\nn1,3 4\r\n"), ("aks", "[[3, 4]]")])
+def test_a_byte_order_mark_is_passed_over(form: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_index(tmp_path / "a", form)[0].values == (3, 4)
 
 
 def test_numbers_outside_the_video_are_refused(questions: list[Asked], tmp_path: Path) -> None:

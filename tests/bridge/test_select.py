@@ -329,6 +329,17 @@ def test_scores_that_hang_on_the_number_are_refused() -> None:
         chooser.rank(chooser.sketch(clip("bikes")), None, 4)
 
 
+def test_random_frames_are_the_same_in_every_run_and_others_for_another_question() -> None:
+    chooser = FrameChooser("random", PixelFeatures())
+    sketched, picks = chooser.sketch(clip("bikes")), []
+    for seed, question in ((1, "what"), (2, "what"), (1, "who"), (1, "where")):
+        torch.manual_seed(seed)
+        picks.append(chooser.choose(sketched, question, 4).frames)
+        assert torch.initial_seed() == seed
+    assert picks[0] == picks[1]
+    assert len(set(picks)) == 3
+
+
 def test_a_pick_is_a_plain_record() -> None:
     picked = select(clip("bikes"), keep=2)
     assert isinstance(picked, Picked)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynfocus.errors import DataError, DynFocusError
+from dynfocus.errors import DataError, DiskError, DynFocusError
 from dynfocus.records.atomic import write_text
 from dynfocus.records.jsonl import read_jsonl, write_jsonl
 from dynfocus.records.predictions import Prediction
@@ -52,6 +52,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_text("dear")
+    with pytest.raises(DiskError, match="which is a folder"):
+        write_text(tmp_path / "videos", "text")
+    assert [path.name for path in tmp_path.rglob("*")] == ["videos", "a.mp4"]
 
 
 def test_errors_say_three_things_and_cross_processes() -> None:

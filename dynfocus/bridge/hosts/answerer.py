@@ -39,7 +39,7 @@ class HostRule:
         rods: averaged tokens of every other frame: 0, 1, 2 or 4.
         budget: visual tokens that a video may cost; None for no limit. As many frames are kept as fit, K at most.
         pair: what shares a patch with a frame, where the tower reads two frames as one: itself, or the ``next`` one.
-        fps: frames that are looked at each second.
+        fps: frames that are looked at each second; None for every frame of the file.
         frames: frames of a video that are looked at, at most.
     """
 
@@ -47,7 +47,7 @@ class HostRule:
     rods: int = 0
     budget: int | None = None
     pair: Pair = "same"
-    fps: float = 1.0
+    fps: float | None = 1.0
     frames: int = 128
 
     def __post_init__(self) -> None:

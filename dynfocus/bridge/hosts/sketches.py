@@ -34,7 +34,7 @@ class HostSketches(Features):
     def __init__(self, host: Host, name: Path | str) -> None:
         self.host = host
         self.name = f"features of {host.model.config.model_type} in {name}"
-        self.rule = FrameRule(size=find_side(host), fit=host.family.fit)
+        self.rule = FrameRule(size=find_side(host), fps=None, fit=host.family.fit)
         self.width = self.text_width = host.model.get_input_embeddings().weight.shape[1]
         self.settings = ConnectorSettings(
             patches=CELLS**2,
