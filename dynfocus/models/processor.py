@@ -38,6 +38,7 @@ TEMPLATE: dict[str, tuple[Any, ...]] = {
     "return_assistant_tokens_mask": (False, None),
     "load_audio_from_video": (False, None),
 }
+UNREAD = ("records", "skipped", "seconds")  # fields of a batch that are for scores and records: no model reads them
 LARGEST = 4096  # pixels a side of a frame, several times what any vision encoder reads
 
 
@@ -230,7 +231,7 @@ class DynFocusProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """What the model takes of a batch."""
-        return [field.name for field in fields(Batch) if field.name not in ("records", "skipped")]
+        return [field.name for field in fields(Batch) if field.name not in UNREAD]
 
     def _collate(
         self, rows: Sequence[Row], shown: Sequence[Shown | None], new_tokens: int, collate: Collator | None = None
@@ -239,7 +240,7 @@ class DynFocusProcessor(ProcessorMixin):
         examples = [Example(row, frames=clip) for row, clip in zip(rows, frames, strict=True)]
         batch = replace(collate or self.collate, new_tokens=new_tokens)(examples)
         return BatchFeature(
-            {n: value for n, value in vars(batch).items() if value is not None and n not in ("records", "skipped")}
+            {name: value for name, value in vars(batch).items() if value is not None and name not in UNREAD}
         )
 
     def frames(self, medium: Path | str | None) -> torch.Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 
 from dynfocus.cli import main
+from dynfocus.records.atomic import write_text
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "lightning_configs"
@@ -55,7 +56,7 @@ def arguments(place: Path, verb: str, stage: str, run: Path, *more: str) -> list
     overlay = run.with_name(f"{run.name}.yaml")
     overlay.parent.mkdir(parents=True, exist_ok=True)
     what = "projectors" if stage == "stage1" else "model"
-    overlay.write_text(SMALL.format(place=place, what=what))
+    write_text(overlay, SMALL.format(place=place, what=what))  # at once: another process may be reading it
     recipe = ("stage2", "posttune") if stage == "posttune" else (stage,)
     configs = [*(CONFIGS / f"{name}.yaml" for name in (*recipe, "world")), overlay]
     flags = [part for config in configs for part in ("--config", str(config))]
