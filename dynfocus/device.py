@@ -1,9 +1,20 @@
-"""Set threads and precision for the time of a block."""
+"""Choose a device, and set threads and precision for the time of a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from dynfocus.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is a GPU where torch sees one. Raises ConfigError if there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda, of which torch sees none", "a GPU and its driver", "Use auto or cpu.")
+    return torch.device(name)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from dynfocus.bridge.features import CANDIDATES, FPS, Features, QuestionTokens
+from dynfocus.device import choose_device
 from dynfocus.errors import CheckpointError
-from dynfocus.inspection.answerer import choose_device
 from dynfocus.models.towers.weights import read_json, read_settings, reason, unfit
 from dynfocus.settings import CHUNK, ConnectorSettings, FrameRule
 from dynfocus.types import FrameSketch

@@ -8,8 +8,8 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from dynfocus.bridge.features import Features, QuestionTokens
+from dynfocus.device import choose_device
 from dynfocus.errors import CheckpointError, ConfigError
-from dynfocus.inspection.answerer import choose_device
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.method.sketch import sketch_frames
 from dynfocus.models.collate import Collator

@@ -6,20 +6,13 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from dynfocus.evals.pages import open_templates
 from dynfocus.evals.table_rows import Cell, Row, Table
 
 SETTINGS = ("questions", "judge", "protocol", "split", "frames", "subtitles", "options")
 FACTS = ("tokens", "seed", "commit", "unparsed", "failed")
 UNKNOWN = "-"
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = open_templates(Path(__file__).parent)
 
 
 def format_markdown(tables: Sequence[Table]) -> str:

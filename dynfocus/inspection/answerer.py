@@ -9,6 +9,7 @@ import torch
 from dynfocus.data.sketches.cache import SketchCache, TimedSketch
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.media import media_stamp
+from dynfocus.device import choose_device
 from dynfocus.errors import ConfigError
 from dynfocus.inspection.answer import Answer, Timing
 from dynfocus.method.selection import make_selection
@@ -157,15 +158,6 @@ def stamp(media: Media) -> object:
     if isinstance(media, VideoSegment):
         return media, media_stamp(media.path)
     return None if media is None else media_stamp(media)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU where torch sees one. Raises ConfigError if there is none."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda, of which torch sees none", "a GPU and its driver", "Use auto or cpu.")
-    return torch.device(name)
 
 
 def open_trained_cache(folder: Path, cache: Path, rule: FrameRule | None = None) -> SketchCache:

@@ -6,10 +6,10 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynfocus.errors import ConfigError
+from dynfocus.evals.pages import open_templates
 from dynfocus.inspection.charts import COLORS, style_rules, use_style
 from dynfocus.inspection.compare import build_comparison
 from dynfocus.inspection.content import Inspection, PageFacts
@@ -41,14 +41,7 @@ def print_value(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else make_visible(value)
 
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(HERE),
-    autoescape=True,
-    finalize=print_value,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = open_templates(HERE, finalize=print_value)
 TEMPLATES.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
 
 

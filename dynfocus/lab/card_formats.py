@@ -6,21 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from dynfocus.evals.pages import open_templates
 from dynfocus.lab.card_metrics import FRAME_METRICS
 from dynfocus.lab.estimates import Estimate
 from dynfocus.lab.report_card import ABOUT, Cell, ReportCard
 from dynfocus.records.atomic import write_text
 
 SCHEMA = 1
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = open_templates(Path(__file__).parent)
 
 
 def explain_metric(name: str) -> tuple[str, str]:

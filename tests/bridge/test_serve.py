@@ -369,6 +369,22 @@ def test_web_addresses_are_fetched_within_limits(house: House) -> None:
         thread.join()
 
 
+def test_without_its_options_no_file_and_no_address_is_opened_and_ctrl_c_ends_it(house: House, folder: Path) -> None:
+    with start(folder) as served, ThreadingHTTPServer(("127.0.0.1", 0), Remote) as remote:
+        other = House(served, house.folder, house.answerer)
+        for address, advice in (
+            (f"http://127.0.0.1:{remote.server_address[1]}/red.png", "--allow-remote"),
+            ("clip.mp4", "--media"),
+        ):
+            with pytest.raises(openai.APIStatusError) as refused:
+                other.ask(address)
+            assert 400 <= refused.value.status_code < 500
+            assert advice in refused.value.message
+        served.process.send_signal(signal.SIGINT)
+        out, err = served.process.communicate(timeout=600)
+    assert (served.process.returncode, out, err) == (0, "stopped after 0 answers\n", "")
+
+
 def test_a_stop_finishes_what_runs_and_takes_nothing_new(house: House) -> None:
     """The last test of this file: the server ends."""
     body = json.dumps({"messages": chat("clip.mp4")}).encode()

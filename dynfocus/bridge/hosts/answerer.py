@@ -16,9 +16,9 @@ from dynfocus.bridge.hosts.sketches import HostSketches
 from dynfocus.bridge.hosts.store import FeatureStore
 from dynfocus.budget import HostBudget, most_kept
 from dynfocus.data.sketches.digests import Stamp, file_stamp
+from dynfocus.device import choose_device
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.inspection.answer import Answer, Timing
-from dynfocus.inspection.answerer import choose_device
 from dynfocus.models.watching import Watch
 from dynfocus.records.rows import Row, VideoSegment
 from dynfocus.records.selections import Selection

@@ -7,22 +7,16 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from dynfocus.evals.pages import open_templates
 from dynfocus.evals.table_formats import escape_markdown
 from dynfocus.lab.ablations.intervals import Interval
 from dynfocus.lab.ablations.tables import SHOWN, Result, Table
 from dynfocus.records.atomic import atomic_write, write_text
 
 ABSENT = "-"
-PLACES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+TEMPLATES = open_templates(Path(__file__).parent)
 
 
 def write_tables(folder: Path, tables: Sequence[Table], facts: Sequence[str]) -> list[Path]:
@@ -125,7 +119,7 @@ def format_html(tables: Sequence[Table], facts: Sequence[str], pictures: dict[st
         }
         for table in tables
     ]
-    return PLACES.get_template("page.html.j2").render(facts=facts, parts=parts)
+    return TEMPLATES.get_template("page.html.j2").render(facts=facts, parts=parts)
 
 
 def draw(table: Table) -> bytes:
