@@ -6,7 +6,7 @@ import pytest
 from dynfocus.budget import budget
 from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.world.questions import video_questions
-from dynfocus.world.recipes import STANDARD
+from dynfocus.world.recipes import RECIPES, STANDARD
 from dynfocus.world.towers.layouts import DYNFOCUS, MIXED, Layout, draw_layout
 from dynfocus.world.towers.scenes import COVER, SymbolicEye
 from dynfocus.world.towers.symbolic_rows import RowMaker
@@ -104,3 +104,19 @@ def test_mixed_rows_are_of_many_lengths_and_easy_ones_of_two() -> None:
     assert len(lengths) > 15
     plain = RowMaker(tokenizer, LanguageSettings())
     assert {len(plain.video(1, index).weights) for index in range(10)} == {85}
+
+
+@pytest.mark.parametrize("recipe", ("easy", "standard", "long"))
+def test_rows_of_every_kind_can_be_made_where_towers_are_trained(recipe: str) -> None:
+    maker = RowMaker(train_tokenizer(CORPUS_SEED), LanguageSettings(layouts="mixed"), RECIPES[recipe])
+    for kind, make in maker.kinds.items():
+        for index in range(12):
+            row = make(1, index)
+            assert (row.ids == maker.image_id).sum() == len(row.weights), kind
+
+
+def test_a_glimpse_stays_inside_scenes_of_two_frames(eye: SymbolicEye) -> None:
+    video = sample_video(0, 0, STANDARD)
+    streams = [eye.glimpse(video, np.random.default_rng(seed)) for seed in range(20)]
+    longest = 2 * sum(min(3, scene.stop - scene.start) for scene in video.scenes)
+    assert max(map(len, streams)) <= longest

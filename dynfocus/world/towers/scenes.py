@@ -67,7 +67,10 @@ class SymbolicEye:
 
     def glimpse(self, video: WorldVideo, rng: np.random.Generator) -> Weights:
         """Make the rods alone, of one to three frames of each scene, to learn the order of places from."""
-        frames = [t for scene in video.scenes for t in range(scene.start, scene.start + int(rng.integers(1, 4)))]
+        frames = []
+        for scene in video.scenes:
+            stop = scene.start + int(rng.integers(1, 4))
+            frames += range(scene.start, min(stop, scene.stop))
         return np.concatenate([self.frame(video, frame, False, rng) for frame in frames])
 
     def frame(
