@@ -1,6 +1,7 @@
 """Write files and folders whole or not at all."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -61,11 +62,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def follow_umask(written: Path) -> None:
     """Let others read a file, or each one below a folder, as the umask says; safetensors lets its owner alone."""
-    os.umask(mask := os.umask(0o077))
+    mask = read_umask()
     for file in written.rglob("*") if written.is_dir() else [written]:
         mode = file.stat().st_mode if file.exists() else 0
         if S_ISREG(mode) and not file.is_symlink() and (wanted := mode | (0o666 & ~mask)) != mode:
             file.chmod(S_IMODE(wanted))
+
+
+def read_umask() -> int:
+    """The umask of this process; where the system does not tell it, 0o077, which gives other users nothing.
+
+    To set it for a moment, which is the other way to learn it, would change what other threads write meanwhile.
+    """
+    try:
+        found = re.search(rb"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_bytes(), re.MULTILINE)
+    except OSError:
+        found = None
+    return 0o077 if found is None else int(found[1], 8)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from dynfocus.data.annotations.sources import Source
 from dynfocus.errors import DataError, DynFocusError, VideoError
 from dynfocus.evals.files import BenchmarkFiles
 from dynfocus.models.towers.weights import read_json, tensor_names
-from dynfocus.records.atomic import atomic_write
+from dynfocus.records.atomic import atomic_write, read_umask, write_text
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_media
 
@@ -80,3 +80,16 @@ def test_new_files_follow_the_umask(mask: int, tmp_path: Path) -> None:
     for name in ("one.safetensors", "folder/inner/two.safetensors"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~mask
     assert (tmp_path / "folder" / "run.sh").stat().st_mode & 0o700 == 0o700
+
+
+def test_the_umask_is_read_and_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread, as a server has them, would write its files under it meanwhile."""
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask of all threads was set"))
+        write_text(tmp_path / "a.txt", "a")
+        assert read_umask() == 0o027
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
