@@ -82,13 +82,22 @@ def read_frame_files(media: FrameFiles, rule: FrameRule) -> Clip:
     Raises:
         VideoError: if a file is absent or cannot be read, or no frame is in the segment asked for.
     """
-    seconds = np.arange(len(media.paths), dtype=float) if media.seconds is None else np.asarray(media.seconds)
+    indices = pick_frame_files(media, rule)
+    frames = torch.cat([read_image(media.paths[index], rule).frames[:1] for index in indices])
+    return Clip(frames, torch.tensor(list_times(media)[indices], dtype=torch.float32), "pillow")
+
+
+def list_times(media: FrameFiles) -> NDArray[np.float64]:
+    """Return the seconds of all files; where they are not known, one a second."""
+    return np.arange(len(media.paths), dtype=float) if media.seconds is None else np.asarray(media.seconds, dtype=float)
+
+
+def pick_frame_files(media: FrameFiles, rule: FrameRule) -> list[int]:
+    """Return the indices of the files that a rule takes; raises VideoError where none is in the segment asked for."""
     rule_of_times = replace(rule, fps=None, frames=None if media.is_album else rule.frames)
     rule_of_times = rule_of_times if media.seconds is None else rule
     segment = VideoSegment(media.paths[0].parent, media.start, media.end)
-    indices = pick_segment_frames(seconds, rule_of_times, segment)
-    frames = torch.cat([read_image(media.paths[index], rule).frames[:1] for index in indices])
-    return Clip(frames, torch.tensor(seconds[indices], dtype=torch.float32), "pillow")
+    return pick_segment_frames(list_times(media), rule_of_times, segment)
 
 
 @contextmanager

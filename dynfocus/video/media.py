@@ -9,7 +9,8 @@ from dynfocus.settings import FrameRule
 from dynfocus.video import Clip, read_media
 from dynfocus.video.resizing import GREY
 
-Media = Path | VideoSegment | FrameFiles | None  # None: nothing, as in text-only rows
+AnyMedia = Path | VideoSegment | FrameFiles
+Media = AnyMedia | None  # None: nothing, as in text-only rows
 
 
 def read_or_blank(media: Media, rule: FrameRule) -> Clip:

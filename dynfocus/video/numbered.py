@@ -1,4 +1,4 @@
-"""Read any frames of a file by their numbers, at the file's own size and upright."""
+"""Read any frames of a file, or of several files, by their numbers, at their own size and upright."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynfocus.errors import DataError, DynFocusError
-from dynfocus.records.rows import VideoSegment
+from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import check_pixels, find_media, unreadable_error
-from dynfocus.video.images import IMAGES, belongs_to_pillow, open_image, read_image_times, read_pixels
+from dynfocus.video.images import IMAGES, belongs_to_pillow, list_times, open_image, read_image_times, read_pixels
 from dynfocus.video.packets import Packets, holds_video, read_packets
 from dynfocus.video.with_pyav import decode_indices, decode_times, plan_decoding, shown_pixel
 
@@ -124,3 +124,27 @@ class NumberedFrames:
             raise
         except Exception as error:
             raise unreadable_error(self.path, error) from error
+
+
+class NumberedFiles(NumberedFrames):
+    """Image files as the frames of one video, numbered from 0 in their order; of one that moves the first frame counts.
+
+    Args:
+        files: the images, and their times where they are known.
+        rule: of it only ``max_pixels`` is read.
+
+    Raises:
+        VideoError: if a file is absent, broken, or larger than the rule allows.
+    """
+
+    def __init__(self, files: FrameFiles, rule: FrameRule = FrameRule()) -> None:  # noqa: B008 (frozen)
+        super().__init__(files.paths[0], rule)
+        self.files, self.by_pillow = files, True
+
+    @cached_property
+    def times(self) -> NDArray[np.float64]:
+        """Seconds of every image; where they are not known, one a second."""
+        return list_times(self.files)
+
+    def _read(self, numbers: list[int], make: Callable[[NDArray[np.uint8]], Made]) -> list[Made]:
+        return [NumberedFrames(self.files.paths[number], self.rule).read([0], make)[0] for number in numbers]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 from dynfocus import cli
 from dynfocus.bridge.hosts.answerer import HostAnswerer, HostRule
 from dynfocus.bridge.hosts.folder import identify, load_host
-from dynfocus.errors import CheckpointError, ConfigError
+from dynfocus.errors import CheckpointError, ConfigError, PromptError, VideoError
+from dynfocus.records.rows import FrameFiles, Row, Turn
+from dynfocus.video.numbered import NumberedFrames
 
 if find_spec("torchvision") is None and "CI" not in os.environ:  # CI must not skip
     pytest.skip("video processors need torchvision, which make install brings", allow_module_level=True)
@@ -88,6 +91,32 @@ def test_a_budget_keeps_as_many_frames_as_fit(hosts: dict[str, Path], video: Pat
     assert answer.selection.visual_tokens == 3 * 4 + 7
     with pytest.raises(ConfigError, match="at least 13"):
         HostAnswerer(hosts["internvl"], None, HostRule(rods=1, frames=10, budget=12)).ask(video, QUESTION)
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "internvl"])
+def test_images_are_frames_one_a_second(name: str, hosts: dict[str, Path], video: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{second}.png" for second in range(20)]
+    for file, image in zip(files, NumberedFrames(video).images(range(20)), strict=True):
+        image.save(file)
+    row = Row("", 0, "images", (Turn(QUESTION, None),))
+    answerer = HostAnswerer(hosts[name], "mmr", RULE, tmp_path / "cache")
+    album = FrameFiles(tuple(files), is_album=True)
+    answer = answerer.answer(row, album, 5)
+    assert answer.selection.seconds == tuple(range(20))  # ten are taken of a video, and all of several images
+    exact = HostAnswerer(hosts[name], "mmr", replace(RULE, frames=20)).ask(
+        video, QUESTION, 5
+    )  # the same frames and times
+    assert answer == exact
+    assert answerer.answer(row, replace(album, is_album=False), 5).selection.seconds == tuple(range(1, 20, 2))
+    turned = answerer.answer(row, replace(album, paths=tuple(reversed(files))), 5)
+    assert turned.selection.kept != answer.selection.kept  # memory and cache tell the orders apart
+    assert answerer.encoded == len(list((tmp_path / "cache").glob("??/*.safetensors"))) == 3
+    assert HostAnswerer(hosts[name], "mmr", RULE, tmp_path / "cache").answer(row, album, 5) == answer
+    files[4].write_bytes(files[4].read_bytes()[:99])
+    with pytest.raises(VideoError, match=r"/4\.png"):
+        answerer.answer(row, album, 5)
+    with pytest.raises(PromptError, match="nothing that is shown"):
+        answerer.answer(row, None)
 
 
 def test_features_are_kept_by_the_host_s_identity(hosts: dict[str, Path], tmp_path: Path, video: Path) -> None:

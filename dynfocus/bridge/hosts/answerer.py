@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -15,17 +15,18 @@ from dynfocus.bridge.hosts.host import Pair
 from dynfocus.bridge.hosts.sketches import HostSketches
 from dynfocus.bridge.hosts.store import FeatureStore
 from dynfocus.budget import HostBudget, most_kept
-from dynfocus.data.sketches.digests import Stamp, file_stamp
 from dynfocus.device import choose_device
 from dynfocus.errors import ConfigError, PromptError
 from dynfocus.inspection.answer import Answer, Timing
+from dynfocus.inspection.answerer import stamp
 from dynfocus.models.watching import Watch
-from dynfocus.records.rows import Row, VideoSegment
+from dynfocus.records.rows import FrameFiles, Row
 from dynfocus.records.selections import Selection
 from dynfocus.settings import FrameRule, SelectorChoice
 from dynfocus.video.clip import find_media, pick_segment_frames
-from dynfocus.video.media import Media
-from dynfocus.video.numbered import NumberedFrames
+from dynfocus.video.images import pick_frame_files
+from dynfocus.video.media import AnyMedia, Media
+from dynfocus.video.numbered import NumberedFiles, NumberedFrames
 from dynfocus.video.resizing import resize_frame
 from dynfocus.video.thumbnails import Thumbnails
 
@@ -54,6 +55,8 @@ class HostRule:
         for name in ("keep", "frames") + ("budget",) * (self.budget is not None):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}", "at least 1", f"Raise --{name}.")
+        if self.pair not in get_args(Pair):
+            raise ConfigError(f"--pair {self.pair}", f"one of {', '.join(get_args(Pair))}", "Correct --pair.")
         check_rods(self.rods)
 
 
@@ -98,7 +101,7 @@ class HostAnswerer:
         self.chooser = FrameChooser(selector, HostSketches(self.host, folder), rule.fps, rule.frames)
         self.store = None if cache is None else FeatureStore(cache, folder)
         self.folder = folder
-        self.recent: dict[tuple[Stamp, float, float], EncodedVideo] = {}
+        self.recent: dict[object, EncodedVideo] = {}
         self.encoded = 0  # how often something was read, as memory did not hold it
 
     def open_chooser(self, selector: SelectorChoice) -> FrameChooser:
@@ -118,17 +121,16 @@ class HostAnswerer:
         shown = {name: getattr(self.rule, name) for name in ("keep", "rods", "budget", "pair")}
         return own | shown | rule | {"device": str(self.host.device)}
 
-    def read(self, media: Path | VideoSegment) -> EncodedVideo:
-        """A video, an image or a segment with every frame encoded, from memory if it was asked about lately.
+    def read(self, media: AnyMedia) -> EncodedVideo:
+        """A video, an image, a segment or several images with every frame encoded; from memory if it was asked lately.
 
         Raises:
             VideoError: if the file cannot be read.
             ConfigError: if no frame fits the budget.
         """
-        segment = find_media(media)
-        key = (file_stamp(segment.path), segment.start, segment.end)
+        key = stamp(media)
         self.encoded += key not in self.recent
-        encoded = self.recent.pop(key, None) or self._read(segment)
+        encoded = self.recent.pop(key, None) or self._read(media)
         self.recent[key] = encoded
         for oldest in list(self.recent)[: -self.remembered]:
             del self.recent[oldest]
@@ -137,7 +139,7 @@ class HostAnswerer:
     @torch.no_grad()
     def ask(
         self,
-        video: Path | VideoSegment,
+        video: AnyMedia,
         question: str,
         max_new_tokens: int = 16,
         chooser: FrameChooser | None = None,
@@ -176,11 +178,14 @@ class HostAnswerer:
         )
 
     def answer(self, row: Row, media: Media, max_new_tokens: int = 16, watch: Watch | None = None) -> Answer:
-        """Answer a conversation of one question about one file; raises PromptError if it is another, else as `ask`."""
-        if not isinstance(media, Path | VideoSegment) or len(row.turns) > 1 or row.system is not None:
+        """Answer a conversation of one question about a video, or about images, which count as frames one a second.
+
+        Raises as `ask` does, and PromptError if the conversation has another form.
+        """
+        if media is None or len(row.turns) > 1 or row.system is not None:
             raise PromptError(
-                "a conversation of several questions, with a system's message, or about something else than one file",
-                "one question about one video or image, which is what a host is asked here",
+                "a conversation of several questions, with a system's message, or about nothing that is shown",
+                "one question about one video, or about images, which is what a host is asked here",
                 "Leave out the rest.",
             )
         return self.ask(media, row.turns[0].question, max_new_tokens, watch=watch)
@@ -193,9 +198,9 @@ class HostAnswerer:
         side = self.frame_rule.size
         return self.host.budget(frames, keep, self.rule.rods, side, side)
 
-    def _read(self, segment: VideoSegment) -> EncodedVideo:
-        video, rule = NumberedFrames(segment.path, self.frame_rule), self.frame_rule
-        candidates = pick_segment_frames(video.times, rule, segment)
+    def _read(self, media: AnyMedia) -> EncodedVideo:
+        rule = self.frame_rule
+        video, candidates = open_frames(media, rule)
         count = len(candidates)
         most = min(self.rule.keep, count)
         if self.rule.budget is not None:
@@ -206,14 +211,27 @@ class HostAnswerer:
             beside = torch.cat([frames[1:], frames[-1:]]) if self.rule.pair == "next" else frames
             return self.host.encode(frames, most, beside)
 
-        features = encode() if self.store is None else self.store.read(self._key(segment, most), encode)
+        features = encode() if self.store is None else self.store.read(self._key(media, most), encode)
         sketches: Any = self.chooser.features
         seconds = tuple(float(video.times[number]) for number in candidates)
         sketched = SketchedVideo(video, tuple(candidates), sketches.average(features))
         default = count_default(self.host, video)
         return EncodedVideo(sketched, features, seconds, self._count(count, most), default)
 
-    def _key(self, segment: VideoSegment, together: int) -> str:
+    def _key(self, media: AnyMedia, together: int) -> str:
         shared = together if self.host.family.shared else None  # how large frames are hangs on how many are kept
-        further = {"pair": self.rule.pair, "together": shared, "start": segment.start, "end": segment.end}
-        return self.store.key(segment.path, self.frame_rule, **further)  # type: ignore[union-attr]
+        shown = media if isinstance(media, FrameFiles) else find_media(media)
+        further: dict[str, Any] = {"pair": self.rule.pair, "together": shared, "start": shown.start, "end": shown.end}
+        if not isinstance(shown, FrameFiles):
+            return self.store.key((shown.path,), self.frame_rule, **further)  # type: ignore[union-attr]
+        further |= {"seconds": shown.seconds, "is_album": shown.is_album}
+        return self.store.key(shown.paths, self.frame_rule, **further)  # type: ignore[union-attr]
+
+
+def open_frames(media: AnyMedia, rule: FrameRule) -> tuple[NumberedFrames, list[int]]:
+    """All frames of what is shown, and the numbers of those that are looked at; raises VideoError."""
+    if isinstance(media, FrameFiles):
+        return NumberedFiles(media, rule), pick_frame_files(media, rule)
+    segment = find_media(media)
+    video = NumberedFrames(segment.path, rule)
+    return video, pick_segment_frames(video.times, rule, segment)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from logging import getLogger
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from dynfocus.bridge.hosts.features import HostFeatures, from_tensors, to_tensors
 from dynfocus.bridge.hosts.folder import identify
-from dynfocus.data.sketches.digests import Digests, hash_file
+from dynfocus.data.sketches.digests import Digests, hash_files
 from dynfocus.data.sketches.entries import DamagedEntryError, read_entry, write_entry
 from dynfocus.settings import FrameRule
 
@@ -30,13 +30,13 @@ class FeatureStore:
         self.folder, self.digests = Path(folder), Digests(Path(folder) / "digests")
         self.identity = identify(host, self.digests)
 
-    def key(self, video: Path, rule: FrameRule, **further: Any) -> str:
-        """All that the features of a video depend on.
+    def key(self, files: Sequence[Path], rule: FrameRule, **further: Any) -> str:
+        """All that the features of a video depend on; ``files`` are the video, or the images that are its frames.
 
         Raises:
-            OSError: if the file cannot be read.
+            OSError: if a file cannot be read.
         """
-        content = self.digests.get((video,), lambda: hash_file(video))
+        content = self.digests.get(files, lambda: hash_files(files))
         facts = {"features": FORMAT, "host": self.identity, "media": content, "rule": asdict(rule), **further}
         return json.dumps(facts, sort_keys=True)
 
