@@ -62,6 +62,23 @@ def test_a_host_answers_a_clip_and_encodes_it_once(
     assert not later  # the cache holds what another process has encoded
 
 
+@pytest.mark.parametrize("name", tiny_hosts.BUILDERS)
+def test_a_question_with_any_special_token_is_answered_or_refused(name: str, hosts: dict[str, Path]) -> None:
+    host = load_host(hosts[name])
+    parts = host.show(host.encode(torch.zeros(2, 56, 56, 3, dtype=torch.uint8), 2), (0.0, 1.0), (0, 1))
+    refused = set()
+    for token in tiny_hosts.SPECIAL:
+        try:
+            inputs = host.feature_inputs(parts, 2.0, f"what is {token} here")
+        except PromptError as error:
+            assert token in error.given
+            refused.add(token)
+            continue
+        assert len(host.generate(inputs, 1)) == 1
+    assert host.processor.video_token in refused
+    assert len(refused) == 2
+
+
 def test_the_command_line_prints_the_answer_and_writes_the_page(
     hosts: dict[str, Path], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

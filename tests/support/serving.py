@@ -1,4 +1,4 @@
-"""A real process of `dynfocus serve`, and raw connections to it."""
+"""A real process of `dynfocus serve` or `dynfocus demo`, and raw connections to it."""
 
 import json
 import os
@@ -17,6 +17,20 @@ import openai
 
 KEY = "one two three"
 PATIENCE = 600  # seconds, after which a condition counts as never met
+# The command line of a process that may need a torchvision beside torch, and notes each run of a vision tower.
+NOTING = """
+import sys
+from torchvision_beside_torch import import_torchvision
+import_torchvision()
+import torch
+from dynfocus import cli
+def note(module, *_):
+    if type(module).__name__.endswith(("VisionModel", "VisionTransformer", "VisionTower")):
+        with open(sys.argv[1], "a") as file:
+            print(type(module).__name__, file=file)
+torch.nn.modules.module.register_module_forward_hook(note)
+sys.exit(cli.main(sys.argv[2:]))
+"""
 
 
 @dataclass
@@ -49,17 +63,19 @@ class Served:
 
 
 @contextmanager
-def start(folder: Path, *options: str) -> Iterator[Served]:
-    """A server of a trained model on a free port."""
-    command = [sys.executable, "-m", "dynfocus", "serve", "--model", str(folder), "--port", "0", "--device", "cpu"]
+def start(folder: Path, *options: str, verb: str = "serve", runs: Path | None = None) -> Iterator[Served]:
+    """A server of a trained model on a free port; of a host, where ``runs`` gets a line for each run of a tower."""
+    python = [sys.executable, *(("-m", "dynfocus") if runs is None else ("-c", NOTING, str(runs)))]
+    command = [*python, verb, "--model" if runs is None else "--host", str(folder), "--port", "0", "--device", "cpu"]
     places = {"DYNFOCUS_SERVE_KEY": KEY, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    places["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | places
     )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert "answers at http://" in line, process.stderr and process.stderr.read()
+        assert " at http://" in line, process.stderr and process.stderr.read()
         yield Served(process, line.split()[-1])
     finally:
         if process.poll() is None:

@@ -18,6 +18,8 @@ Pair = Literal[
     "same", "next"
 ]  # what goes into a patch of two frames beside the chosen one: itself, or the frame after it
 
+KINDS = ("image", "video")  # of what a token stands for, in the names of a config
+
 
 class Host:
     """A video language model of transformers with its processor.
@@ -45,18 +47,24 @@ class Host:
         Without a template the tag and the question stand alone. ``times`` is put before the question.
 
         Raises:
-            PromptError: if the question holds what stands for a video.
+            PromptError: if the question holds what stands for a video, an image or their tokens.
         """
-        tag = self.processor.video_token
-        if tag in question:
+        if tags := [tag for tag in self.visual_tags if tag in question]:
             raise PromptError(
-                f"a question that holds {tag}", "words alone", "Leave it out: the video is put in by itself."
+                f"a question that holds {tags[0]}", "words alone", "Leave it out: the video is put in by itself."
             )
         if (self.processor.chat_template or getattr(self.processor.tokenizer, "chat_template", None)) is None:
             return f"{self.family.tag(self.processor)}{times}{question}"
         content = [{"type": "video"}, {"type": "text", "text": times + question}]
         turns = [{"role": "user", "content": content}]
         return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    @property
+    def visual_tags(self) -> set[str]:
+        """The texts that the model takes for a video or an image, or for one of their tokens."""
+        named = [getattr(self.model.config, f"{kind}_token_{end}", None) for kind in KINDS for end in ("id", "index")]
+        ids = [number for number in named if number is not None]
+        return {self.processor.video_token, *self.processor.tokenizer.convert_ids_to_tokens(ids)}
 
     def pixel_inputs(
         self,
