@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from dynfocus.errors import ConfigError
 
+QUESTION_READERS = ("dpe_question", "dpe_question_time")  # selectors whose scores of events read the question
 CHUNK = 16  # frames that are encoded and sketched at once
 UNKNOWN_SHARE = 0.1  # of a question's words, or of learned tokens, that no token stands for: from here on it is said
 
@@ -44,6 +45,8 @@ class ConnectorSettings:
         score_reads_question: an extension, off in the paper: the question adds a term to the scores of Eq. 4.
         sigma: standard deviation of the noise of Eq. 5.
         samples: n, noise samples of Eq. 6.
+        straight_through: an extension, off in the paper: in training too each slot holds the event that is kept, and
+            the gradient is that of the noise's mixture.
         redundant_tokens: |U_b=0|, 0 or 2 tokens for each frame that is not kept.
         kept_tokens: |U_b=1|, by the paper's numbers at its own sizes: 0 none, 2 the rods alone, 40 cones and
             rods, 256 every patch and the rods. 38, the cones without rods, is the released code's and not the paper's.
@@ -76,6 +79,7 @@ class ConnectorSettings:
     score_reads_question: bool = False
     sigma: float = 0.1
     samples: int = 500
+    straight_through: bool = False
     redundant_tokens: Literal[0, 2] = 2
     kept_tokens: Literal[0, 2, 38, 40, 256] = 40
     patch_frames: Literal["representatives", "all"] = "representatives"
@@ -109,7 +113,7 @@ class ConnectorSettings:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
         selector_parts(self.selector)
-        reader = "score_reads_question" if self.score_reads_question else "the selector dpe_question"
+        reader = "score_reads_question" if self.score_reads_question else f"the selector {self.selector_name}"
         if (self.score_reads_question or self.scores_read_question) and self.instruction_mode == "frame":
             raise ConfigError(
                 f"{reader} with instruction_mode = frame",
@@ -146,12 +150,12 @@ class ConnectorSettings:
     @property
     def scores_events(self) -> bool:
         """Whether frames are kept by scores of event prototypes, as the paper does."""
-        return self.selector_name in ("dpe", "dpe_question", "dpe_frozen")
+        return self.selector_name in ("dpe", "dpe_frozen", *QUESTION_READERS)
 
     @property
     def scores_read_question(self) -> bool:
         """Whether the question adds a term to these scores."""
-        return self.scores_events and (self.score_reads_question or self.selector_name == "dpe_question")
+        return self.scores_events and (self.score_reads_question or self.selector_name in QUESTION_READERS)
 
     @property
     def grains(self) -> int:

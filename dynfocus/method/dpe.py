@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from dynfocus.device import full_precision
 from dynfocus.errors import FeatureError
@@ -11,7 +12,7 @@ from dynfocus.method.events import find_events
 from dynfocus.method.score import LateInteraction, ScoreNet, rescale
 from dynfocus.method.topk import PerturbedTopK, draw_keyed_noise, mix, top_k
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import Focus, FrameSketch, SelectorInputs
+from dynfocus.types import Events, Focus, FrameSketch, SelectorInputs
 
 
 class EventPrototypeSelector(nn.Module):
@@ -20,7 +21,7 @@ class EventPrototypeSelector(nn.Module):
     Shapes: a sketch [B,T,...] and K' [B] of the inputs -> Focus with K = max K' slots.
 
     Departs: in training a slot's G is mixed by P_sigma as its prototype is, where Eq. 5 mixes prototypes alone: so the
-    score net hears from every cone token.
+    score net hears from every cone token. With ``straight_through`` the slots hold the kept events in training too.
     """
 
     reads = "network"
@@ -37,12 +38,7 @@ class EventPrototypeSelector(nn.Module):
         events = find_events(sketch, self.settings, padded)
         mask = events.mask if padded else None
         with full_precision(sketch.mask.device):
-            raw = self.score_net(events.prototypes).gather(1, events.first)  # copies are scored alike, to the bit
-            if self.score_question is not None:
-                grains = at_frames(sketch.grains, events.frames).float()
-                term = self.score_question(grains, inputs.question, inputs.question_mask)
-                raw = raw + term.gather(1, first_copies(grains.flatten(2)))  # it reads grains, not the prototypes
-            scores = rescale(raw, mask)
+            scores = rescale(self.score(sketch, events, inputs), mask)
         slots, slot_mask = top_k(scores, inputs.keep, mask)
         frames = events.frames.gather(1, slots)
         if slot_mask is None:
@@ -52,6 +48,9 @@ class EventPrototypeSelector(nn.Module):
         if self.training and self.settings.sigma > 0:
             noise = self.noise(inputs, scores)
             mixture = PerturbedTopK.apply(scores, noise, self.settings.sigma, inputs.keep, mask)
+            if self.settings.straight_through:
+                kept = one_hot(slots, scores.shape[1]) * slot_mask[..., None]
+                mixture = kept + (mixture - mixture.detach())
             patches = patches_of(sketch, events.frames, events.mask)
             pooled = mix(mixture, events.prototypes)
             grains = mix(mixture, at_frames(sketch.grains, events.frames).float())
@@ -62,6 +61,15 @@ class EventPrototypeSelector(nn.Module):
             if self.training:  # adds zero: all processes must have gradients of the same weights
                 pooled = pooled + 0.0 * scores.sum()
         return Focus(frames, slot_mask, pooled, grains, patches, scores, mixture, events)
+
+    def score(self, sketch: FrameSketch, events: Events, inputs: SelectorInputs) -> Float[Tensor, "B L"]:
+        """The raw score of every event, before min-max."""
+        raw: Tensor = self.score_net(events.prototypes).gather(1, events.first)  # copies are scored alike, to the bit
+        if self.score_question is not None:
+            grains = at_frames(sketch.grains, events.frames).float()
+            term = self.score_question(grains, inputs.question, inputs.question_mask)
+            raw = raw + term.gather(1, first_copies(grains.flatten(2)))  # it reads grains, not the prototypes
+        return raw
 
     def noise(self, inputs: SelectorInputs, scores: Float[Tensor, "B L"]) -> Float[Tensor, "B n L"]:
         """Noise for the scores; zero where all events are kept, so that rounding gives the scores no gradient there."""

@@ -61,6 +61,32 @@ class LateInteraction(nn.Module):
         return torch.einsum("blr,br->bl", fit, share)
 
 
+class TimeInteraction(nn.Module):
+    """What the question adds to the scores by when an event is shown, such as for "first" and "last".
+
+    Per event, the sum over h of c_h cos(pi h t): t runs from 0 at the video's first frame to 1 at its last, and c is a
+    linear map, at first zero, of the mean of the question's tokens.
+
+    Shapes: times [B,L] and question [B,R,e] -> [B,L], in fp32.
+
+    Departs: an extension; the paper's scores know neither the question nor the time.
+    """
+
+    def __init__(self, text_width: int, cosines: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(text_width, cosines, bias=False)
+        nn.init.zeros_(self.weigh.weight)
+
+    def forward(
+        self, times: Float[Tensor, "B L"], question: Float[Tensor, "B R e"], mask: Bool[Tensor, "B R"]
+    ) -> Float[Tensor, "B L"]:
+        real = mask[..., None].float()
+        mean = (question.float() * real).sum(1) / real.sum(1).clamp(min=1)
+        weights = linear(mean, self.weigh.weight.float())
+        order = torch.arange(1, weights.shape[-1] + 1, device=times.device)
+        return torch.einsum("bh,blh->bl", weights, torch.cos(torch.pi * times[..., None] * order))
+
+
 class TruncatedIdentity(nn.Linear):
     """A linear layer whose initial weights pass its first inputs on unchanged."""
 

@@ -18,7 +18,12 @@ from dynfocus.method.selectors.base import Reads
 from dynfocus.types import FrameSketch, stack_sketches
 
 NAMES = sorted(SELECTORS)
-BEYOND = ("dpe", "dpe_question", "dpe_frozen")  # they keep representatives, of which a video has at most L
+BEYOND = (
+    "dpe",
+    "dpe_question",
+    "dpe_question_time",
+    "dpe_frozen",
+)  # they keep representatives, of which a video has at most L
 
 
 def build(choice: Any, **changes: Any) -> torch.nn.Module:

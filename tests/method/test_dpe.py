@@ -1,5 +1,6 @@
 """DPE as a whole: which frames are kept, and what fills their slots."""
 
+import math
 from dataclasses import replace
 
 import oracles
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from dynfocus.errors import FeatureError
 from dynfocus.method.dpe import EventPrototypeSelector, patches_of
 from dynfocus.method.events import find_events
+from dynfocus.method.score import TimeInteraction
+from dynfocus.method.selectors.variants import QuestionTimeSelector
 from dynfocus.method.topk import draw_keyed_noise
 from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.types import FrameSketch, stack_sketches
@@ -77,6 +80,21 @@ def test_training_mixes_and_evaluation_takes(frames: int) -> None:
     hard = net.eval()(one, tiny.inputs(one, keep, 7, 2))
     torch.testing.assert_close(hard.grains[0], one.grains[0, hard.frames[0]], atol=1e-6, rtol=1e-6)
     assert torch.equal(hard.frames, soft.frames)
+
+
+def test_straight_through_slots_are_the_kept_events_and_their_gradient_is_that_of_the_mixture() -> None:
+    videos = [tiny.sketch(9, seed=3), tiny.sketch(4, seed=4)]
+    both, net = stack_sketches(videos), selector().train()
+    hard_net = selector(replace(tiny.SETTINGS, straight_through=True)).train()
+    inputs = tiny.inputs(both, keep_of(both), 7, 2)
+    hard, soft, asked = hard_net(both, inputs), net(both, inputs), hard_net.eval()(both, inputs)
+    torch.testing.assert_close(hard.pooled * hard.mask[..., None, None], asked.pooled * asked.mask[..., None, None])
+    assert not torch.allclose(soft.pooled, hard.pooled, atol=1e-3)
+    for focus in (hard, soft):
+        (focus.pooled * torch.linspace(-1, 1, focus.pooled[0, 0].numel()).view_as(focus.pooled[0, 0])).sum().backward()
+    gradients = [[weight.grad for weight in one.parameters()] for one in (hard_net, net)]
+    torch.testing.assert_close(*gradients)
+    assert any(gradient.any() for gradient in gradients[0])
 
 
 def test_without_noise_training_is_the_hard_choice() -> None:
@@ -189,3 +207,34 @@ def test_the_question_ties_between_frames_that_are_copies() -> None:
         focus = EventPrototypeSelector(s, width, tiny.TEXT_WIDTH).eval()(still, tiny.inputs(still, [3]))
         assert focus.scores is not None
         assert focus.scores.eq(0).all()
+
+
+def test_the_time_term_is_the_sum_of_its_cosines() -> None:
+    torch.manual_seed(0)
+    term = TimeInteraction(6, cosines=3)
+    question, known = torch.randn(2, 4, 6), torch.tensor([[True] * 4, [True, True, False, False]])
+    times = torch.rand(2, 5)
+    assert not term(times, question, known).any()  # at first it says nothing
+    torch.nn.init.normal_(term.weigh.weight)
+    for n, count in enumerate((4, 2)):
+        mean = question[n, :count].mean(0)
+        for event, t in enumerate(times[n].tolist()):
+            expected = sum((term.weigh.weight[h] @ mean).item() * math.cos(math.pi * (h + 1) * t) for h in range(3))
+            assert term(times, question, known)[n, event].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_a_question_can_ask_for_the_first_or_the_last_of_equal_frames(frames: int) -> None:
+    torch.manual_seed(0)
+    net = QuestionTimeSelector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH).eval()
+    still = tiny.sketch(1).gather(torch.tensor([0]))
+    still = FrameSketch(*(v.expand(-1, frames, *v.shape[2:]) for v in (still.pooled, still.grains, still.mask)))
+    inputs = tiny.inputs(still, [1])
+    kept = []
+    for sign in (1, -1):  # the first cosine falls with time
+        with torch.no_grad():
+            net.score_time.weigh.weight[0] = sign * inputs.question[0].mean(0)
+        focus = net(still, inputs)
+        assert focus.events is not None
+        kept.append(focus.events.frames[0].tolist().index(focus.frames.item()))
+    assert kept == [0, len(focus.events.frames[0]) - 1]

@@ -84,7 +84,15 @@ def test_every_switch_has_an_overlay() -> None:
     switches = {name for overlay in OVERLAYS for name in read_overlay(overlay)["connector"]}
     assert switches == {
         *("redundant_tokens", "kept_tokens", "events", "keep", "neighbourhood", "spatial_neighbourhood"),
-        *("sigma", "samples", "score_reads_question", "encoder", "instruction_mode", "distance_scale"),
+        *(
+            "sigma",
+            "samples",
+            "straight_through",
+            "score_reads_question",
+            "encoder",
+            "instruction_mode",
+            "distance_scale",
+        ),
         *("cone_rows", "patch_frames", "merge_kept", "selector"),
     }
 

@@ -106,7 +106,7 @@ def test_mixed_rows_are_of_many_lengths_and_easy_ones_of_two() -> None:
     assert {len(plain.video(1, index).weights) for index in range(10)} == {85}
 
 
-@pytest.mark.parametrize("recipe", ("easy", "standard", "long"))
+@pytest.mark.parametrize("recipe", ["easy", "standard", "long"])
 def test_rows_of_every_kind_can_be_made_where_towers_are_trained(recipe: str) -> None:
     maker = RowMaker(train_tokenizer(CORPUS_SEED), LanguageSettings(layouts="mixed"), RECIPES[recipe])
     for kind, make in maker.kinds.items():

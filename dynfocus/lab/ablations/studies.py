@@ -166,7 +166,7 @@ def _list_selectors() -> Study:
 
 
 def _list_switches() -> Study:
-    names = ("nearest_in_time", "distance_scale", "sigma", "samples", "score_reads_question")
+    names = ("nearest_in_time", "distance_scale", "sigma", "samples", "straight_through", "score_reads_question")
     pooled = overlay("average_pooling")
     variants = {
         **{name: Variant(name, overlay(name)) for name in names},

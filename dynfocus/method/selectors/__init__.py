@@ -39,7 +39,7 @@ from dynfocus.method.selectors.positions import (
 )
 from dynfocus.method.selectors.question import AKSSelector, BOLTSelector, QFrameSelector, TextTopKSelector
 from dynfocus.method.selectors.sets import SetSelector
-from dynfocus.method.selectors.variants import FrozenEventSelector, QuestionEventSelector
+from dynfocus.method.selectors.variants import FrozenEventSelector, QuestionEventSelector, QuestionTimeSelector
 from dynfocus.method.topk import draw_keyed_noise
 from dynfocus.settings import ConnectorSettings, SelectorChoice, selector_label, selector_parts
 
@@ -71,6 +71,7 @@ GROUP = "dynfocus.selectors"  # the entry points by which an installed package n
 SELECTORS: dict[str, type[nn.Module]] = {
     "dpe": EventPrototypeSelector,
     "dpe_question": QuestionEventSelector,
+    "dpe_question_time": QuestionTimeSelector,
     "dpe_frozen": FrozenEventSelector,
     "dpc_knn": DensityPeakSelector,
     "grain_spread": GrainSpreadSelector,

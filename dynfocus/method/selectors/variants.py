@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from dynfocus.method.dpe import EventPrototypeSelector
+from dynfocus.method.score import TimeInteraction
 from dynfocus.settings import ConnectorSettings
+from dynfocus.types import Events, FrameSketch, SelectorInputs
 
 
 class QuestionEventSelector(EventPrototypeSelector):
@@ -20,6 +23,25 @@ class QuestionEventSelector(EventPrototypeSelector):
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
         super().__init__(replace(settings, score_reads_question=True), width, text_width)
+
+
+class QuestionTimeSelector(QuestionEventSelector):
+    """DPE whose scores read the question, and by it the time of an event; trained with the model.
+
+    Shapes, complexity: as `QuestionEventSelector`, and O(L cosines) for the time's term (`TimeInteraction`). Copies of
+    a frame at two times have two scores.
+
+    Departs: an extension; the paper's scores know neither the question nor the time.
+    """
+
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, cosines: int = 4) -> None:
+        super().__init__(settings, width, text_width)
+        self.score_time = TimeInteraction(text_width, cosines)
+
+    def score(self, sketch: FrameSketch, events: Events, inputs: SelectorInputs) -> Float[Tensor, "B L"]:
+        last = (sketch.frames - 1).clamp(min=1)
+        times = events.frames / last[:, None]
+        return super().score(sketch, events, inputs) + self.score_time(times, inputs.question, inputs.question_mask)
 
 
 class FrozenEventSelector(EventPrototypeSelector):
