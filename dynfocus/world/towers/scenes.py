@@ -67,7 +67,7 @@ class SymbolicEye:
 
     def glimpse(self, video: WorldVideo, rng: np.random.Generator) -> Weights:
         """Make the rods alone, of one to three frames of each scene, to learn the order of places from."""
-        frames = []
+        frames: list[int] = []
         for scene in video.scenes:
             stop = scene.start + int(rng.integers(1, 4))
             frames += range(scene.start, min(stop, scene.stop))
