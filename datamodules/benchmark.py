@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, SupportsIndex, overload
 
@@ -11,15 +11,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from datamodules.conversations import ConversationDataModule, Split
 from datamodules.examples import ExampleDataset, as_example
 from dynfocus.data.annotations.sources import Source
-from dynfocus.errors import DataError, MissingFileError
+from dynfocus.errors import MissingFileError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
-from dynfocus.evals.files import BenchmarkFiles
+from dynfocus.evals.files import BenchmarkFiles, name_missing
 from dynfocus.evals.protocol import Benchmark, Item, shuffle_options
 from dynfocus.models.collate import Example
 from dynfocus.records.predictions import UNTRAINED, read_answers
 from dynfocus.records.rows import FrameFiles, Question, Row, Turn, VideoSegment
-
-NAMED = 10  # missing videos that an error names
 
 
 class BenchmarkRows(Sequence[Row]):
@@ -37,7 +35,7 @@ class BenchmarkRows(Sequence[Row]):
     ) -> None:
         self.source, self.files, self.items = SimpleNamespace(name=name), files, items
         self.numbers = range(len(items)) if numbers is None else numbers
-        self.paths = {item.video: self._find_path(item) for item in items if item.video is not None}
+        self.paths = {one.video: files.find_path(one.video, one.exact, one.fps) for one in items if one.video is not None}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -63,13 +61,10 @@ class BenchmarkRows(Sequence[Row]):
         """Find the file that a row is about, or the segment of it; raises MissingFileError if there is none."""
         if row.media is None:
             return None
-        path, fps = self.files.root / row.media, self.items[row.index].fps
-        if fps is not None and path.is_dir():
-            frames = tuple(self.files.root / frame for frame in self.files.find_frames(row.media))
-            return FrameFiles(frames, tuple(n / fps for n in range(len(frames))), *(row.span or ()))
-        if not path.is_file():
+        media = self.files.make_media(row.media, self.items[row.index].fps, row.span)
+        if not isinstance(media, FrameFiles) and not (self.files.root / row.media).is_file():
             raise MissingFileError(f"no video {row.media} below {self.files.root}", "the video", "Get it.")
-        return path if row.span is None else VideoSegment(path, *row.span)
+        return media
 
     def address(self, row: Row) -> str | None:
         """Return the video's path below the folder, with ``#start-end`` where the row is about a segment."""
@@ -79,13 +74,6 @@ class BenchmarkRows(Sequence[Row]):
         """Return the question of a row as a prompt needs it: with the video's subtitles."""
         question, subtitles = row.questions[0], self.items[row.index].subtitles
         return replace(question, meta={**question.meta, "subtitles": subtitles}) if subtitles else question
-
-    def _find_path(self, item: Item) -> str | None:
-        video = str(item.video)
-        if item.fps is not None:
-            frames = self.files.find_frames(video)
-            return str(PurePosixPath(frames[0]).parent) if frames else None
-        return self.files.find_video(video, item.exact)
 
 
 class BenchmarkDataset(ExampleDataset):
@@ -166,12 +154,8 @@ class BenchmarkDataModule(ConversationDataModule):
         items = items if self.segments else [one._replace(question=replace(one.question, segments=())) for one in items]
         rows = BenchmarkRows(self.benchmark, files, items)
         if rows.missing:
-            few = ", ".join(rows.missing[:NAMED]) + (" ..." if len(rows.missing) > NAMED else "")
-            count = f"{len(rows.missing)} of the {len(rows.paths)} videos of {self.benchmark}"
-            problem = f"{count} are not below {self.root}: {few}"
-            if not self.allow_missing:
-                raise DataError(problem, "all videos", "Get them, or pass --allow-missing, which results will name.")
-            rank_zero_info(f"{problem}; their questions are left out")
+            told = name_missing(self.benchmark, files, rows.missing, len(rows.paths), self.allow_missing)
+            rank_zero_info(f"{told}; their questions are left out")
         there = [item for item in rows.items if item.video is None or rows.paths[item.video] is not None]
         self.ids = [item.id for item in there]
         self.facts = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dynfocus.bridge.choose import FrameChooser, SketchedVideo
-from dynfocus.bridge.picked import Picked, pick
+from dynfocus.bridge.picked import pick
 from dynfocus.bridge.requirements import check_keep, check_question
 from dynfocus.bridge.rows import Asked, Chosen, Scored
 from dynfocus.errors import ConfigError, FeatureError, VideoError
@@ -74,15 +74,8 @@ def choose_many(
 
 def choose_row(asked: Asked, sketched: SketchedVideo, chooser: FrameChooser, keep: int) -> Chosen:
     """The frames that are chosen for one question, as a line of frames.jsonl."""
-    return describe_pick(asked, chooser.choose(sketched, asked.question, keep), chooser, keep)
-
-
-def describe_pick(asked: Asked, picked: Picked, chooser: FrameChooser, keep: int) -> Chosen:
-    """What was picked for one question, as a line of frames.jsonl."""
-    by_frame = None if picked.scores is None else dict(zip(picked.candidates, picked.scores, strict=True))
-    scores = None if by_frame is None else tuple(by_frame[frame] for frame in picked.frames)
-    shared = (asked.id, asked.video, asked.question, chooser.label, chooser.description, keep)
-    return Chosen(*shared, picked.frames, picked.seconds, picked.fps, picked.total, picked.duration, scores)
+    picked = chooser.choose(sketched, asked.question, keep)
+    return Chosen.of(asked, picked, chooser.label, chooser.description, keep)
 
 
 def score_row(asked: Asked, sketched: SketchedVideo, chooser: FrameChooser, keep: int) -> Scored:

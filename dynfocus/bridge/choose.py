@@ -1,5 +1,6 @@
 """Choose frames of a video with any selector, for any program: no language model is needed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +62,8 @@ class FrameChooser:
         features: what the selector reads.
         fps: candidate frames a second; None for the trained model's own rate, or 2.
         frames: candidate frames of a video, at most; None for as many as the model was trained on, or 512.
+        seed: of what the selector draws by chance.
+        truth: whether `choose` will be told which frames a question needs, which controls such as ``oracle`` read.
 
     Raises:
         ConfigError: if there is no such selector, or the features lack what it reads.
@@ -72,16 +75,18 @@ class FrameChooser:
         features: Features,
         fps: float | None = None,
         frames: int | None = None,
+        seed: int = 0,
+        truth: bool = False,
     ) -> None:
         choice = selector or features.default_selector()
-        self.features, self.label = features, selector_label(choice)
+        self.features, self.label, self.seed = features, selector_label(choice), seed
         given: dict[str, Any] = {name: value for name, value in (("fps", fps), ("frames", frames)) if value is not None}
         self.rule: FrameRule = replace(features.rule, **given)
         self.settings = with_selector(features.settings, choice)
         check_selector(choice, "--selector (selector= in Python)")
         self.selector = build_selector(self.settings, features.width, features.text_width)
         self.reads = find_needs(self.selector)
-        check_features(self.reads, self.label, features)
+        check_features(replace(self.reads, truth=self.reads.truth and not truth), self.label, features)
         if self.reads.network:
             features.load_weights(self.selector)
         self.selector.eval().requires_grad_(False)
@@ -105,14 +110,18 @@ class FrameChooser:
         frames = video.read(candidates, lambda pixels: resize_frame(pixels, self.rule, video.shown_pixel))
         return SketchedVideo(video, tuple(candidates), self.features.sketch(torch.stack(frames)))
 
-    def choose(self, sketched: SketchedVideo, question: str | None, keep: int) -> Picked:
+    def choose(
+        self, sketched: SketchedVideo, question: str | None, keep: int, needed: Collection[int] | None = None
+    ) -> Picked:
         """Keep ``keep`` of the candidates; all of them, where there are fewer.
+
+        ``needed`` are the numbers of the frames that the question needs, where they are known.
 
         Raises:
             ConfigError: if the selector reads the question and there is none, or cannot keep so many.
             SelectorError: if the selector fails.
         """
-        focus = self._focus(sketched, question, keep)
+        focus = self._focus(sketched, question, keep, needed)
         return pick(sketched.video, _kept(focus, sketched), _scores(focus, sketched), sketched.candidates)
 
     def rank(self, sketched: SketchedVideo, question: str | None, keep: int) -> Ranking:
@@ -137,15 +146,18 @@ class FrameChooser:
             rankings.append(ranking)
         return rankings[0]
 
-    def _focus(self, sketched: SketchedVideo, question: str | None, keep: int) -> Focus:
+    def _focus(
+        self, sketched: SketchedVideo, question: str | None, keep: int, needed: Collection[int] | None = None
+    ) -> Focus:
         check_question(self.reads, self.label, question)
         check_keep(keep)
         count = len(sketched.candidates)
         keep = min(keep, self._most(sketched))
         read = self.features.read_question(question, sketched.sketch)
         rows = torch.zeros(1, dtype=torch.long)
-        inputs = SelectorInputs((count,), (keep,), rows, 0, read.tokens, read.mask, relevance=read.relevance)
-        return choose_repeatably(self.selector, sketched.sketch, inputs, sketched.video.path.name, question)
+        relevant = None if needed is None else torch.tensor([[frame in needed for frame in sketched.candidates]])
+        inputs = SelectorInputs((count,), (keep,), rows, 0, read.tokens, read.mask, relevant, read.relevance)
+        return choose_repeatably(self.selector, sketched.sketch, inputs, sketched.video.path.name, question, self.seed)
 
     def _most(self, sketched: SketchedVideo) -> int:
         """How many frames the selector can keep: of a selector of events, one of each."""
@@ -190,12 +202,12 @@ def select(
 
 
 def choose_repeatably(
-    selector: nn.Module, sketch: FrameSketch, inputs: SelectorInputs, name: str, question: str | None
+    selector: nn.Module, sketch: FrameSketch, inputs: SelectorInputs, name: str, question: str | None, seed: int = 0
 ) -> Focus:
-    """Choose so that what a selector draws follows from the video's file name and the question alone, in every run."""
+    """Choose so that what a selector draws follows from the seed, the video's file name and the question alone."""
     row = torch.tensor([crc32(f"{name}\n{question}".encode("utf-8", "replace"))])
     with torch.no_grad(), torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return choose(selector, sketch, replace(inputs, rows=row))
 
 

@@ -102,9 +102,6 @@ def resolve_index(rows: Sequence[IndexRow], questions: Sequence[Asked], source: 
             numbers = find_numbers(video, row)
         except DataError as error:
             raise DataError(f"{source}, row of {asked.id!r}: {error.given}", error.needed, error.do) from error
-        picked = pick(video, list(numbers))
-        by_frame = dict(zip(numbers, row.scores, strict=True)) if row.scores else None
-        scores = None if by_frame is None else tuple(by_frame[frame] for frame in picked.frames)
-        shared = (asked.id, asked.video, asked.question, source, FEATURES, len(picked.frames))
-        result.append(Chosen(*shared, picked.frames, picked.seconds, picked.fps, picked.total, picked.duration, scores))
+        picked = pick(video, list(numbers), row.scores, numbers)
+        result.append(Chosen.of(asked, picked, source, FEATURES, len(picked.frames)))
     return result

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from math import isfinite
@@ -16,6 +16,7 @@ from dynfocus.records.atomic import write_text
 
 Unit = Literal["frames", "seconds"]
 EXACT = 6  # digits behind the point of written seconds
+NAMES = ("frames", "seconds", "frame_idx", "frame_indices", "frame_timestamps")  # of frames or times in any form
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,11 @@ class IndexForm:
         about: what it looks like, and its unit.
         read: text of a file -> rows.
         write: rows -> text of a file.
-        named: whether rows name their question by id; else by their place, so that none may be missing.
     """
 
     about: str
     read: Callable[[str], list[IndexRow]]
     write: Callable[[Sequence[Chosen]], str]
-    named: bool = True
 
 
 def read_index(file: Path, form: str) -> list[IndexRow]:
@@ -94,13 +93,16 @@ def find_form(name: str) -> IndexForm:
 
 
 def _numbers(values: Any, unit: Unit) -> tuple[float, ...]:
-    """The frames or the seconds of a row; raises ValueError where a number cannot be of the unit."""
+    """The frames or the seconds of a row; raises ValueError where a number cannot be of the unit.
+
+    Numbers of frames are written without a point: 3.0 is a time.
+    """
     if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
         raise TypeError(f"{values!r} is no list of numbers")
-    odd = [value for value in values if not isfinite(value) or value < 0 or (unit == "frames" and value != int(value))]
-    if odd:
+    kind = int if unit == "frames" else int | float
+    if odd := [value for value in values if not isfinite(value) or value < 0 or not isinstance(value, kind)]:
         raise ValueError(f"{odd[0]} is no {'number of a frame' if unit == 'frames' else 'time'}")
-    return tuple(int(value) if unit == "frames" else float(value) for value in values)
+    return tuple(values if unit == "frames" else map(float, values))
 
 
 def _scores(values: Any, frames: Sequence[float]) -> tuple[float, ...]:
@@ -116,11 +118,11 @@ def _split_lines(text: str) -> Iterator[str]:
     return filter(str.strip, text.split("\n"))
 
 
-def _one_unit(row: dict[str, Any], other: Sequence[str]) -> None:
-    """Refuse a row that names frames in another unit too; raises ValueError."""
-    both = [name for name in other if name in row]
-    if both:
-        raise ValueError(f"a row with {both[0]}, which is of another unit or of another form")
+def _one_unit(names: Iterable[str], *own: str) -> None:
+    """Refuse names of frames or times beside the form's own ones; raises ValueError."""
+    others = [name for name in NAMES if name in names and name not in own]
+    if others:
+        raise ValueError(f"{others[0]} in a row, which is of another unit or of another form")
 
 
 def _seconds(row: Chosen) -> list[float]:
@@ -135,6 +137,7 @@ def _read_jsonl(text: str) -> list[IndexRow]:
     result = []
     for place, line in enumerate(_split_lines(text)):
         row = json.loads(line)
+        _one_unit(row, "frames", "seconds")
         frames, seconds = _numbers(row["frames"], "frames"), _numbers(row["seconds"], "seconds")
         if len(frames) != len(seconds):
             raise ValueError(f"{len(frames)} frames and {len(seconds)} seconds in row {place + 1}")
@@ -158,7 +161,7 @@ def _write_aks(rows: Sequence[Chosen]) -> str:
 def _read_tspo(text: str) -> list[IndexRow]:
     result = []
     for place, row in enumerate(json.loads(text)):
-        _one_unit(row, ("frame_timestamps", "frame_indices"))
+        _one_unit(row, "frame_idx")
         result.append(IndexRow(place, str(row["id"]), "frames", _numbers(row["frame_idx"], "frames")))
     return result
 
@@ -175,8 +178,8 @@ def _read_bolt(text: str) -> list[IndexRow]:
     rows = [row for rows in json.loads(text).values() for row in rows]
     result = []
     for place, row in enumerate(rows):
-        _one_unit(row, ("frame_idx", "frame_timestamps"))
         name = "frame_indices" if "frame_indices" in row else "frames"
+        _one_unit(row, name)
         result.append(IndexRow(place, str(row["question_id"]), "seconds", _numbers(row[name], "seconds")))
     return result
 
@@ -192,7 +195,7 @@ def _write_bolt(rows: Sequence[Chosen]) -> str:
 def _read_kfs(text: str) -> list[IndexRow]:
     result = []
     for place, row in enumerate(json.loads(text)):
-        _one_unit(row, ("frame_idx", "frame_indices", "frames"))
+        _one_unit(row, "frame_timestamps")
         result.append(IndexRow(place, str(row["id"]), "seconds", _numbers(row["frame_timestamps"], "seconds")))
     return result
 
@@ -205,7 +208,7 @@ def _read_videoitg(text: str) -> list[IndexRow]:
     result = []
     for line in _split_lines(text):
         row = json.loads(line)
-        _one_unit(row, ("seconds", "frame_timestamps"))
+        _one_unit(row, "frames")
         frames, (number,) = _numbers(row["frames"], "frames"), _numbers([row["doc_id"]], "frames")
         scores = _scores(row["scores"], frames)
         if list(scores) != sorted(scores, reverse=True):
@@ -228,17 +231,18 @@ def _write_videoitg(rows: Sequence[Chosen]) -> str:
     return "".join(map(_dump, lines))
 
 
-def _read_csv(text: str) -> list[IndexRow]:
+def _read_csv(text: str, unit: Unit) -> list[IndexRow]:
     table = csv.DictReader(StringIO(text))
-    units: list[Unit] = [unit for unit in ("frames", "seconds") if unit in (table.fieldnames or ())]
-    if len(units) != 1 or "id" not in (table.fieldnames or ()):
-        raise ValueError("its first line names the columns, id and one of frames and seconds, which is the unit")
+    names = table.fieldnames or ()
+    if "id" not in names or unit not in names:
+        raise ValueError(f"its first line has to name the columns, id and {unit}, which is the unit")
+    _one_unit(names, unit)
     result = []
     for place, row in enumerate(table):
-        if None in row:
-            raise ValueError(f"{row['id']!r} with more than two cells; spaces or semicolons part the numbers of one")
-        values = [json.loads(word) for word in row[units[0]].replace(";", " ").split()]
-        result.append(IndexRow(place, row["id"], units[0], _numbers(values, units[0])))
+        if None in row or row[unit] is None:
+            raise ValueError(f"{row['id']!r} without a cell a column; spaces or semicolons part the numbers of one")
+        values = [json.loads(word) for word in row[unit].replace(";", " ").split()]
+        result.append(IndexRow(place, row["id"], unit, _numbers(values, unit)))
     return result
 
 
@@ -254,7 +258,7 @@ def _write_csv(rows: Sequence[Chosen], unit: Unit) -> str:
 FORMS: dict[str, IndexForm] = {
     "jsonl": IndexForm("JSON lines of id, frames (numbers) and seconds: this project's own", _read_jsonl, _write_jsonl),
     "aks": IndexForm(
-        "a JSON list of lists of frame numbers, one for each question in its order", _read_aks, _write_aks, False
+        "a JSON list of lists of frame numbers, one for each question in its order", _read_aks, _write_aks
     ),
     "tspo": IndexForm(
         "a JSON list of questions, each with id and frame_idx, which are frame numbers", _read_tspo, _write_tspo
@@ -269,8 +273,15 @@ FORMS: dict[str, IndexForm] = {
         "JSON lines of doc_id (the question's number, from 0), frames (numbers) and scores, the best first",
         _read_videoitg,
         _write_videoitg,
-        False,
     ),
-    "csv": IndexForm("a CSV of id and frames (numbers)", _read_csv, lambda rows: _write_csv(rows, "frames")),
-    "csv-seconds": IndexForm("a CSV of id and seconds", _read_csv, lambda rows: _write_csv(rows, "seconds")),
+    "csv": IndexForm(
+        "a CSV of id and frames (numbers)",
+        lambda text: _read_csv(text, "frames"),
+        lambda rows: _write_csv(rows, "frames"),
+    ),
+    "csv-seconds": IndexForm(
+        "a CSV of id and seconds",
+        lambda text: _read_csv(text, "seconds"),
+        lambda rows: _write_csv(rows, "seconds"),
+    ),
 }

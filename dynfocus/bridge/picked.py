@@ -38,6 +38,14 @@ class Picked:
     video: Path
     candidates: tuple[int, ...] = ()
 
+    @property
+    def kept_scores(self) -> tuple[float, ...] | None:
+        """The score of each chosen frame; None where the selector scores none."""
+        if self.scores is None:
+            return None
+        by_frame = dict(zip(self.candidates, self.scores, strict=True))
+        return tuple(by_frame[frame] for frame in self.frames)
+
     def images(self) -> list[Image.Image]:
         """Decode the chosen frames alone: upright RGB pictures in the size and shape in which the file shows them.
 

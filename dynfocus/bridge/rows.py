@@ -56,6 +56,12 @@ class Chosen:
     duration: float
     scores: tuple[float, ...] | None = None
 
+    @classmethod
+    def of(cls, asked: "Asked | Scored", picked: Picked, selector: str, features: str, keep: int) -> "Chosen":
+        """The line of frames that ``selector`` picked for one question."""
+        made = selector, features, keep, picked.frames, picked.seconds, picked.fps, picked.total, picked.duration
+        return cls(asked.id, asked.video, asked.question, *made, picked.kept_scores)
+
     def picked(self, root: Path) -> Picked:
         """The same frames, to be decoded; ``root`` is the folder that ``video`` is relative to."""
         video = Path(root) / self.video
@@ -93,6 +99,12 @@ class Scored:
         columns = (self.frames, self.seconds, self.scores)
         if not all(map(isfinite, chain(*columns))) or len({len(column) for column in columns}) != 1 or not self.frames:
             raise ValueError("frames, seconds and scores must be finite numbers, as many of each and at least one")
+
+    def picked(self, frames: tuple[int, ...]) -> Picked:
+        """Some of the frames, as the record of a choice."""
+        seconds = dict(zip(self.frames, self.seconds, strict=True))
+        chosen = tuple(seconds[frame] for frame in frames)
+        return Picked(frames, chosen, self.fps, self.total, self.duration, self.scores, Path(self.video), self.frames)
 
 
 def read_questions(file: Path, root: Path | None = None) -> list[Asked]:

@@ -54,12 +54,9 @@ def _build(selector: SelectorChoice, rows: Sequence[Scored]) -> nn.Module:
 def _choose(row: Scored, keep: int, selector: nn.Module | None, label: str) -> Chosen:
     if selector is None:
         kept = Ranking(row.frames, row.scores).cut(keep)
-        places = [row.frames.index(frame) for frame in kept]
     else:
-        places = _places(selector, row, min(keep, len(row.frames)))
-    frames, seconds, scores = (tuple(part[n] for n in places) for part in (row.frames, row.seconds, row.scores))
-    shared = (row.id, row.video, row.question, label, row.features, keep)
-    return Chosen(*shared, frames, seconds, row.fps, row.total, row.duration, scores)  # type: ignore[arg-type]
+        kept = tuple(row.frames[place] for place in _places(selector, row, min(keep, len(row.frames))))
+    return Chosen.of(row, row.picked(kept), label, row.features, keep)
 
 
 def _places(selector: nn.Module, row: Scored, keep: int) -> list[int]:

@@ -13,11 +13,13 @@ from typing import Any
 
 from dynfocus.errors import DataError
 from dynfocus.records.first_bytes import name_kind_of
+from dynfocus.records.rows import FrameFiles, VideoSegment
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 IMAGES = (".png", ".jpg", ".jpeg")
 # A published row may leave these out of the name that its file has, or the file may.
 PREFIXES = ("", "v_", "vid", "video")
+NAMED = 10  # missing videos that an error names
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,23 @@ class BenchmarkFiles:
         folders = [folder for folder in self.folders if folder.parts[-len(wanted) :] == wanted]
         return [str(path) for folder in folders[:1] for path in sorted(self.folders[folder])]
 
+    def find_path(self, name: str, exact: bool, fps: float | None) -> str | None:
+        """Find a video, or its folder of frames where rows give it frames a second; None where there is none."""
+        if fps is None:
+            return self.find_video(name, exact)
+        frames = self.find_frames(name)
+        return str(PurePosixPath(frames[0]).parent) if frames else None
+
+    def make_media(
+        self, path: str, fps: float | None, span: tuple[float, float] | None
+    ) -> Path | VideoSegment | FrameFiles:
+        """Make what a question is about: the file at a found path, a segment of it, or the frames of a folder."""
+        found = self.root / path
+        if fps is not None and found.is_dir():
+            frames = tuple(self.root / frame for frame in self.find_frames(path))
+            return FrameFiles(frames, tuple(number / fps for number in range(len(frames))), *(span or ()))
+        return found if span is None else VideoSegment(found, *span)
+
     def read_json(self, *names: str) -> Any:
         """Read the first of some JSON files that is there; raises DataError."""
         return self._read(self.find(*names), lambda text: json.loads(text))
@@ -159,3 +178,12 @@ class BenchmarkFiles:
 
     def _size(self, path: PurePosixPath) -> int:
         return (self.root / path).stat().st_size
+
+
+def name_missing(benchmark: str, files: BenchmarkFiles, missing: Sequence[str], videos: int, may_miss: bool) -> str:
+    """Say which of a benchmark's videos are missing; raises DataError unless they may."""
+    few = ", ".join(missing[:NAMED]) + (" ..." if len(missing) > NAMED else "")
+    problem = f"{len(missing)} of the {videos} videos of {benchmark} are not below {files.root}: {few}"
+    if not may_miss:
+        raise DataError(problem, "all videos", "Get them, or pass --allow-missing, which results will name.")
+    return problem

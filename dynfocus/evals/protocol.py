@@ -80,6 +80,12 @@ def shuffle_options(item: Item) -> Item:
     return item._replace(question=replace(question, options=options, meta=meta))
 
 
+def check_options(items: Iterable[Item], benchmark: str) -> None:
+    """Refuse to shuffle options where there are none; raises ConfigError."""
+    if not any(any(item.question.options) for item in items):
+        raise ConfigError(f"--shuffle with {benchmark}, whose questions have no options", "choices", "Leave it out.")
+
+
 def digest_prompts(benchmark: "Benchmark", items: Iterable[Item]) -> str:
     """Digest what a model is asked: prompts as they are without frames, and all subtitles."""
     digest = sha256()

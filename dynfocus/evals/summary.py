@@ -64,7 +64,7 @@ def summarize_arms(judged: Sequence[Judged], benchmark: Benchmark) -> dict[str, 
 def write_results(
     folder: Path, predictions: Sequence[Prediction], benchmark: Benchmark, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Judge predictions by rules, and write predictions.jsonl, verdicts.jsonl and metrics.json.
+    """Judge predictions by rules, and write predictions.jsonl, verdicts.jsonl, metrics.json, and files to submit.
 
     Args:
         folder: where to.
@@ -81,4 +81,9 @@ def write_results(
     write_jsonl(folder / "predictions.jsonl", predictions)
     write_jsonl(folder / "verdicts.jsonl", [verdict for _, verdict in judged])
     write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    if benchmark.submit is not None:
+        for arm in metrics["arms"]:
+            answers = benchmark.submit(pair for pair in judged if pair[0].arm == arm)
+            name = "submission.json" if len(metrics["arms"]) == 1 else f"submission.{arm}.json"
+            write_text(folder / name, json.dumps(answers, indent=1) + "\n")
     return metrics

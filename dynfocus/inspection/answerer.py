@@ -55,7 +55,7 @@ class Answerer:
         frames: int | None = None,
         trust_selector: bool = False,
     ) -> None:
-        place = choose_device(device)
+        self.folder, place = Path(folder), choose_device(device)
         self.processor = DynFocusProcessor.from_pretrained(folder)
         if frames is not None:
             self.processor.frame_rule = replace(self.processor.frame_rule, frames=frames)

@@ -9,6 +9,7 @@ function words(data, i) {
     lines.push(`event ${event}, its representative at ${data.seconds[at]} s`);
     if (data.scores.length) lines.push(`s of its event = ${number(data.scores[event])}`);
   }
+  if (data.own.length) lines.push(`score = ${number(data.own[i])}`);
   lines.push(data.kept.includes(i) ? data.words[1] : data.words[0]);
   if (data.relevant.includes(i)) lines.push("the question needs this frame");
   return lines.join("\n");

@@ -72,6 +72,7 @@ def list_numbers(selection: Selection) -> dict[str, Any]:
         "nearest": selection.nearest,
         "representatives": selection.representatives,
         "scores": shorten(selection.scores),
+        "own": shorten(selection.own_scores),
         "kept": selection.kept,
         "relevant": sorted({frame for event in selection.relevant for frame in event}),
         "words": [describe_others(selection), describe_kept(selection)],
@@ -92,7 +93,8 @@ def list_table(selection: Selection) -> dict[str, Any]:
         "seconds": [f"{round(second, 3):.10g}" for second in selection.seconds],
         "rho*delta": selection.peaks,
         "event": selection.nearest,
-        "s of its event": selection.frame_scores,
+        "s of its event": selection.frame_scores if selection.scores else (),
+        "score": selection.own_scores,
         "b": [int(frame in set(selection.kept)) for frame in range(count)],
         "relevant": ["yes" if frame in relevant else "" for frame in range(count)] if relevant else (),
     }

@@ -53,6 +53,8 @@ def list_rows(selection: Selection) -> list[Row]:
         rows.append(("rho*delta", "Eq. 1-2", 96, draw_peaks))
     if selection.scores:
         rows.append(("s", "score, Eq. 4", 84, draw_scores))
+    if selection.own_scores:
+        rows.append(("score", "of each frame", 84, draw_own_scores))
     if selection.nearest:
         rows.append(("event", "nearest, Eq. 3", 20, draw_events))
     rows.append(("b", "cones / rods" if selection.kept else "averaged", 20, draw_mask))
@@ -135,9 +137,22 @@ def draw_scores(axes: Axes, selection: Selection, borders: Numbers) -> None:
             axes.annotate(str(rank), place, (0, 7), textcoords="offset points", ha="center", fontsize=12)
 
 
-def draw_limits(axes: Axes, highest: str, numbers: tuple[float, ...]) -> None:
-    """Lines at 0 and at 1 with what they stand for, and a word of warning about odd numbers."""
-    axes.set_yticks([0, 1], ["0" if highest else "", highest])
+def draw_own_scores(axes: Axes, selection: Selection, borders: Numbers) -> None:
+    """The score of every frame from the lowest to the highest one, as far as it is a number; dots where kept."""
+    values = np.where(np.isfinite(selection.own_scores), selection.own_scores, np.nan)
+    known = values[np.isfinite(values)]
+    lowest, highest = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    heights = (values - lowest) / (highest - lowest or 1.0)
+    names = (f"{highest:.2g}", f"{lowest:.2g}") if highest > lowest else ("", "")
+    draw_limits(axes, names[0], selection.own_scores, names[1])
+    axes.plot(selection.seconds, heights, color=COLORS["peak"], linewidth=1.6, clip_on=False)
+    dots = {frame: float(heights[frame]) for frame in selection.kept if np.isfinite(heights[frame])}
+    draw_dots(axes, selection, dots, [COLORS["cone"]] * len(dots))
+
+
+def draw_limits(axes: Axes, highest: str, numbers: tuple[float, ...], lowest: str = "0") -> None:
+    """Lines at the bottom and the top with what they stand for, and a word of warning about odd numbers."""
+    axes.set_yticks([0, 1], [lowest if highest else "", highest])
     axes.tick_params("y", length=0, pad=4, labelcolor=COLORS["faint"], labelsize=10)
     axes.hlines([0, 1], *axes.get_xlim(), COLORS["rule"], linewidth=1, clip_on=False, zorder=1)
     write(axes, warn_of(numbers), (0.5, 1), (0, -16), 12, "faint", "center")

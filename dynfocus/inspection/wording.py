@@ -45,9 +45,10 @@ def describe_ranks(selection: Selection) -> str:
     count = len(rank_frames(selection))
     if not count:
         return ""
+    score = "score" + " s" * bool(selection.scores)
     if count == len(selection.kept):
-        return "; numbered from the highest score s"
-    return f"; the {count} of the highest scores s are numbered"
+        return f"; numbered from the highest {score}"
+    return f"; the {count} of the highest {score.replace('score', 'scores')} are numbered"
 
 
 def summarize(selection: Selection) -> str:
@@ -69,6 +70,8 @@ def explain_terms(selection: Selection) -> str:
         sentences.append(
             "The model scores each event from 0 to 1 (s) and keeps the frames that the best have grown around."
         )
+    if selection.own_scores:
+        sentences.append("The selector gives each frame a score, on a scale of its own.")
     if selection.kept:
         sentences.append("A kept frame is described in detail, by many tokens (cones); rods, a few a frame, sum it up.")
     else:

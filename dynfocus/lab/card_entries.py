@@ -24,7 +24,8 @@ class Side:
         seed: the run's; None where it has none.
         arm: its judged answers.
         predictions: all of its predictions, of which frames were kept.
-        connector: the settings of the model's connector; empty where they are not known.
+        connector: the settings of the model's connector, or which host was shown frames, and how; empty where they are
+            not known.
         measured: numbers that were measured beside the predictions, by the metric's name.
     """
 
@@ -96,6 +97,8 @@ def read_entries(runs: Sequence[Path], on: Path | None = None, judge: str = RULE
         metrics = read_metrics(run)
         segments = {} if on is None else read_segments(metrics, on)
         connector = metrics.get("made_by", {}).get("settings", {}).get("connector") or {}
+        if "shown" in metrics:
+            connector = {"host": metrics["model"], **metrics["shown"], "redundant_tokens": metrics["shown"]["rods"]}
         seed = metrics.get("seed", metrics.get("sampling", {}).get("seed"))
         for name, arm in read_arms(run, judge).items():
             predictions = [add_segments(one, segments) for one, _ in arm.judged.values()]

@@ -42,6 +42,8 @@ def make_selection(
         }
         if focus.scores is not None:
             details["scores"] = tuple(focus.scores[slot][real].tolist())
+    if "scores" not in details:
+        details["own_scores"] = list_frame_scores(focus, slot, len(seconds))
     kept = tuple(focus.frames[slot][focus.mask[slot]].tolist())
     return Selection(tuple(map(float, seconds)), kept, cost.cones, cost.rods, **details)
 

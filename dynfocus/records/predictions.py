@@ -8,6 +8,7 @@ from typing import Any
 from dynfocus.records.jsonl import read_appended
 
 UNTRAINED = " (untrained)"  # behind the name of a selector whose weights were not trained with the model
+LEARNED, BLIND = "learned", "blind"  # arms: the selector that the model was trained with; no video
 TEXT_PRIOR = "text prior"  # the arm of answers that follow from the questions' text alone
 ANSWERS = "answers"  # the folder of the predictions of each process of an evaluation
 

@@ -17,6 +17,7 @@ class Selection:
         scores: s of each event (Eq. 4), in [0, 1]; empty where the selector scores none.
         relevant: the frames of each relevant event, where it is known what the question needs.
         kept_rods: rods that each kept frame has beside its cones.
+        own_scores: the selector's score of each frame, on a scale of its own; empty where it scores events, or nothing.
     """
 
     seconds: tuple[float, ...]
@@ -29,6 +30,7 @@ class Selection:
     scores: tuple[float, ...] = ()
     relevant: tuple[tuple[int, ...], ...] = ()
     kept_rods: int = 2
+    own_scores: tuple[float, ...] = ()
 
     @property
     def visual_tokens(self) -> int:
@@ -37,13 +39,13 @@ class Selection:
 
     @property
     def scored(self) -> dict[int, float]:
-        """s of each representative; empty where events have no scores."""
-        return dict(zip(self.representatives, self.scores, strict=True)) if self.scores else {}
+        """The score of each frame that can be kept: s of representatives, else of all frames; empty without scores."""
+        return dict(zip(self.representatives, self.scores, strict=True) if self.scores else enumerate(self.own_scores))
 
     @property
     def frame_scores(self) -> tuple[float, ...]:
-        """For every frame, s of the event it belongs to; empty where events have no scores."""
-        return tuple(self.scores[event] for event in self.nearest) if self.scores else ()
+        """For every frame, s of the event it belongs to, else its own score; empty without scores."""
+        return tuple(self.scores[event] for event in self.nearest) if self.scores else self.own_scores
 
     def best(self, count: int = 6) -> tuple[int, ...]:
         """The kept frames with the highest scores, at most ``count``, in time order; equal scores rank by time."""

@@ -10,10 +10,8 @@ from torch import nn
 from dynfocus.errors import ConfigError
 from dynfocus.method.selectors import ControlSelector, build_selector, check_selector
 from dynfocus.models.model import DynFocusModel
-from dynfocus.records.predictions import UNTRAINED
+from dynfocus.records.predictions import BLIND, LEARNED, UNTRAINED
 from dynfocus.settings import ConnectorSettings, SelectorChoice, selector_label
-
-LEARNED, BLIND = "learned", "blind"
 
 
 class Arms:

@@ -7,17 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.card import CARD, check_card
 from dynfocus.evals.files import BenchmarkFiles
-from dynfocus.evals.protocol import OWN, Benchmark, Item, digest_prompts
+from dynfocus.evals.protocol import OWN, Item, check_options, digest_prompts
 from dynfocus.evals.summary import write_results
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
-from dynfocus.records.atomic import write_text
-from dynfocus.records.predictions import Prediction, read_answers
+from dynfocus.records.predictions import read_answers
 from dynfocus.settings import ConnectorSettings, Sampling, SelectorChoice, selector_label
 from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
@@ -77,8 +75,8 @@ def evaluate(
     rule = replace(prompts["frame_rule"], **{name: value or None for name, value in reading.items()})
     asked, split = find_benchmark(benchmark, protocol), find_split(benchmark, settings["split"])
     items = asked.read_items(BenchmarkFiles(root), split)
-    if settings["shuffle"] and not any(any(item.question.options) for item in items):
-        raise ConfigError(f"--shuffle with {benchmark}, whose questions have no options", "choices", "Leave it out.")
+    if settings["shuffle"]:
+        check_options(items, benchmark)
     card = {
         "benchmark": benchmark,
         "protocol": protocol,
@@ -128,7 +126,6 @@ def evaluate(
     ]
     if settings["sketch_cache"] is None:
         shutil.rmtree(out / SKETCHES, ignore_errors=True)
-    _write_submissions(out, predictions, asked)
     return write_results(out, predictions, asked, card | done.datamodule.facts)
 
 
@@ -136,14 +133,3 @@ def _choose_sketches(out: Path, connector: ConnectorSettings, items: Sequence[It
     """Choose a folder for sketches where they save work: questions share videos, and sketches know no question."""
     shown = [(item.video, item.span) for item in items if item.video is not None]
     return str(out / SKETCHES) if connector.instruction_mode != "frame" and len({*shown}) < len(shown) else None
-
-
-def _write_submissions(out: Path, predictions: Sequence[Prediction], benchmark: Benchmark) -> None:
-    """Write each arm's answers in the benchmark's own form, where it has one."""
-    if benchmark.submit is None:
-        return
-    arms = list(dict.fromkeys(one.arm for one in predictions))
-    for arm in arms:
-        answers = benchmark.submit(benchmark.judge(one for one in predictions if one.arm == arm))
-        name = "submission.json" if len(arms) == 1 else f"submission.{arm}.json"
-        write_text(out / name, json.dumps(answers, indent=1) + "\n")

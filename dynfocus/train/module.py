@@ -21,7 +21,7 @@ from dynfocus.models.prompts import TEMPLATES, Turns, check_tokenizer
 from dynfocus.models.sampling import make_processors
 from dynfocus.models.towers import Attention, load_instruction_tokenizer, load_tokenizer
 from dynfocus.records.atomic import atomic_write
-from dynfocus.records.predictions import Prediction
+from dynfocus.records.predictions import BLIND, LEARNED, Prediction
 from dynfocus.settings import (
     STAGES,
     ConnectorSettings,
@@ -33,7 +33,7 @@ from dynfocus.settings import (
     TemplateName,
     restore_settings,
 )
-from dynfocus.train.arms import BLIND, LEARNED, Arms
+from dynfocus.train.arms import Arms
 from dynfocus.train.build import Building
 from dynfocus.train.fsdp import check_strategy, gather_weights, language_layers, shard
 from dynfocus.train.metrics import AnswerScore

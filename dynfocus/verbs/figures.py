@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from dynfocus.verbs.answerers import MODEL
 from dynfocus.verbs.screen import quiet
-from dynfocus.verbs.videos import MODEL
 
 FIGURE = "figure {0} is in {1}, its numbers beside it in {1.stem}.csv"
 

@@ -1,10 +1,12 @@
 """Choose frames of videos for any program."""
 
+from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
 from dynfocus.errors import UsageError, VideoError
+from dynfocus.verbs.answerers import refuse_options
 
 
 def select(
@@ -13,21 +15,21 @@ def select(
     selector: str | None = None,
     keep: int | None = None,
     budget: int | None = None,
-    frame_tokens: int = 256,
+    frame_tokens: int | None = None,
     model: Path | None = None,
     encoder: Path | None = None,
     fps: float | None = None,
     frames: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Literal["auto", "cpu", "cuda"] | None = None,
     json: bool = False,
     out: Path | None = None,
-    form: str = "jsonl",
+    form: str | None = None,
     questions: Path | None = None,
     root: Path | None = None,
     scores: Path | None = None,
     from_scores: Path | None = None,
     from_index: Path | None = None,
-    from_form: str = "jsonl",
+    from_form: str | None = None,
     list: bool = False,
 ) -> None:
     """Choose the frames of a video that another program, such as a video language model, is to see.
@@ -39,62 +41,50 @@ def select(
     Args:
         video: any video or image file.
         question: what the frames are for; many selectors read none.
-        selector: a name that --list shows or a dotted path; by default the trained model's own, else uniform.
+        selector: a name that --list shows, a dotted path, or JSON with settings such as
+            '{"class_path": "dpp", "init_args": {"weight": 0}}'; by default the trained model's own, else uniform.
         keep: frames to keep, 8 where neither this nor --budget is given; all candidates where there are fewer.
         budget: visual tokens that the kept frames may cost, instead of --keep or beside it.
-        frame_tokens: visual tokens that a frame costs the model that will read it.
+        frame_tokens: with --budget: visual tokens that a frame costs the model that will read it, 256 by default.
         model: folder of a trained DynFocus model, whose features the selector reads.
         encoder: folder of a CLIP or SigLIP model of transformers, which compares frames with the question.
         fps: candidate frames a second, of which the selector chooses; by default 2, or as --model was trained.
         frames: candidate frames of a video, at most, evenly over it; by default 512, or as --model was trained.
-        device: where to compute; auto takes a GPU where there is one.
-        json: print one JSON object.
+        device: with --model or --encoder: where to compute; auto, the default, takes a GPU where there is one.
+        json: print one JSON object about one video.
         out: file to write chosen frames to; with --questions lines are appended, and those that are there stay.
-        form: form of --out: jsonl, aks, tspo, bolt, kfs, videoitg, csv or csv-seconds.
+        form: form of --out: jsonl (the default), aks, tspo, bolt, kfs, videoitg, csv or csv-seconds.
         questions: file of many questions, one JSON object a line with video, question and id.
         root: folder that the videos of --questions lie in, if not beside that file.
         scores: file to keep the scores of all candidates in, to be cut at any number of frames later.
         from_scores: file of such scores, of which the best are kept; no video is read. On the scores of text_top_k,
             --selector may name aks, bolt or q_frame.
         from_index: file of frames chosen elsewhere, to write in another form; --questions says of which videos.
-        from_form: form of --from-index.
+        from_form: form of --from-index, jsonl by default.
         list: list the selectors, and what each reads.
     """
+    options = dict(locals())
     from dynfocus.bridge.requirements import check_keep, frames_of_budget
+    from dynfocus.settings import read_choice
 
+    check_options(options)
     if list:
         return _print_selectors()
     count = 8 if keep is None else keep
     if budget is not None:
-        fitting = frames_of_budget(budget, frame_tokens)
+        fitting = frames_of_budget(budget, 256 if frame_tokens is None else frame_tokens)
         count = fitting if keep is None else min(keep, fitting)
     check_keep(count)
-    sources = {"a video": video, "--questions": questions, "--from-scores": from_scores}
-    given = [name for name, value in sources.items() if value is not None]
-    if len(given) != 1 or (from_index is not None and questions is None):
-        what = " and ".join(given) or "nothing to choose frames of"
-        raise UsageError(
-            f"{what}{' and --from-index' if from_index else ''}",
-            "one of a video, --questions FILE and --from-scores FILE, and --questions with --from-index",
-            "Correct the command line.",
-        )
     for option, file in {"--out": out, "--scores": scores}.items():
         if file is not None and file.is_dir():
             raise UsageError(f"{option} {file}, which is a folder", "a file to write", f"Name a file as {option}.")
     if out is not None and out == scores:
         raise UsageError(f"{out} as --out and as --scores", "a file for each", "Name another one.")
-    if out is None and (video is None) and not (scores is not None and from_scores is None):
-        raise UsageError(f"{given[0]} without --out", "a file for the chosen frames", "Add --out FILE.")
-    if form != "jsonl" and questions is not None and from_index is None:
-        raise UsageError(
-            f"--form {form} with --questions, whose lines are appended one by one",
-            "the form jsonl",
-            "Write frames.jsonl first, then call select --from-index frames.jsonl --questions ... --form ... --out ...",
-        )
+    choice = None if selector is None else read_choice(selector)
     if from_scores is not None:
-        return _cut(from_scores, count, selector, out, form)
+        return _cut(from_scores, count, choice, out, form or "jsonl")
     if from_index is not None:
-        return _convert(from_index, from_form, questions, root, out, form)
+        return _convert(from_index, from_form or "jsonl", questions, root, out, form or "jsonl")
     from dynfocus.bridge.choose import FrameChooser
     from dynfocus.bridge.features import open_features
 
@@ -102,10 +92,58 @@ def select(
         from dynfocus.verbs.screen import quiet
 
         quiet()
-    chooser = FrameChooser(selector, open_features(model, encoder, device), fps, frames)
+    chooser = FrameChooser(choice, open_features(model, encoder, device or "auto"), fps, frames)
     if questions is not None:
         return _choose_many(questions, root, chooser, count, out, scores)
-    _choose_one(video, question, chooser, count, json=json, out=out, form=form, scores=scores)
+    _choose_one(video, question, chooser, count, json=json, out=out, form=form or "jsonl", scores=scores)
+
+
+CHOOSING = frozenset(
+    ["selector", "keep", "budget", "frame_tokens", "model", "encoder", "fps", "frames", "device", "out", "scores"]
+)
+READ = {  # the options that have an effect, by what frames are chosen of
+    "--list": frozenset(["list"]),
+    "--from-index": frozenset(["from_index", "from_form", "questions", "root", "out", "form"]),
+    "--from-scores": frozenset(["from_scores", "selector", "keep", "budget", "frame_tokens", "out", "form"]),
+    "--questions": CHOOSING | {"questions", "root", "form"},
+    "a video": CHOOSING | {"video", "question", "json", "form"},
+}
+NEEDS = {"form": ("out",), "frame_tokens": ("budget",), "device": ("model", "encoder")}  # to have an effect
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse a command line that says too little, or options that would have no effect; raises UsageError."""
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    sources = {"a video": "video", "--questions": "questions", "--from-scores": "from_scores"}
+    named = [source for source, name in sources.items() if name in given]
+    if "list" not in given and (len(named) != 1 or ("from_index" in given and "questions" not in given)):
+        raise UsageError(
+            f"{' and '.join(named) or 'nothing to choose frames of'}{' and --from-index' * ('from_index' in given)}",
+            "one of a video, --questions FILE and --from-scores FILE, and --questions with --from-index",
+            "Correct the command line.",
+        )
+    mode = "--list" if "list" in given else "--from-index" if "from_index" in given else named[0]
+    if mode == "--questions" and given.get("form", "jsonl") != "jsonl":
+        raise UsageError(
+            f"--form {given['form']} with --questions, whose lines are appended one by one",
+            "the form jsonl",
+            "Write frames.jsonl first, then call select --from-index frames.jsonl --questions ... --form ... --out ...",
+        )
+    refuse_options(
+        {name: value for name, value in given.items() if name not in READ[mode]}, f"with {mode}", name_read(mode)
+    )
+    for name, others in NEEDS.items():
+        if name in given and not given.keys() & {*others}:
+            needed = " or ".join(f"--{other}" for other in others)
+            refuse_options({name: given[name]}, f"without {needed}", f"{needed}, which it is about")
+    if mode.startswith("--") and mode != "--list" and "out" not in given and "scores" not in given:
+        raise UsageError(f"{mode} without --out", "a file for the chosen frames", "Add --out FILE.")
+
+
+def name_read(mode: str) -> str:
+    """Name the options that have an effect in a mode."""
+    names = sorted(READ[mode] - {"video", "question", mode.removeprefix("--").replace("-", "_")})
+    return f"{mode} with {', '.join('--' + name.replace('_', '-') for name in names)}" if names else f"{mode} alone"
 
 
 def _print_selectors() -> None:
@@ -119,16 +157,16 @@ def _print_selectors() -> None:
 def _choose_one(video: Any, question: str | None, chooser: Any, keep: int, **files: Any) -> None:
     from dataclasses import asdict
 
-    from dynfocus.bridge.batch import describe_pick, score_row
+    from dynfocus.bridge.batch import score_row
     from dynfocus.bridge.index_files import write_index
     from dynfocus.bridge.requirements import check_question
-    from dynfocus.bridge.rows import Asked
+    from dynfocus.bridge.rows import Asked, Chosen
     from dynfocus.records.jsonl import write_jsonl
 
     check_question(chooser.reads, chooser.label, question)
     asked, sketched = Asked("0", str(video), question, video), chooser.sketch(video)
     picked = chooser.choose(sketched, question, keep)
-    row = describe_pick(asked, picked, chooser, keep)
+    row = Chosen.of(asked, picked, chooser.label, chooser.description, keep)
     if files["scores"] is not None:
         write_jsonl(files["scores"], [score_row(asked, sketched, chooser, keep)])
     if files["out"] is not None:
@@ -175,7 +213,7 @@ def _choose_many(
         )
 
 
-def _cut(source: Path, keep: int, selector: str | None, out: Any, form: str) -> None:
+def _cut(source: Path, keep: int, selector: Any, out: Any, form: str) -> None:
     from dynfocus.bridge.index_files import write_index
     from dynfocus.bridge.rows import Scored
     from dynfocus.bridge.stored_scores import choose_again

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dynfocus.errors import ConfigError, UsageError
+from dynfocus.verbs.answerers import MODEL, check_host
 from dynfocus.verbs.screen import quiet
-from dynfocus.verbs.videos import MODEL, check_host
 
 
 def evaluate(
@@ -14,7 +14,7 @@ def evaluate(
     root: Path,
     *,
     out: Path,
-    model: Path = MODEL,
+    model: Path | None = None,
     split: str | None = None,
     protocol: str = "dynfocus",
     arms: Sequence[str] = (),
@@ -27,17 +27,18 @@ def evaluate(
     allow_missing: bool = False,
     shuffle: bool = False,
     cache: Path | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     max_new_tokens: int | None = None,
-    workers: int = 0,
-    devices: int = 1,
+    workers: int | None = None,
+    devices: int | None = None,
     trust_selector: bool = False,
     host: Path | None = None,
     keep: int | None = None,
     rods: int | None = None,
     budget: int | None = None,
+    pair: Literal["same", "next"] | None = None,
 ) -> None:
-    """Ask a trained model the questions of a benchmark, judge its answers by rules, and print the benchmark's table.
+    """Ask a trained model or a host the questions of a benchmark, judge the answers by rules, and print the table.
 
     A run that was stopped goes on where it was: called again, it asks only what has no answer yet.
 
@@ -47,12 +48,13 @@ def evaluate(
         benchmark: its name, such as mlvu.
         root: folder of its annotation files and videos.
         out: folder for answers and results.
-        model: folder of a trained model.
+        model: folder of a trained model; runs/world/stage2/model where neither this nor --host is given.
         split: which of its splits, if not its usual one.
         protocol: whose rules read and count answers: dynfocus, or upstream, those of the benchmark's own code with its
             defects, which published numbers may depend on.
         arms: how frames are kept: learned (where none is named), blind (no video), or selectors: a name, or JSON such
-            as '{"class_path": "capped_rate", "init_args": {"fps": 0.25}}'.
+            as '{"class_path": "capped_rate", "init_args": {"fps": 0.25}}'. A host has no learned one, and uniform is
+            what it is asked with where none is named.
         frames: most frames of a video, such as 16, 32 or 200, evenly from those that --fps takes; 1 is a control of
             what one frame tells. Without it as many as the model's frame_rule says.
         fps: frames a second, instead of the model's frame_rule; 0 takes every frame of the file, so that with --frames
@@ -65,59 +67,46 @@ def evaluate(
         shuffle: put the options of each question into another order, as a control of their places.
         cache: folder to keep sketches in, for other runs too. Without it sketches of videos that several questions are
             about lie in --out until all is answered.
-        batch_size: questions that are answered together.
+        batch_size: questions that are answered together, 8 by default.
         max_new_tokens: most tokens of an answer, if not as many as suit the benchmark.
-        workers: processes that read videos.
-        devices: processes that answer, one for each GPU.
+        workers: processes that read videos, none by default.
+        devices: processes that answer, one for each GPU; 1 by default.
         trust_selector: import the selector that the model's folder names by a dotted path.
-        host: folder of another video language model of transformers, which answers instead of --model; --arms are then
-            names of selectors, uniform where none is named.
+        host: folder of another video language model of transformers, which answers instead of a trained model, one
+            question at a time.
         keep: with --host: frames that are shown in full, 8 by default.
         rods: with --host: averaged tokens of every other frame: 0, 1, 2 or 4; 0 by default.
         budget: with --host: visual tokens that a video may cost.
+        pair: with --host that reads two frames as one: what goes in beside each frame: the same one or the next one.
     """
     from dynfocus.evals.results_table import format_results
     from dynfocus.settings import Sampling, read_choice
 
     quiet()
-    chosen = [read_choice(arm) for arm in arms]
-    shown: dict[str, Any] = {"keep": keep, "rods": rods, "budget": budget}
-    check_host(host, shown, trust_selector)
+    shown: dict[str, Any] = {"keep": keep, "rods": rods, "budget": budget, "pair": pair}
+    others = {"batch_size": batch_size, "workers": workers, "devices": devices}
+    check_host(host, shown, {"model": model, "trust_selector": trust_selector, **others})
+    if top_p != 1 and temperature == 0:
+        raise UsageError(f"--top-p {top_p} without --temperature", "answers that are sampled", "Add --temperature.")
+    chosen, drawn = [read_choice(arm) for arm in arms], Sampling(temperature, top_p, seed)
+    settings: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
+    settings["max_new_tokens"] = max_new_tokens
     if host is not None:
-        others = {
-            "--model": model != MODEL,
-            "--temperature": temperature > 0,
-            "--top-p": top_p != 1,
-            "--seed": seed != 0,
-        }
-        others |= {"--batch-size": batch_size != 8, "--workers": workers > 0, "--devices": devices != 1}
-        if refused := [option for option, is_given in others.items() if is_given]:
-            given = f"{' and '.join(refused)} with --host"
-            raise UsageError(given, "greedy answers, one at a time, of one model", "Leave them out.")
         from dynfocus.bridge.hosts.answerer import HostRule
         from dynfocus.bridge.hosts.evaluation import evaluate_host
 
-        rule = {name: value for name, value in (shown | {"frames": frames, "fps": fps}).items() if value is not None}
-        rule = rule if fps is None else rule | {"fps": fps or None}
-        asked: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
-        asked |= {"max_new_tokens": max_new_tokens, "cache": cache}
-        print(
-            format_results(
-                evaluate_host(benchmark, root, out, host, arms or ("uniform",), HostRule(**rule), asked, protocol)
-            )
-        )
-        return
-    from dynfocus.train.evaluate import evaluate as run_evaluation
+        named = {name: value for name, value in (shown | {"frames": frames, "fps": fps}).items() if value is not None}
+        rule = HostRule(**named if fps is None else named | {"fps": fps or None})
+        settings["cache"] = cache
+        metrics = evaluate_host(benchmark, root, out, host, chosen or ["uniform"], rule, drawn, settings, protocol)
+    else:
+        from dynfocus.train.evaluate import evaluate as run_evaluation
 
-    settings: dict[str, Any] = {"split": split, "rows": rows, "allow_missing": allow_missing, "shuffle": shuffle}
-    settings |= {"max_new_tokens": max_new_tokens, "eval_batch_size": batch_size, "num_workers": workers}
-    settings["sketch_cache"] = None if cache is None else str(cache)
-    reading = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
-    drawn, trainer = Sampling(temperature, top_p, seed), {"devices": devices}
-    more = protocol, trust_selector
-    metrics = run_evaluation(
-        benchmark, root, out, model, reading, chosen or ["learned"], drawn, settings, trainer, *more
-    )
+        settings |= {"eval_batch_size": batch_size or 8, "num_workers": workers or 0}
+        settings["sketch_cache"] = None if cache is None else str(cache)
+        reading = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
+        asked = benchmark, root, out, model or MODEL, reading, chosen or ["learned"], drawn
+        metrics = run_evaluation(*asked, settings, {"devices": devices or 1}, protocol, trust_selector)
     if metrics:
         print(format_results(metrics))
 

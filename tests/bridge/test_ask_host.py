@@ -66,15 +66,15 @@ def test_a_host_answers_a_clip_and_encodes_it_once(
 def test_a_question_with_any_special_token_is_answered_or_refused(name: str, hosts: dict[str, Path]) -> None:
     host = load_host(hosts[name])
     parts = host.show(host.encode(torch.zeros(2, 56, 56, 3, dtype=torch.uint8), 2), (0.0, 1.0), (0, 1))
-    refused = set()
+    refused: dict[str, str] = {}
     for token in tiny_hosts.SPECIAL:
         try:
             inputs = host.feature_inputs(parts, 2.0, f"what is {token} here")
         except PromptError as error:
-            assert token in error.given
-            refused.add(token)
+            refused[token] = error.given
             continue
         assert len(host.generate(inputs, 1)) == 1
+    assert all(token in given for token, given in refused.items())
     assert host.processor.video_token in refused
     assert len(refused) == 2
 
@@ -99,6 +99,33 @@ def test_the_command_line_prints_the_answer_and_writes_the_page(
     assert document["tokens"]["its own processor, 8 frames"] == 32
     assert document["settings"]["selector"] == "uniform"
     assert [len(reply["selection"]["kept"]) for reply in document["answers"]] == [4, 4]
+
+
+def test_the_page_shows_the_score_of_every_frame_where_the_selector_has_them(
+    hosts: dict[str, Path], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report, host = tmp_path / "out.html", hosts["smolvlm"]
+    choice = json.dumps({"class_path": "facility_location", "init_args": {"weight": 0}})
+    words = ["ask", str(video), QUESTION, "--host", str(host), "--keep", "2", "--frames", "9", "--max-new-tokens", "1"]
+    assert cli.main([*words, "--selector", "random", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    selection = document["answers"][0]["selection"]
+    scores = selection["own_scores"]
+    assert len(scores) == 9
+    assert selection["kept"] == sorted(sorted(range(9), key=lambda frame: -scores[frame])[:2])
+    assert cli.main([*words, "--selector", "random", "--report", str(report)]) == 0
+    page = report.read_text()
+    data = json.loads(page.partition('<script type="application/json">')[2].partition("</script>")[0])
+    assert data["own"] == pytest.approx(scores, rel=1e-3)
+    assert data["scores"] == []  # no events are scored
+    assert page.count("<br>score = ") == 2
+    assert "numbered from the highest score" in page
+    assert "of each frame" in page  # the curve's name
+    assert all(f"<td>{score:.4g}</td>" in page for score in scores)
+    assert cli.main([*words, "--selector", choice, "--report", str(report)]) == 0
+    page = report.read_text()
+    assert "facility_location(weight=0)" in page
+    assert "of each frame" not in page
 
 
 def test_a_budget_keeps_as_many_frames_as_fit(hosts: dict[str, Path], video: Path) -> None:
@@ -158,7 +185,9 @@ def test_features_are_kept_by_the_host_s_identity(hosts: dict[str, Path], tmp_pa
     assert calls
 
 
-def test_what_is_no_host_is_refused(hosts: dict[str, Path], folder: Path, tmp_path: Path, video: Path) -> None:
+def test_what_is_no_host_is_refused(
+    hosts: dict[str, Path], folder: Path, tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ConfigError, match="a model of type dynfocus"):
         load_host(folder)
     with pytest.raises(CheckpointError):
@@ -168,8 +197,19 @@ def test_what_is_no_host_is_refused(hosts: dict[str, Path], folder: Path, tmp_pa
     with pytest.raises(CheckpointError):
         load_host(bare)
     words: list[Any] = ["ask", str(video), QUESTION]
-    assert cli.main([*words, "--keep", "4"]) == 2
-    assert cli.main([*words, "--host", str(hosts["smolvlm"]), "--trust-selector"]) == 2
+    for options, told in (
+        (["--keep", "4", "--rods", "0"], "--keep and --rods without --host"),
+        (["--pair", "same"], "--pair without --host"),
+        (["--host", str(hosts["smolvlm"]), "--trust-selector"], "--trust-selector with --host"),
+        (["--host", str(hosts["smolvlm"]), "--model", str(folder)], "--model with --host"),
+    ):
+        for verb in (words, ["serve", "--port", "0"]):
+            assert cli.main([*verb, *options]) == 2
+            assert told in capsys.readouterr().err
+    assert cli.main([*words, "--host", str(hosts["smolvlm"]), "--pair", "next"]) == 1
+    assert "--pair next with a smolvlm" in capsys.readouterr().err
+    assert cli.main([*words, "--host", str(hosts["smolvlm"]), "--selector", "{mmr}"]) == 1
+    assert "JSON with class_path" in capsys.readouterr().err
     assert cli.main([*words, "--host", str(hosts["smolvlm"]), "--keep", "0"]) == 1
 
 
@@ -189,10 +229,72 @@ def test_selectors_and_a_host_are_evaluated_on_a_benchmark_and_a_stopped_run_goe
     assert answers.read_text().splitlines() == lines
     assert cli.main([*words, "--max-new-tokens", "3"]) == 1
     assert "max_new_tokens" in capsys.readouterr().err
-    for option, value in (("--seed", "3"), ("--batch-size", "2"), ("--top-p", "0.5"), ("--model", "runs/other")):
+    for option, value in (("--batch-size", "8"), ("--workers", "0"), ("--devices", "1"), ("--model", "runs/other")):
         assert cli.main([*words, option, value]) == 2
         assert f"{option} with --host" in capsys.readouterr().err
+    for more, code, told in (
+        (["--top-p", "0.5"], 2, "--top-p 0.5 without --temperature"),
+        (["--shuffle"], 1, "--shuffle with world, whose questions have no options"),
+        (["--arms", "learned"], 1, "the arm learned of a host"),
+        (["--pair", "next", "--out", str(tmp_path / "paired")], 1, "--pair next with a internvl"),
+    ):
+        assert cli.main([*words, *more]) == code
+        assert told in capsys.readouterr().err
     other = [*words, "--out", str(tmp_path / "other"), "--max-new-tokens", "1"]
     assert cli.main([*other, "--fps", "0"]) == 0  # every frame of the file, six of them evenly
     shown = json.loads((tmp_path / "other" / "metrics.json").read_text())["shown"]
     assert (shown["fps"], shown["frames"]) == (None, 6)
+
+
+def test_an_evaluated_host_tells_what_it_owes_to_the_frames(
+    hosts: dict[str, Path], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hit rates of the frames that questions need, an arm without video, a selector with settings, and sampling."""
+    mmr = json.dumps({"class_path": "mmr", "init_args": {"balance": 0.7}})
+    words = ["evaluate", "world", str(place / "data"), "--host", str(hosts["qwen3_vl"]), "--keep", "3"]
+    words += ["--max-new-tokens", "3", "--cache", str(tmp_path / "cache"), "--out"]
+    arms = ["--arms", "oracle", "random", mmr, "blind"]
+    assert cli.main([*words, str(tmp_path / "a"), *arms]) == 0
+    needed = {row["id"]: row["questions"][-1] for row in json.loads((place / "data" / "test.json").read_text())}
+    rows = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
+    assert [*dict.fromkeys(row["arm"] for row in rows)] == ["oracle", "random", "mmr(balance=0.7)", "blind"]
+    for row in rows:
+        segments = needed[row["id"]]["segments"]
+        hits = [bool({*segment} & {*row["kept"]}) for segment in segments]
+        shows = row["arm"] != "blind"
+        assert row["hit"] == (sum(hits) / len(hits) if hits and shows else None)
+        assert row["arm"] != "oracle" or row["hit"] in (1.0, None)
+        assert len(row["kept"]) == 3 * shows
+        assert bool(row["visual_tokens"]) == bool(row["scores"]) == shows
+        assert len(row["scores"]) == len(row["seconds"]) == 20 * shows
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert metrics["arms"]["oracle"]["hit_rate"] == 1 > metrics["arms"]["random"]["hit_rate"] > 0
+    assert metrics["arms"]["blind"]["hit_rate"] is None
+    assert cli.main(["report-card", str(tmp_path / "a")]) == 0
+    assert "random, K = 3, kept frames alone" in capsys.readouterr().out
+
+    few = [*words, str(tmp_path / "few"), "--frames", "5", "--keep", "1", "--rows", "4"]
+    assert cli.main([*few, "--arms", "uniform"]) == 0  # frames 2, 6, 10, 14 and 18 of the file, of which 10 is kept
+    for line in (tmp_path / "few" / "predictions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["seconds"] == [2, 6, 10, 14, 18]
+        segments = needed[row["id"]]["segments"]
+        assert row["hit"] == (sum(10 in part for part in segments) / len(segments) if segments else None)
+        assert row["segments"] == [[(n - 2) // 4 for n in part if n % 4 == 2] for part in segments]
+
+    def sample(name: str, *more: str) -> tuple[list[str], list[list[int]]]:
+        drawn = ["--temperature", "3", "--top-p", "0.99", "--rows", "3", "--arms", "random", *more]
+        assert cli.main([*words, str(tmp_path / name), *drawn]) == 0
+        made = [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").read_text().splitlines()]
+        return [row["answer"] for row in made], [row["kept"] for row in made]
+
+    first, again, other = sample("s1", "--seed", "1"), sample("s2", "--seed", "1"), sample("s3", "--seed", "2")
+    assert first == again
+    assert first[0] != other[0]
+    assert first[1] != other[1]  # what the selector draws follows from the seed too
+    encoded = {*(tmp_path / "cache").glob("??/*.safetensors")}
+    assert len(encoded) == 3  # two videos of which three frames are kept, and one of which one is
+    assert sample("s4", "--seed", "1", "--pair", "next")[1] == first[1]
+    paired = {*(tmp_path / "cache").glob("??/*.safetensors")} - encoded
+    assert len(paired) == 1  # its frames are encoded with the next ones
+    assert json.loads((tmp_path / "s4" / "card.json").read_text())["shown"]["pair"] == "next"

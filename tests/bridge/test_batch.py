@@ -248,6 +248,12 @@ def test_the_list_says_what_each_selector_reads(capsys: Capture) -> None:
     assert len(printed) == len(SELECTORS)
 
 
+FOR_VIDEOS = (  # options that have no effect where no video is looked at
+    *(("--fps", "3"), ("--frames", "9"), ("--model", "m"), ("--encoder", "e"), ("--device", "cpu"), ("--json",)),
+    *(("--scores", "s"), ("--root", "r")),
+)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -260,6 +266,26 @@ def test_the_list_says_what_each_selector_reads(capsys: Capture) -> None:
         (("a.mp4", "--budget", "9"), "a budget of 9 tokens"),
         (("--from-scores", "none.jsonl", "--out", "o"), "there is no file none.jsonl"),
         (("--questions", "none.jsonl", "--out", "o"), "there is no file none.jsonl"),
+        (("--list", "--keep", "3"), "--keep with --list"),
+        (("a.mp4", "--root", "r", "--from-form", "aks"), "--root and --from-form with a video"),
+        (("a.mp4", "--form", "aks"), "--form without --out"),
+        (("a.mp4", "--frame-tokens", "9"), "--frame-tokens without --budget"),
+        (("a.mp4", "--device", "cpu"), "--device without --model or --encoder"),
+        (("--questions", "q.jsonl", "--out", "o", "--json"), "--json with --questions"),
+        (("--questions", "q.jsonl", "--out", "o", "--from-form", "aks"), "--from-form with --questions"),
+        (("a.mp4", "--selector", "{mmr"), "JSON with class_path"),
+        (("a.mp4", "--selector", '{"class_path": "dpp", "init_args": {"wight": 0}}'), "wight"),
+        *(
+            (("--from-scores", "s.jsonl", "--out", "o", option, *value), f"{option} with --from-scores")
+            for option, *value in FOR_VIDEOS
+        ),
+        *(
+            (
+                ("--from-index", "a", "--questions", "q.jsonl", "--out", "o", option, *value),
+                f"{option} with --from-index",
+            )
+            for option, *value in (*FOR_VIDEOS[:-1], ("--keep", "3"), ("--selector", "random"), ("--budget", "900"))
+        ),
     ],
 )
 def test_command_lines_that_say_too_little_or_too_much(words: tuple[str, ...], told: str, capsys: Capture) -> None:

@@ -18,9 +18,10 @@ import transformers
 from make_videos import write_video
 
 from dynfocus.bridge.hosts import families, make_inputs
-from dynfocus.bridge.hosts.families import FAMILIES
+from dynfocus.bridge.hosts.families import FAMILIES, find_family
 from dynfocus.bridge.hosts.features import RODS, HostFeatures
-from dynfocus.bridge.hosts.host import Host, correct_times, find_family, list_arguments, pair_frames
+from dynfocus.bridge.hosts.host import Host
+from dynfocus.bridge.hosts.processor_calls import correct_times, list_arguments, pair_frames
 from dynfocus.bridge.picked import pick
 from dynfocus.budget import most_kept
 from dynfocus.errors import ConfigError, PromptError
@@ -145,6 +146,24 @@ def test_the_model_is_told_the_file_s_own_times(name: str) -> None:
         assert np.allclose(read_times(host, inputs), TIMES, atol=bound + 1e-9, rtol=0)
     with_rods = read_times(host, case(name).tokens(rods=2))
     assert np.allclose(with_rods, SECONDS, atol=bound + 1e-9, rtol=0)
+
+
+@every_host
+def test_without_a_video_the_host_reads_the_question_alone(name: str) -> None:
+    calls: list[int] = []
+    host = case(name).host
+    hook = count_calls(host, calls)
+    try:
+        inputs = host.text_inputs(QUESTION)
+        text = host.processor.tokenizer.decode(inputs["input_ids"][0])
+        assert QUESTION in text
+        assert not any(tag in text for tag in (host.processor.video_token, host.processor.image_token))
+        assert host.generate(inputs, 3).shape == (3,)
+        assert not calls
+    finally:
+        hook.remove()
+    with pytest.raises(PromptError, match="Leave it out"):
+        host.prompt(f"what is {host.processor.image_token}?")
 
 
 @every_host

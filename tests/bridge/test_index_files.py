@@ -52,10 +52,7 @@ def chosen(questions: list[Asked]) -> list[Chosen]:
     result = []
     for asked, keep in zip(questions, (5, 4, 7), strict=True):
         picked = select(asked.path, asked.question, keep, "random", fps=1000.0)
-        by_frame = dict(zip(picked.candidates, picked.scores or (), strict=True))
-        scores = tuple(by_frame[frame] for frame in picked.frames)
-        shared = (asked.id, asked.video, asked.question, "random", "pixels", keep)
-        result.append(Chosen(*shared, picked.frames, picked.seconds, picked.fps, picked.total, picked.duration, scores))
+        result.append(Chosen.of(asked, picked, "random", "pixels", keep))
     return result
 
 
@@ -123,6 +120,16 @@ WRONG = [
     ("tspo", [{"id": "n1", "frame_idx": [3], "frame_timestamps": [0.1]}], "another unit"),
     ("tspo", [{"id": "n1", "frame_idx": [0.5, 1.5]}], "no number of a frame"),
     ("aks", [[1.5]], "no number of a frame"),
+    ("aks", [[3.0, 17.0]], "no number of a frame"),  # times are written so
+    ("tspo", [{"id": "n1", "frame_idx": [3.0]}], "no number of a frame"),
+    ("tspo", [{"id": "n1", "frame_idx": [3], "seconds": [0.1]}], "another unit"),
+    ("bolt", {"ntsc": [{"question_id": "n1", "frames": [1.0], "frame_indices": [3.0]}]}, "another unit"),
+    ("bolt", {"ntsc": [{"question_id": "n1", "frames": [1.0], "seconds": [3.0]}]}, "another unit"),
+    ("kfs", [{"id": "n1", "frame_timestamps": [3.0], "seconds": [3.0]}], "another unit"),
+    ("jsonl", {"id": "n1", "frames": [3], "seconds": [0.1], "frame_idx": [3]}, "another unit"),
+    ("jsonl", {"id": "n1", "frames": [3.0], "seconds": [0.1]}, "no number of a frame"),
+    ("videoitg", {"doc_id": 0, "frames": [3.0], "scores": [1]}, "no number of a frame"),
+    ("videoitg", {"doc_id": 0, "frames": [3], "scores": [1], "frame_idx": [3]}, "another unit"),
     ("aks", [[-1]], "no number of a frame"),
     ("aks", [["1"]], "no list of numbers"),
     ("aks", [[True]], "no list of numbers"),
@@ -145,7 +152,11 @@ def test_files_of_another_unit_are_refused(form: str, content: object, told: str
     ("form", "text", "told"),
     [
         ("csv", "id,indices\nn1,3\n", "which is the unit"),
-        ("csv", "id,frames,seconds\nn1,3,0.1\n", "which is the unit"),
+        ("csv", "id,frames,seconds\nn1,3,0.1\n", "another unit"),
+        ("csv", "id,seconds\nn1,3 4\n", "id and frames, which is the unit"),
+        ("csv-seconds", "id,frames\nn1,3 4\n", "id and seconds, which is the unit"),
+        ("csv-seconds", "id,seconds,frame_idx\nn1,3.5,4\n", "another unit"),
+        ("csv", "id,frames\nn1\n", "without a cell a column"),
         ("csv", "n1,3 4\n", "which is the unit"),
         ("csv", "id,frames\nn1,3 4.5\n", "no number of a frame"),
         ("videoitg", '{"doc_id": 0, "frames": [3, 4], "scores": [0.1, 0.2]}\n', "the highest first"),
@@ -156,7 +167,7 @@ def test_files_of_another_unit_are_refused(form: str, content: object, told: str
         ("jsonl", '{"id": "n1", "frames": [3], "seconds": [0.1], "scores": [1, 2]}\n', "as many"),
         ("videoitg", '{"doc_id": 0.5, "frames": [3], "scores": [1]}\n', "no number of a frame"),
         ("videoitg", '{"doc_id": 0, "frames": [3, 4], "scores": [NaN, 1]}\n', "finite"),
-        ("csv", "id,frames\nn1,3,4\n", "more than two cells"),
+        ("csv", "id,frames\nn1,3,4\n", "without a cell a column"),
         ("aks", "[" * 100_000, "no index file"),
         ("aks", "[[1, 2", "no index file"),
     ],

@@ -1,5 +1,6 @@
 """Choose frames without a language model: on pixels alone, with CLIP and SigLIP, with a trained model's encoders."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from dynfocus.bridge.features import Features, PixelFeatures, open_features
 from dynfocus.bridge.requirements import frames_of_budget
 from dynfocus.bridge.rows import Asked
 from dynfocus.bridge.stored_scores import choose_again
+from dynfocus.cli import main
 from dynfocus.errors import CheckpointError, ConfigError, SelectorError, UsageError, VideoError
 from dynfocus.inspection.answerer import Answerer
 from dynfocus.method.selectors import SELECTORS
@@ -259,11 +261,15 @@ def test_selectors_that_read_more_are_refused_on_stored_scores(tiny_clip: Path) 
             choose_again([row], 3, selector)
 
 
-def test_settings_of_a_selector_change_what_it_reads() -> None:
+def test_settings_of_a_selector_change_what_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
     choice = {"class_path": "dpp", "init_args": {"weight": 0}}
     assert len(select(clip("bikes"), keep=5, selector=choice).frames) == 5
     with pytest.raises(ConfigError, match="--encoder"):
         select(clip("bikes"), "what", keep=5, selector="dpp")
+    assert main(["select", str(clip("bikes")), "--keep", "5", "--selector", json.dumps(choice), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["selector"] == "dpp(weight=0)"
+    assert tuple(row["frames"]) == select(clip("bikes"), keep=5, selector=choice).frames
 
 
 def test_another_question_chooses_other_frames_with_clip(tiny_clip: Path) -> None:

@@ -5,7 +5,8 @@ of its own tower, encoded once for any choice and any question (`Host.encode`, `
 """
 
 from dynfocus.bridge.hosts.families import FAMILIES
-from dynfocus.bridge.hosts.host import Host, correct_times, write_times
+from dynfocus.bridge.hosts.host import Host
 from dynfocus.bridge.hosts.pixels import make_arguments, make_inputs
+from dynfocus.bridge.hosts.processor_calls import correct_times, write_times
 
 __all__ = ["FAMILIES", "Host", "correct_times", "make_arguments", "make_inputs", "write_times"]

@@ -1,17 +1,19 @@
 """Ask any host about a video: its own tower encodes every frame once, a selector chooses, the host answers."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, get_args
 
 import torch
+from transformers import LogitsProcessorList
 
 from dynfocus.bridge.choose import FrameChooser, SketchedVideo
 from dynfocus.bridge.hosts.defaults import OwnDefault, count_default
 from dynfocus.bridge.hosts.features import HostFeatures, check_rods
 from dynfocus.bridge.hosts.folder import load_host
-from dynfocus.bridge.hosts.host import Pair
+from dynfocus.bridge.hosts.processor_calls import Pair
 from dynfocus.bridge.hosts.sketches import HostSketches
 from dynfocus.bridge.hosts.store import FeatureStore
 from dynfocus.budget import HostBudget, most_kept
@@ -98,15 +100,18 @@ class HostAnswerer:
     ) -> None:
         self.rule, self.remembered = rule, remembered
         self.host = load_host(folder, choose_device(device), rule.pair)
+        if rule.pair == "next" and self.host.frames_per_patch == 1:
+            kind = self.host.model.config.model_type
+            raise ConfigError(f"--pair next with a {kind}", "a host that reads two frames as one", "Leave --pair out.")
         self.chooser = FrameChooser(selector, HostSketches(self.host, folder), rule.fps, rule.frames)
         self.store = None if cache is None else FeatureStore(cache, folder)
         self.folder = folder
         self.recent: dict[object, EncodedVideo] = {}
         self.encoded = 0  # how often something was read, as memory did not hold it
 
-    def open_chooser(self, selector: SelectorChoice) -> FrameChooser:
-        """Another selector on the same features; raises ConfigError if it lacks what it reads."""
-        return FrameChooser(selector, self.chooser.features, self.rule.fps, self.rule.frames)
+    def open_chooser(self, selector: SelectorChoice, seed: int = 0, truth: bool = False) -> FrameChooser:
+        """Another selector on the same features, see `FrameChooser`; raises ConfigError if it lacks what it reads."""
+        return FrameChooser(selector, self.chooser.features, self.rule.fps, self.rule.frames, seed, truth)
 
     @property
     def frame_rule(self) -> FrameRule:
@@ -139,15 +144,24 @@ class HostAnswerer:
     @torch.no_grad()
     def ask(
         self,
-        video: AnyMedia,
+        video: Media,
         question: str,
         max_new_tokens: int = 16,
         chooser: FrameChooser | None = None,
         watch: Watch | None = None,
+        drawn: LogitsProcessorList | None = None,
+        needed: Collection[int] | None = None,
     ) -> Answer:
-        """Answer one question greedily, from frames that another ``chooser`` keeps where one is given.
+        """Answer one question.
 
-        ``watch`` is called with the answer so far after each token, and ends it where it returns true.
+        Args:
+            video: what it is about; None asks without a video.
+            question: the text.
+            max_new_tokens: most tokens of the answer.
+            chooser: keeps the frames, instead of the selector that was named first.
+            watch: called with the answer so far after each token; where it returns true, the answer ends.
+            drawn: see `Host.generate`.
+            needed: numbers of the frames that the question needs, where they are known.
 
         Raises:
             VideoError: if the file cannot be read.
@@ -155,27 +169,38 @@ class HostAnswerer:
             PromptError: if the question holds what stands for a video.
         """
         begin = perf_counter()
-        known = self.read(video)
+        known = None if video is None else self.read(video)
         read = perf_counter()
-        picked = (chooser or self.chooser).choose(known.sketched, question, known.budget.kept)
-        places = {number: place for place, number in enumerate(known.sketched.candidates)}
-        kept = tuple(places[number] for number in picked.frames)
-        parts = self.host.show(known.features, known.seconds, kept, self.rule.rods)
-        inputs = self.host.feature_inputs(parts, picked.duration, question)
-        ids = self.host.generate(inputs, max_new_tokens, watch).tolist()
+        if known is None:
+            inputs, selection = self.host.text_inputs(question), Selection((), (), 0, 0, kept_rods=0)
+        else:
+            inputs, selection = self._show(known, question, chooser or self.chooser, needed)
+        ids = self.host.generate(inputs, max_new_tokens, watch, drawn).tolist()
         text = self.host.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        spent = self._count(len(known.seconds), len(kept))
         return Answer(
             question,
             text,
             len(ids) == max_new_tokens and not self.host.ends(ids[-1]),
-            Selection(known.seconds, kept, spent.cones + spent.closing, spent.rods, kept_rods=0),
+            selection,
             inputs["input_ids"].shape[1],
             Timing(read - begin, perf_counter() - read),
-            default=(known.default.frames, known.default.tokens),
-            visual_tokens=spent.visual_tokens,
+            default=None if known is None else (known.default.frames, known.default.tokens),
+            visual_tokens=selection.visual_tokens,
             new_tokens=len(ids),
         )
+
+    def _show(
+        self, known: EncodedVideo, question: str, chooser: FrameChooser, needed: Collection[int] | None
+    ) -> tuple[dict[str, Any], Selection]:
+        """What the host reads of a video for a question, and which frames that shows."""
+        picked = chooser.choose(known.sketched, question, known.budget.kept, needed)
+        places = {number: place for place, number in enumerate(known.sketched.candidates)}
+        kept = tuple(places[number] for number in picked.frames)
+        parts = self.host.show(known.features, known.seconds, kept, self.rule.rods)
+        spent = self._count(len(known.seconds), len(kept))
+        cost = spent.cones + spent.closing, spent.rods
+        selection = Selection(known.seconds, kept, *cost, kept_rods=0, own_scores=picked.scores or ())
+        return self.host.feature_inputs(parts, picked.duration, question), selection
 
     def answer(self, row: Row, media: Media, max_new_tokens: int = 16, watch: Watch | None = None) -> Answer:
         """Answer a conversation of one question about a video, or about images, which count as frames one a second.

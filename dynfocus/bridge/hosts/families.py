@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from dynfocus.bridge.hosts.features import HostFeatures, ShownFrame
 from dynfocus.bridge.hosts.positions import find_positions, spread_seconds
+from dynfocus.errors import ConfigError
 
 Clock = Literal["prompt", "positions", "sentence"]
 
@@ -89,8 +90,7 @@ class Grids(Family):
 
     def count(self, processor: Any, frames: int, height: int, width: int) -> int:
         video = processor.video_processor
-        patch = getattr(video, "temporal_patch_size", 1)
-        patches = video.get_num_of_video_patches(frames * patch, height, width, {})
+        patches = video.get_num_of_video_patches(frames * count_frames_per_patch(processor), height, width, {})
         return int(patches) // video.merge_size**2 // frames
 
     def encode(self, model: Any, processor: Any, pixels: Mapping[str, Any], frames: int) -> HostFeatures:
@@ -271,3 +271,30 @@ FAMILIES: dict[str, tuple[Family, str]] = {
     "smolvlm": (SmolVLM(), "SmolVLMProcessor"),
     "video_llama_3": (VideoLlama3(), "VideoLlama3Processor"),
 }
+
+
+def count_frames_per_patch(processor: Any) -> int:
+    """How many frames the tower behind a processor reads as one."""
+    return getattr(processor.video_processor, "temporal_patch_size", 1)
+
+
+def find_family(model_type: str) -> Family:
+    """The family of a model; raises ConfigError if there is none."""
+    if model_type not in FAMILIES:
+        raise ConfigError(
+            f"a model of type {model_type}",
+            f"one of {', '.join(FAMILIES)}",
+            "Choose another model, or select frames with `dynfocus select` and hand them over yourself.",
+        )
+    return FAMILIES[model_type][0]
+
+
+def find_processor_family(processor: Any) -> Family:
+    """The family that a processor belongs to; raises ConfigError if there is none."""
+    names = {name: family for family, name in FAMILIES.values()}
+    name = type(processor).__name__
+    if name not in names:
+        raise ConfigError(
+            f"a {name}", f"one of {', '.join(names)}", "Give images() and seconds to the model in its own way."
+        )
+    return names[name]

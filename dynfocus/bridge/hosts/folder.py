@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from dynfocus.bridge.hosts.families import FAMILIES
-from dynfocus.bridge.hosts.host import Host, Pair, find_family
+from dynfocus.bridge.hosts.families import FAMILIES, find_family
+from dynfocus.bridge.hosts.host import Host
+from dynfocus.bridge.hosts.processor_calls import Pair
 from dynfocus.data.sketches.digests import Digests, hash_files
 from dynfocus.errors import CheckpointError, ConfigError
 from dynfocus.models.towers.weights import read_json, reason, unfit

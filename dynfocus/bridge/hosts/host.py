@@ -1,22 +1,26 @@
-"""Hand frames to a video language model: as pixels through its processor, or as features of its own tower."""
+"""Let a video language model read frames as pixels or as features of its own tower, and answer."""
 
 from collections.abc import Sequence
-from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from transformers import LogitsProcessorList
 
-from dynfocus.bridge.hosts.families import FAMILIES, Family
+from dynfocus.bridge.hosts.families import count_frames_per_patch, find_family
 from dynfocus.bridge.hosts.features import HostFeatures, ShownFrame, arrange, join, stack
+from dynfocus.bridge.hosts.processor_calls import (
+    Pair,
+    correct_times,
+    list_arguments,
+    mean_times,
+    pair_frames,
+    write_times,
+)
 from dynfocus.budget import HostBudget, budget_host
-from dynfocus.errors import ConfigError, PromptError
+from dynfocus.errors import PromptError
 from dynfocus.models.watching import Watch, Watcher
-
-Pair = Literal[
-    "same", "next"
-]  # what goes into a patch of two frames beside the chosen one: itself, or the frame after it
 
 KINDS = ("image", "video")  # of what a token stands for, in the names of a config
 
@@ -41,8 +45,8 @@ class Host:
     def device(self) -> torch.device:
         return self.model.device
 
-    def prompt(self, question: str, times: str = "") -> str:
-        """The question in the model's own chat template, behind the tag of the video.
+    def prompt(self, question: str, times: str = "", video: bool = True) -> str:
+        """The question in the model's own chat template, behind the tag of the video, or without a ``video``.
 
         Without a template the tag and the question stand alone. ``times`` is put before the question.
 
@@ -54,10 +58,17 @@ class Host:
                 f"a question that holds {tags[0]}", "words alone", "Leave it out: the video is put in by itself."
             )
         if (self.processor.chat_template or getattr(self.processor.tokenizer, "chat_template", None)) is None:
-            return f"{self.family.tag(self.processor)}{times}{question}"
-        content = [{"type": "video"}, {"type": "text", "text": times + question}]
+            return f"{self.family.tag(self.processor) * video}{times}{question}"
+        content = [{"type": "video"}] * video + [{"type": "text", "text": times + question}]
         turns = [{"role": "user", "content": content}]
         return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+    def text_inputs(self, question: str) -> dict[str, Any]:
+        """What the model reads when it is asked without a video; raises PromptError as `prompt` does."""
+        made = self.processor.tokenizer(
+            [self.prompt(question, video=False)], return_tensors="pt", return_token_type_ids=False
+        )
+        return dict(made.to(self.device))
 
     @property
     def visual_tags(self) -> set[str]:
@@ -148,7 +159,7 @@ class Host:
     @property
     def frames_per_patch(self) -> int:
         """How many frames the tower reads as one."""
-        return getattr(self.processor.video_processor, "temporal_patch_size", 1)
+        return count_frames_per_patch(self.processor)
 
     def budget(self, frames: int, keep: int, rods: int, height: int, width: int) -> HostBudget:
         """The visual tokens of T frames of this size of which K are kept, before anything runs.
@@ -160,11 +171,25 @@ class Host:
         return budget_host(frames, keep, full, rods, self.family.closing)
 
     @torch.no_grad()
-    def generate(self, inputs: dict[str, Any], max_new_tokens: int, watch: Watch | None = None) -> Tensor:
-        """The new tokens of a greedy answer; ``watch`` is called with its text after each of them, see `Watcher`."""
+    def generate(
+        self,
+        inputs: dict[str, Any],
+        max_new_tokens: int,
+        watch: Watch | None = None,
+        drawn: LogitsProcessorList | None = None,
+    ) -> Tensor:
+        """The new tokens of an answer.
+
+        Args:
+            inputs: what the model reads.
+            max_new_tokens: most tokens of the answer.
+            watch: called with the text so far after each token, see `Watcher`.
+            drawn: what `make_processors` makes of a `Sampling`; without it the most likely token is taken each time.
+        """
         words = self.processor.tokenizer
         watching = [] if watch is None else [Watcher(words, watch, inputs["input_ids"].shape[1])]
-        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, stopping_criteria=watching)
+        options = {"do_sample": False, "stopping_criteria": watching, "logits_processor": drawn}
+        made = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **options)
         return made[0, inputs["input_ids"].shape[1] :]
 
     def ends(self, token: int) -> bool:
@@ -174,80 +199,3 @@ class Host:
 
     def _cast(self, value: Any) -> Any:
         return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-def find_family(model_type: str) -> Family:
-    """The family of a model; raises ConfigError if there is none."""
-    if model_type not in FAMILIES:
-        raise ConfigError(
-            f"a model of type {model_type}",
-            f"one of {', '.join(FAMILIES)}",
-            "Choose another model, or select frames with `dynfocus select` and hand them over yourself.",
-        )
-    return FAMILIES[model_type][0]
-
-
-def family_of(processor: Any) -> Family:
-    """The family that a processor belongs to; raises ConfigError if there is none."""
-    names = {name: family for family, name in FAMILIES.values()}
-    name = type(processor).__name__
-    if name not in names:
-        raise ConfigError(
-            f"a {name}", f"one of {', '.join(names)}", "Give images() and seconds to the model in its own way."
-        )
-    return names[name]
-
-
-def list_arguments(
-    processor: Any,
-    frames: UInt8[Tensor, "K H W 3"],
-    seconds: Sequence[float],
-    duration: float,
-    beside: UInt8[Tensor, "K H W 3"] | None = None,
-    seconds_beside: Sequence[float] | None = None,
-) -> dict[str, Any]:
-    """The arguments that a processor needs so that it shows these frames, all of them, at their own times.
-
-    Times go in as numbers of frames of a clock of one frame a second: what divides them by the rate gets them back.
-    """
-    twice = getattr(processor.video_processor, "temporal_patch_size", 1)
-    pairs = zip(seconds, seconds if seconds_beside is None else seconds_beside, strict=True)
-    family = family_of(processor)
-    stamps = [family.stamp(float(time)) for pair in pairs for time in pair[:twice]]
-    clock = {"fps": 1.0, "total_num_frames": max(1, ceil(duration)), "duration": duration, "frames_indices": stamps}
-    return {
-        "videos": [pair_frames(processor, frames, frames if beside is None else beside)],
-        "video_metadata": [clock],
-        "do_sample_frames": False,
-        **family.options,
-    }
-
-
-def pair_frames(
-    processor: Any, frames: UInt8[Tensor, "T H W 3"], beside: UInt8[Tensor, "T H W 3"]
-) -> UInt8[Tensor, "_ H W 3"]:
-    """Each frame with the one that shares its patch, where a tower reads two frames as one; else the frames alone."""
-    if getattr(processor.video_processor, "temporal_patch_size", 1) == 1:
-        return frames
-    return torch.stack([frames, beside], 1).flatten(0, 1)
-
-
-def mean_times(seconds: Sequence[float], beside: Sequence[float] | None) -> list[float]:
-    """The times of patches: of two frames the mean."""
-    pairs = zip(seconds, seconds if beside is None else beside, strict=True)
-    return [(float(one) + float(two)) / 2 for one, two in pairs]
-
-
-def correct_times(model: Any, processor: Any, inputs: dict[str, Any], seconds: Sequence[float]) -> dict[str, Any]:
-    """What must be added to a processor's output so that times are right: of Qwen2.5-VL its rotary positions."""
-    more = dict(inputs)
-    find_family(model.config.model_type).add_inputs(model, processor, more, None, list(seconds))
-    return {
-        name: value.to(model.device) for name, value in more.items() if name not in inputs or value is not inputs[name]
-    }
-
-
-def write_times(seconds: Sequence[float], duration: float) -> str:
-    """The times of frames as a sentence, for models that have no other way to learn them."""
-    times = ", ".join(f"{second:.1f} s" for second in seconds)
-    return f"The video lasts {duration:.1f} s. Its {len(seconds)} frames are at {times}.\n"

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from dynfocus.bridge.hosts.host import Host, Pair, list_arguments
+from dynfocus.bridge.hosts.host import Host
+from dynfocus.bridge.hosts.processor_calls import Pair, list_arguments
 from dynfocus.bridge.picked import Picked
 from dynfocus.video.numbered import NumberedFrames
 
