@@ -35,7 +35,7 @@ class BenchmarkRows(Sequence[Row]):
     ) -> None:
         self.source, self.files, self.items = SimpleNamespace(name=name), files, items
         self.numbers = range(len(items)) if numbers is None else numbers
-        self.paths = {one.video: files.find_path(one.video, one.exact, one.fps) for one in items if one.video is not None}
+        self.paths = files.find_paths((item.video, item.exact, item.fps) for item in items)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -173,6 +173,7 @@ def select(
     *,
     model: Path | None = None,
     encoder: Path | None = None,
+    host: Path | None = None,
     fps: float | None = None,
     frames: int | None = None,
     device: str = "cpu",
@@ -187,7 +188,9 @@ def select(
         keep: K', frames that are kept; where there are fewer candidates, all are.
         selector: see `FrameChooser`.
         model: folder of a trained DynFocus model, whose sketches the selector reads.
-        encoder: folder of CLIP or SigLIP; without either the selector reads small averaged pixels.
+        encoder: folder of CLIP or SigLIP.
+        host: folder of a video language model, whose own tower encodes the frames. Of these three one may be named;
+            without any the selector reads small averaged pixels.
         fps: candidate frames a second; None for the model's own rate, and 2 without a model.
         frames: candidate frames, at most, evenly over the video; None for the model's own number, and 512 without one.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -197,7 +200,7 @@ def select(
         VideoError: if the file cannot be read.
     """
     check_keep(keep)
-    chooser = _open_chooser(_Hashable(selector), model, encoder, fps, frames, device)
+    chooser = _open_chooser(_Hashable(selector), model, encoder, host, fps, frames, device)
     return chooser.choose(chooser.sketch(video), question, keep)
 
 
@@ -226,9 +229,15 @@ class _Hashable:
 
 @lru_cache(maxsize=1)
 def _open_chooser(
-    choice: _Hashable, model: Path | None, encoder: Path | None, fps: float | None, frames: int | None, device: str
+    choice: _Hashable,
+    model: Path | None,
+    encoder: Path | None,
+    host: Path | None,
+    fps: float | None,
+    frames: int | None,
+    device: str,
 ) -> FrameChooser:
-    return FrameChooser(choice.choice, open_features(model, encoder, device), fps, frames)
+    return FrameChooser(choice.choice, open_features(model, encoder, device, host), fps, frames)
 
 
 def _kept(focus: Focus, sketched: SketchedVideo) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from dynfocus.device import choose_device
 from dynfocus.errors import UsageError
 from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.types import FrameSketch
@@ -83,15 +84,27 @@ class PixelFeatures(Features):
         return FrameSketch(cells, cells, torch.ones(1, len(frames), dtype=torch.bool))
 
 
-def open_features(model: Path | None = None, encoder: Path | None = None, device: str = "cpu") -> Features:
-    """The features of a trained model's folder, of a folder of CLIP or SigLIP, or of pixels where neither is named.
+def open_features(
+    model: Path | None = None, encoder: Path | None = None, device: str = "cpu", host: Path | None = None
+) -> Features:
+    """The features of pixels, or of the folder that is named: a trained model's, CLIP's or SigLIP's, or a host's.
 
     Raises:
-        UsageError: if both are named.
+        UsageError: if several are named.
         CheckpointError: if a folder holds no such weights.
+        ConfigError: if the host is of no known family.
     """
-    if model is not None and encoder is not None:
-        raise UsageError("a model and an encoder", "one of them, or neither", "Leave one out.")
+    named = {"a model": model, "an encoder": encoder, "a host": host}
+    given = [name for name, folder in named.items() if folder is not None]
+    if len(given) > 1:
+        raise UsageError(" and ".join(given), "one of them, or none", "Name one folder.")
+    if host is not None:
+        from dynfocus.bridge.hosts.folder import load_host
+        from dynfocus.bridge.hosts.sketches import HostSketches
+
+        features = HostSketches(load_host(host, choose_device(device)), host)
+        features.rule = replace(features.rule, fps=FPS, frames=CANDIDATES)
+        return features
     if encoder is not None:
         from dynfocus.bridge.encoders import TextImageFeatures
 

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -106,12 +106,19 @@ class BenchmarkFiles:
         folders = [folder for folder in self.folders if folder.parts[-len(wanted) :] == wanted]
         return [str(path) for folder in folders[:1] for path in sorted(self.folders[folder])]
 
-    def find_path(self, name: str, exact: bool, fps: float | None) -> str | None:
-        """Find a video, or its folder of frames where rows give it frames a second; None where there is none."""
-        if fps is None:
-            return self.find_video(name, exact)
-        frames = self.find_frames(name)
-        return str(PurePosixPath(frames[0]).parent) if frames else None
+    def find_paths(self, videos: Iterable[tuple[str | None, bool, float | None]]) -> dict[str, str | None]:
+        """Find each video by its name, and by whether that is exact; None stands where there is none.
+
+        Where a video has frames a second it is a folder of frames. Without a name there is nothing to find.
+        """
+        found: dict[str, str | None] = {}
+        for name, exact, fps in videos:
+            if name is not None and fps is None:
+                found[name] = self.find_video(name, exact)
+            elif name is not None:
+                frames = self.find_frames(name)
+                found[name] = str(PurePosixPath(frames[0]).parent) if frames else None
+        return found
 
     def make_media(
         self, path: str, fps: float | None, span: tuple[float, float] | None

@@ -18,6 +18,7 @@ def select(
     frame_tokens: int | None = None,
     model: Path | None = None,
     encoder: Path | None = None,
+    host: Path | None = None,
     fps: float | None = None,
     frames: int | None = None,
     device: Literal["auto", "cpu", "cuda"] | None = None,
@@ -34,7 +35,7 @@ def select(
 ) -> None:
     """Choose the frames of a video that another program, such as a video language model, is to see.
 
-    No language model is needed, and without --model and --encoder no weights at all.
+    No language model is needed, and without --model, --encoder and --host no weights at all.
 
     Example: dynfocus select my_video.mp4 "what color is the star" --selector uniform --keep 8
 
@@ -48,9 +49,10 @@ def select(
         frame_tokens: with --budget: visual tokens that a frame costs the model that will read it, 256 by default.
         model: folder of a trained DynFocus model, whose features the selector reads.
         encoder: folder of a CLIP or SigLIP model of transformers, which compares frames with the question.
+        host: folder of a video language model of transformers, whose own tower encodes the frames.
         fps: candidate frames a second, of which the selector chooses; by default 2, or as --model was trained.
         frames: candidate frames of a video, at most, evenly over it; by default 512, or as --model was trained.
-        device: with --model or --encoder: where to compute; auto, the default, takes a GPU where there is one.
+        device: with --model, --encoder or --host: where to compute; auto, the default, takes a GPU where there is one.
         json: print one JSON object about one video.
         out: file to write chosen frames to; with --questions lines are appended, and those that are there stay.
         form: form of --out: jsonl (the default), aks, tspo, bolt, kfs, videoitg, csv or csv-seconds.
@@ -88,18 +90,19 @@ def select(
     from dynfocus.bridge.choose import FrameChooser
     from dynfocus.bridge.features import open_features
 
-    if model is not None or encoder is not None:
+    if any(folder is not None for folder in (model, encoder, host)):
         from dynfocus.verbs.screen import quiet
 
         quiet()
-    chooser = FrameChooser(choice, open_features(model, encoder, device or "auto"), fps, frames)
+    chooser = FrameChooser(choice, open_features(model, encoder, device or "auto", host), fps, frames)
     if questions is not None:
         return _choose_many(questions, root, chooser, count, out, scores)
     _choose_one(video, question, chooser, count, json=json, out=out, form=form or "jsonl", scores=scores)
 
 
+FEATURES = ("model", "encoder", "host")
 CHOOSING = frozenset(
-    ["selector", "keep", "budget", "frame_tokens", "model", "encoder", "fps", "frames", "device", "out", "scores"]
+    ["selector", "keep", "budget", "frame_tokens", *FEATURES, "fps", "frames", "device", "out", "scores"]
 )
 READ = {  # the options that have an effect, by what frames are chosen of
     "--list": frozenset(["list"]),
@@ -108,7 +111,7 @@ READ = {  # the options that have an effect, by what frames are chosen of
     "--questions": CHOOSING | {"questions", "root", "form"},
     "a video": CHOOSING | {"video", "question", "json", "form"},
 }
-NEEDS = {"form": ("out",), "frame_tokens": ("budget",), "device": ("model", "encoder")}  # to have an effect
+NEEDS = {"form": ("out",), "frame_tokens": ("budget",), "device": FEATURES}  # to have an effect
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -60,9 +60,8 @@ def serve(
     from dynfocus.bridge.serve.service import Limits, Service
 
     taken = Limits(requests, round(max_body * 2**20), client_seconds, max_new_tokens)
-    opened = open_socket(address, port)
-    answerer = open_answerer(remember, **options)
-    with TemporaryDirectory(prefix="dynfocus-serve-") as received:
+    with open_socket(address, port) as opened, TemporaryDirectory(prefix="dynfocus-serve-") as received:
+        answerer = open_answerer(remember, **options)
         shelf = MediaShelf(media, Path(received), remember, taken.body, max_duration, client_seconds, allow_remote)
         service = Service(answerer, shelf, taken, name, os.environ.get(KEY, "").strip() or None)
         shown_address = f"[{address}]" if ":" in address else address

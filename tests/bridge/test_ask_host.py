@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 import tiny_hosts
 import torch
+from PIL import Image
 
 from dynfocus import cli
+from dynfocus.bridge import select
 from dynfocus.bridge.hosts.answerer import HostAnswerer, HostRule
 from dynfocus.bridge.hosts.folder import identify, load_host
 from dynfocus.errors import CheckpointError, ConfigError, PromptError, VideoError
+from dynfocus.evals.benchmarks.mvbench import TASKS
 from dynfocus.records.rows import FrameFiles, Row, Turn
 from dynfocus.video.numbered import NumberedFrames
 
@@ -105,7 +109,7 @@ def test_the_page_shows_the_score_of_every_frame_where_the_selector_has_them(
     hosts: dict[str, Path], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report, host = tmp_path / "out.html", hosts["smolvlm"]
-    choice = json.dumps({"class_path": "facility_location", "init_args": {"weight": 0}})
+    choice = json.dumps({"class_path": "dpp", "init_args": {"weight": 0}})
     words = ["ask", str(video), QUESTION, "--host", str(host), "--keep", "2", "--frames", "9", "--max-new-tokens", "1"]
     assert cli.main([*words, "--selector", "random", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -124,8 +128,27 @@ def test_the_page_shows_the_score_of_every_frame_where_the_selector_has_them(
     assert all(f"<td>{score:.4g}</td>" in page for score in scores)
     assert cli.main([*words, "--selector", choice, "--report", str(report)]) == 0
     page = report.read_text()
-    assert "facility_location(weight=0)" in page
+    assert "dpp(weight=0)" in page
     assert "of each frame" not in page
+
+
+def test_frames_are_chosen_by_a_host_s_own_tower_for_any_program(
+    hosts: dict[str, Path], video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many candidates as for every other encoder, and for one number of them the frames that the host is shown."""
+    for name in ("internvl", "qwen3_vl"):
+        picked = select(video, QUESTION, 3, "mmr", host=hosts[name], fps=1.0, frames=8)
+        answerer = HostAnswerer(hosts[name], "mmr", HostRule(keep=8, frames=8))
+        shown = answerer.chooser.choose(answerer.read(video).sketched, QUESTION, 3)
+        assert (picked.frames, picked.candidates) == (shown.frames, shown.candidates)
+        assert picked.scores == pytest.approx(shown.scores)
+    words = ["select", str(video), QUESTION, "--selector", "mmr", "--keep", "3", "--host", str(hosts["internvl"])]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "features of internvl in" in printed
+    assert "candidates at 2 fps, at most 512" in printed
+    assert cli.main([*words, "--encoder", str(hosts["internvl"])]) == 2
+    assert "an encoder and a host" in capsys.readouterr().err
 
 
 def test_a_budget_keeps_as_many_frames_as_fit(hosts: dict[str, Path], video: Path) -> None:
@@ -298,3 +321,41 @@ def test_an_evaluated_host_tells_what_it_owes_to_the_frames(
     paired = {*(tmp_path / "cache").glob("??/*.safetensors")} - encoded
     assert len(paired) == 1  # its frames are encoded with the next ones
     assert json.loads((tmp_path / "s4" / "card.json").read_text())["shown"]["pair"] == "next"
+
+
+def test_a_host_is_asked_about_segments_folders_of_frames_and_no_picture(
+    hosts: dict[str, Path], video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three kinds of MVBench's and ScienceQA's questions; videos that are missing are named."""
+    root, row = tmp_path / "mvbench", {"question": "Which?", "candidates": ["A bag.", "A cup."], "answer": "A cup."}
+    asked = {"action_localization": {**row, "video": "a.mp4", "start": 4, "end": 9}}
+    asked |= {"episodic_reasoning": {**row, "video": "clip", "start": 0.5, "end": 1.5}}
+    asked["action_count"] = {**row, "video": "none.mp4"}
+    frames = root / "video/tvqa/frames_fps3_hq/clip"
+    for folder in (root / "json", root / "video/sta/sta_video", frames):
+        folder.mkdir(parents=True)
+    for task in TASKS:
+        (root / "json" / f"{task}.json").write_text(json.dumps([asked[task]] if task in asked else []))
+    shutil.copy(video, root / "video/sta/sta_video/a.mp4")
+    for number in range(6):
+        Image.new("RGB", (24, 24), (40 * number, 0, 0)).save(frames / f"{number:05}.jpg")
+    words = ["--host", str(hosts["internvl"]), "--max-new-tokens", "1", "--keep", "2", "--fps", "0", "--out"]
+    mvbench = ["evaluate", "mvbench", str(root), *words, str(tmp_path / "out")]
+    assert cli.main(mvbench) == 1
+    assert "1 of the 3 videos of mvbench are not below" in capsys.readouterr().err
+    assert cli.main([*mvbench, "--allow-missing", "--shuffle"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    seconds = {line["group"]: line["seconds"] for line in lines}
+    assert seconds == {"action_localization": [4, 5, 6, 7, 8], "episodic_reasoning": [0.667, 1, 1.333]}
+    assert all(len(line["kept"]) == 2 for line in lines)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["missing"] == ["perception/videos/none.mp4"]
+    assert (metrics["questions_left_out"], metrics["options_shuffled"]) == (1, True)
+
+    science = tmp_path / "science"
+    science.mkdir()
+    for name in ("problems", "pid_splits"):
+        shutil.copy(Path(__file__).parents[1] / "data" / f"scienceqa_{name}.json", science / f"{name}.json")
+    assert cli.main(["evaluate", "scienceqa", str(science), *words, str(tmp_path / "out2"), "--allow-missing"]) == 0
+    (line,) = map(json.loads, (tmp_path / "out2" / "predictions.jsonl").read_text().splitlines())
+    assert (line["visual_tokens"], line["kept"], line["hit"]) == (0, [], None)

@@ -270,7 +270,7 @@ FOR_VIDEOS = (  # options that have no effect where no video is looked at
         (("a.mp4", "--root", "r", "--from-form", "aks"), "--root and --from-form with a video"),
         (("a.mp4", "--form", "aks"), "--form without --out"),
         (("a.mp4", "--frame-tokens", "9"), "--frame-tokens without --budget"),
-        (("a.mp4", "--device", "cpu"), "--device without --model or --encoder"),
+        (("a.mp4", "--device", "cpu"), "--device without --model or --encoder or --host"),
         (("--questions", "q.jsonl", "--out", "o", "--json"), "--json with --questions"),
         (("--questions", "q.jsonl", "--out", "o", "--from-form", "aks"), "--from-form with --questions"),
         (("a.mp4", "--selector", "{mmr"), "JSON with class_path"),

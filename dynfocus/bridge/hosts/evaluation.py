@@ -67,7 +67,7 @@ def evaluate_host(
     if settings["shuffle"]:
         check_options(items, benchmark)
         items = [shuffle_options(item) for item in items]
-    paths = {one.video: files.find_path(one.video, one.exact, one.fps) for one in items if one.video is not None}
+    paths = files.find_paths((item.video, item.exact, item.fps) for item in items)
     missing = sorted(video for video, path in paths.items() if path is None)
     there = [item for item in items if item.video is None or item.video not in missing]
     if missing:

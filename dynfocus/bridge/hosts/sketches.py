@@ -15,6 +15,7 @@ from dynfocus.settings import ConnectorSettings, FrameRule
 from dynfocus.types import FrameSketch
 
 SIDE = 448  # pixels of a square frame for towers that read any size
+TOGETHER = 8  # frames that are encoded at once; where frames share one number of pixels, each is so large as one of 8
 CELLS = 4  # of the grid that a frame's tokens are averaged to, in each direction
 
 
@@ -45,7 +46,7 @@ class HostSketches(Features):
         )
 
     def sketch(self, frames: UInt8[Tensor, "T H W 3"]) -> FrameSketch:
-        return self.average(self.host.encode(frames, len(frames)))
+        return self.average(self.host.encode(frames, min(TOGETHER, len(frames))))
 
     def average(self, features: HostFeatures) -> FrameSketch:
         """The sketch of a video whose frames are encoded."""
