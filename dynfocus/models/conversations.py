@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from dynfocus.errors import PromptError
-from dynfocus.records.rows import Row, Turn
+from dynfocus.records.rows import FrameFiles, Row, Turn
 from dynfocus.settings import FrameRule
-from dynfocus.video.media import read_or_blank
-from dynfocus.video.pictures import is_picture, read_pictures
+from dynfocus.video.media import AnyMedia, read_or_blank
+from dynfocus.video.pictures import is_picture, read_pictures, save_picture
 
 Kind = Literal["videos", "images"]
 KINDS: dict[str, Kind] = {"video": "videos", "image": "images", "video_url": "videos", "image_url": "images"}
@@ -45,6 +45,16 @@ class Shown:
         if isinstance(self.content, str | Path):
             return read_or_blank(Path(self.content), rule).frames
         return read_pictures(self.content, rule, is_album=self.kind == "images").frames
+
+    def save(self, folder: Path) -> AnyMedia:
+        """As files, for what reads files alone: pictures in memory are written into a folder; raises VideoError."""
+        if isinstance(self.content, str | Path):
+            return Path(self.content)
+        files = [
+            Path(one) if isinstance(one, str | Path) else save_picture(one, number, folder / f"{number}.png")
+            for number, one in enumerate(self.content)
+        ]
+        return FrameFiles(tuple(files), is_album=self.kind == "images")
 
 
 def list_shown(kind: Kind, given: Any, count: int) -> list[Shown | None]:

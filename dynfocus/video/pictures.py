@@ -48,10 +48,20 @@ def is_picture(value: Any) -> bool:
 def _read_picture(picture: Any, index: int, rule: FrameRule) -> Tensor:
     if isinstance(picture, str | Path):
         return read_image(picture, rule).frames[0]
+    return resize_frame(_read_pixels(picture, index, rule), rule)
+
+
+def save_picture(picture: Any, index: int, path: Path) -> Path:
+    """Write a picture that is in memory as a file, without loss; raises VideoError if it cannot be read."""
+    Image.fromarray(_read_pixels(picture, index, FrameRule())).save(path)
+    return path
+
+
+def _read_pixels(picture: Any, index: int, rule: FrameRule) -> NDArray[np.uint8]:
     if isinstance(picture, Image.Image):
         check_pixels(Path(f"picture {index}"), *picture.size, rule)
         try:
-            return resize_frame(read_pixels(picture, picture.tell()), rule)
+            return read_pixels(picture, picture.tell())
         except (OSError, ValueError, SyntaxError) as error:
             raise VideoError(f"picture {index}, which cannot be read ({error})", NEEDED, "Leave it out.") from error
     pixels = np.asarray(picture.cpu() if isinstance(picture, Tensor) else picture)
@@ -64,4 +74,4 @@ def _read_picture(picture: Any, index: int, rule: FrameRule) -> Tensor:
             "Give numbers from 0 to 255 as uint8, with three colours.",
         )
     check_pixels(Path(f"picture {index}"), pixels.shape[1], pixels.shape[0], rule)
-    return resize_frame(pixels, rule)
+    return pixels

@@ -1,6 +1,6 @@
 """Video language models of seven families with random weights, and their real processors, built without a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +213,26 @@ def save(name: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def teach_letters(host: Any, ask: Callable[[Any], Any], groups: Sequence[Sequence[Any]]) -> None:
+    """Make a host answer A, B, C or D to what ``ask`` asks it, by what differs between the questions of each group.
+
+    A host of random weights says the same nonsense to all. Each letter's row of the head becomes a random one without
+    the parts that the questions of a group share, so that frames and words decide; all other rows point away from them.
+    """
+    head, letters = host.model.get_output_embeddings(), host.processor.tokenizer("ABCD")["input_ids"]
+    states: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0][0, -1].clone()))
+    means = []
+    for group in groups:
+        states.clear()
+        for asked in group:
+            ask(asked)
+        means.append(torch.stack(states).mean(0))
+    handle.remove()
+    shared = torch.linalg.qr(torch.stack(means).T).Q
+    rows = torch.randn(len(letters), len(shared), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        head.weight.copy_(-torch.stack(means).sum(0).expand_as(head.weight))
+        head.weight[letters] = rows - rows @ shared @ shared.T

@@ -3,8 +3,11 @@
 Video processors of transformers need torchvision's Python half alone. Where the compiled half cannot be loaded, the
 import fails for want of its operators: here they are declared without kernels, so that calling one still fails. Such a
 torchvision is put outside of site-packages by `make install`: inside, Lightning and transformers could not be imported.
+
+As a program it runs a module after that: ``python tests/support/torchvision_beside_torch.py dynfocus serve ...``.
 """
 
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,3 +37,8 @@ def import_torchvision() -> None:
 
 
 kept: list[object] = []  # a library that nobody holds takes its operators with it
+
+if __name__ == "__main__":
+    import_torchvision()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

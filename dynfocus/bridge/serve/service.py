@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import time
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
@@ -16,9 +15,9 @@ from dynfocus.bridge.serve.protocol import ChatRequest, Reply, TextPieces, read_
 from dynfocus.bridge.serve.refusals import BusyError, KeyMissingError, TooLargeError, UnknownNameError, rename
 from dynfocus.errors import ConfigError, DynFocusError
 from dynfocus.inspection.answer import Answer
-from dynfocus.models.conversations import Shown, read_conversation
+from dynfocus.models.conversations import read_conversation
 from dynfocus.models.watching import Watch
-from dynfocus.records.rows import FrameFiles, Row
+from dynfocus.records.rows import Row
 from dynfocus.video.media import Media
 
 
@@ -134,7 +133,7 @@ class Service:
         try:
             row, seen = read_conversation(shown.messages, 0)
             check_length(row)
-            return Task(self.name, request, row, make_media(seen), shown)
+            return Task(self.name, request, row, None if seen is None else seen.save(self.shelf.received), shown)
         except DynFocusError as error:
             self.shelf.release(shown)
             raise rename(error, shown.names) from error
@@ -199,12 +198,3 @@ def check_length(row: Row) -> None:
         raise TooLargeError(
             f"a conversation of {length} characters", f"{MOST_CHARACTERS} at most", "Shorten the conversation."
         )
-
-
-def make_media(shown: Shown | None) -> Media:
-    """What a conversation shows, as files."""
-    if shown is None:
-        return None
-    if isinstance(shown.content, str | Path):
-        return Path(shown.content)
-    return FrameFiles(tuple(Path(path) for path in shown.content), is_album=shown.kind == "images")
