@@ -10,7 +10,7 @@ from dynfocus.world.videos import PLACES, Scene, Thing, WorldVideo
 NUMBERS = ("zero", "one", "two")
 # The types of questions about things: any of them where words do not repeat, and all of them where words do.
 THING_TYPES = ("color", "shape", "position", "place")
-REPEATED_TYPES = (*THING_TYPES, "initial", "final")
+REPEATED_TYPES = (*THING_TYPES, "final")
 IMAGE_REQUESTS = ("describe the image", "what does the image show")
 VIDEO_REQUESTS = ("describe the video", "what does the video show")
 
@@ -22,9 +22,9 @@ def _question(type: str, text: str, key: str, word: str, segments: tuple[tuple[i
 
 
 def ask_about_thing(type: str, thing: Thing, scene: Scene) -> Question:
-    """Ask a question of this type (color, shape, position, place, initial or final) about one thing of an event.
+    """Ask a question of this type (color, shape, position, place or final) about one thing of an event.
 
-    ``initial`` and ``final`` ask for the color of the first or last thing of a shape that several events show.
+    ``final`` asks for the color of the last thing of a shape that several events show.
     """
     assert scene.event is not None
     segments = (scene.event.frames,)
@@ -34,9 +34,8 @@ def ask_about_thing(type: str, thing: Thing, scene: Scene) -> Question:
         return _question(type, f"what shape is {thing.color}", thing.color, thing.shape, segments)
     if type == "position":
         return _question(type, f"where is the {thing.shape}", thing.shape, thing.cell, segments)
-    if type in ("initial", "final"):
-        which = "first" if type == "initial" else "last"
-        return _question(type, f"what color is the {which} {thing.shape}", thing.shape, thing.color, segments)
+    if type == "final":
+        return _question(type, f"what color is the last {thing.shape}", f"last {thing.shape}", thing.color, segments)
     return _question("place", f"which place has the {thing.shape}", thing.shape, scene.place, segments)
 
 
@@ -67,19 +66,17 @@ def _list_shown(video: WorldVideo) -> list[_Shown]:
 def list_askable(video: WorldVideo) -> dict[str, list[_Shown]]:
     """List the things that each type of question can ask about, from what the video shows.
 
-    A color or a shape that asks for a thing is shown once in the whole video, decoys included. ``initial`` and
-    ``final`` ask by a shape that is shown more than once, first or last by an event.
+    A color or a shape that asks for a thing is shown once in the whole video, decoys included. ``final`` asks by a
+    shape that is shown more than once, the last time by an event.
     """
     shown = _list_shown(video)
     shapes, colors = Counter(thing.shape for thing, _ in shown), Counter(thing.color for thing, _ in shown)
-    first = {thing.shape: (thing, scene) for thing, scene in reversed(shown)}
     last = {thing.shape: (thing, scene) for thing, scene in shown}
     in_events = [one for one in shown if not one[1].event.is_decoy]  # type: ignore[union-attr]
     by_shape = [one for one in in_events if shapes[one[0].shape] == 1]
     return {
         **dict.fromkeys(("color", "position", "place"), by_shape),
         "shape": [one for one in in_events if colors[one[0].color] == 1],
-        "initial": [one for one in in_events if shapes[one[0].shape] > 1 and first[one[0].shape] == one],
         "final": [one for one in in_events if shapes[one[0].shape] > 1 and last[one[0].shape] == one],
     }
 

@@ -15,7 +15,8 @@ SETTINGS = "world.json"
 # A world of before its settings were recorded has these constants in their place, and lacks those that came later.
 OLD_NAMES = {name: f"videos.{name.upper()}" for name in ("frames", "scenes", "shortest_scene", "returns", "events")}
 OLD_NAMES |= {name: f"videos.{name.upper()}" for name in ("things", "glitches")}
-LATER = ("THING_TYPES", "REPEATED_TYPES")
+LATER = ("THING_TYPES",)
+WHERE_WORDS_REPEAT = "REPEATED_TYPES"  # the constant that no other world follows from
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def list_constants(settings: WorldSettings) -> dict[str, Any]:
     modules += [things] if settings.words_repeat else []
     modules += [looks] if settings.look == "foreign" else []
     constants = {name: value for module in modules for name, value in _constants_of(module).items()}
+    constants = constants if settings.words_repeat else _drop_repeated(constants)
     return json.loads(json.dumps(constants, default=_plain))
 
 
@@ -63,6 +65,10 @@ def _constants_of(module: ModuleType) -> dict[str, Any]:
     own = module.__name__.rpartition(".")[2]
     values = {name: value for name, value in vars(module).items() if name.isupper()}
     return {f"{own}.{name}": value for name, value in values.items() if not isinstance(value, WorldSettings)}
+
+
+def _drop_repeated(constants: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in constants.items() if not name.endswith(WHERE_WORDS_REPEAT)}
 
 
 def _plain(value: Any) -> Any:
@@ -76,9 +82,12 @@ def compare_records(stored: dict[str, Any], wanted: dict[str, Any]) -> dict[str,
 
 
 def upgrade_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of a world of before its settings were recorded as it would be today; others as they are."""
-    if "settings" in record or "constants" not in record:
+    """Return the record of a world as today's version would write it, where an earlier one wrote the same world."""
+    if "constants" not in record:
         return record
+    if "settings" in record:
+        is_plain = not record["settings"].get("words_repeat")
+        return record | {"constants": _drop_repeated(record["constants"])} if is_plain else record
     old = record["constants"]
     settings = asdict(EASY) | {name: old[key] for name, key in OLD_NAMES.items() if key in old}
     later = {name: value for name, value in list_constants(EASY).items() if name.split(".")[1] in LATER}

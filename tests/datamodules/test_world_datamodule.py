@@ -123,6 +123,20 @@ def test_an_overlay_names_its_world_and_towers_that_fit_it(path: Path) -> None:
     assert written in (ROOT / "Makefile").read_text(), "make world writes as many videos"
 
 
+def test_types_of_questions_that_a_world_does_not_ask_may_differ(tmp_path: Path) -> None:
+    """A world whose words do not repeat asks none of the types that only the others ask."""
+    root = write_world(tmp_path / "w", **SIZES, workers=0, progress=False)
+    record = json.loads((root / "world.json").read_text())
+    assert not [name for name in record["constants"] if name.endswith("REPEATED_TYPES")]
+    record["constants"]["questions.REPEATED_TYPES"] = ["color", "initial"]
+    (root / "world.json").write_text(json.dumps(record))
+    assert write_world(root, **SIZES, workers=0) == root
+    record["constants"]["questions.THING_TYPES"] = ["color"]
+    (root / "world.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="THING_TYPES"):
+        write_world(root, **SIZES, workers=0)
+
+
 def test_a_world_of_before_its_settings_is_that_of_today(tmp_path: Path) -> None:
     """Its record named the scenes' numbers as constants, and lacked the names of types."""
     root = write_world(tmp_path / "w", **SIZES, workers=0, progress=False)

@@ -62,7 +62,7 @@ def test_streams_are_as_long_as_the_budget(maker: RowMaker) -> None:
         assert len(maker.eye.film(sample_image(7, index), rng)) == budget(1, WORLD).visual_tokens == 17
 
 
-@pytest.mark.parametrize("kind", ["videos", "images", "texts", "captions", "orders"])
+@pytest.mark.parametrize("kind", ["videos", "images", "texts", "captions", "orders", "repeats"])
 def test_labels_are_the_answers_and_their_ends(maker: RowMaker, kind: str) -> None:
     tokenizer = maker.tokenizer
     for index in range(30):

@@ -68,9 +68,9 @@ def answer_again(fields: Fields, video: WorldVideo) -> tuple[str, tuple[tuple[in
         for thing in scene.event.things
         if words[-1] in (thing.color, thing.shape)
     ]
-    if "first" in words or "last" in words:
+    if "last" in words:
         assert len(shown) > 1
-        _, scene, thing = min(shown, key=lambda one: one[0]) if "first" in words else max(shown, key=lambda one: one[0])
+        _, scene, thing = max(shown, key=lambda one: one[0])
         answer = thing.color
     else:
         assert len(shown) == 1, "the word that is asked by is shown once"
@@ -238,8 +238,8 @@ def test_the_easy_world_is_that_of_before_its_settings() -> None:
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_standard_parts_selectors_even_if_every_frame_is_read_without_an_error(keep: int) -> None:
-    """Hit rates over the validation split, measured at K = 1, 2, 3: .16, .32, .50 blind to the question, which sees no
-    difference between events and decoys; .75, .81, .88 by the asked word; in `easy` 1.00 by it and .50, 1.00, 1.00."""
+    """Hit rates over the validation split, measured at K = 1, 2, 3: .17, .34, .51 blind to the question, which sees no
+    difference between events and decoys; .85, .89, .93 by the asked word; in `easy` 1.00 by it and .50, 1.00, 1.00."""
     blind, by_word, rng = [], [], np.random.default_rng(0)
     for row in split_rows(0, "val", 100, STANDARD):
         fields, video = row["questions"][0], sample_video(row["seed"], row["index"], STANDARD)
@@ -251,7 +251,7 @@ def test_standard_parts_selectors_even_if_every_frame_is_read_without_an_error(k
             blind.append(fields["segments"][0] in picked)
             frames = rng.permutation([frame for show in with_word for frame in show.frames])[:keep]
             by_word.append(not set(fields["segments"][0]).isdisjoint(frames.tolist()))
-    assert len(blind) == 600
+    assert len(blind) == 500
     assert np.mean(by_word) - np.mean(blind) > 0.3
     assert np.mean(blind) < 0.6
-    assert np.mean(by_word) < 0.95, "the oracle hits always"
+    assert np.mean(by_word) < 0.96, "the oracle hits always"

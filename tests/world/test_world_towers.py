@@ -168,7 +168,7 @@ def test_towers_of_another_world_learn_its_scenes_on_mixed_layouts(tmp_path: Pat
     for world in (record["vision"]["world"]["settings"], record["language"]["world"]):
         assert WorldSettings(**world) == STANDARD
     assert record["language"]["settings"]["layouts"] == "mixed"
-    assert {"initial", "final"} <= set(record["language"]["quality"])
+    assert "final" in record["language"]["quality"]
     other = write_world(tmp_path / "easy", 2, val=1, test=1, images=2, workers=0, progress=False)
     with pytest.raises(ConfigError, match="instructblip, made with other world"):
         train_towers(other, tmp_path / "towers", settings=settings, workers=0)

@@ -18,7 +18,7 @@ from dynfocus.records.rows import Question
 
 # The groups of questions, by what answering them takes.
 KINDS = {
-    "detail": ("color", "shape", "position", "initial", "final"),
+    "detail": ("color", "shape", "position", "final"),
     "correspondence": ("place",),
     "temporal": ("first", "last", "after", "count"),
 }

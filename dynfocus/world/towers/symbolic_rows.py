@@ -1,7 +1,7 @@
 """Make the rows that the language model learns to read from: conversations, captions and texts on symbolic streams."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from dynfocus.records.rows import Question, Turn
 from dynfocus.world.questions import (
     IMAGE_REQUESTS,
     VIDEO_REQUESTS,
+    ask_about_things,
     ask_about_time,
     caption,
     describe_scene,
@@ -51,6 +52,7 @@ class RowMaker:
             "texts": self.text,
             "captions": self.caption,
             "orders": self.order,
+            "repeats": self.repeat,
         }
 
     def video(self, seed: int, index: int) -> SymbolicRow:
@@ -60,7 +62,10 @@ class RowMaker:
         if self._is_mixed:
             things = int(rng.integers(1, things + 1))  # what fewer questions need is read from fewer kept frames
         questions = video_questions(video, rng, things, min(4, self.settings.times))
-        questions += _about_time(video, rng, self.settings.times - 4, {question.text for question in questions})
+        known = {question.text for question in questions}
+        if self.world.words_repeat:
+            questions += [last for last in ask_about_things(video, rng, ["final"]) if last.text not in known]
+        questions += _about_time(video, rng, self.settings.times - 4, known)
         rng.shuffle(questions)
         needed = [segment for question in questions for segment in question.segments]
         return self.talk(_turns(questions), self._film(video, rng, needed), rng)
@@ -106,6 +111,23 @@ class RowMaker:
         if rng.random() < 0.25:
             return self._caption(places, VIDEO_REQUESTS, weights, rng)
         return self.talk(_turns(questions), weights, rng)
+
+    def repeat(self, seed: int, index: int) -> SymbolicRow:
+        """Make a conversation about a few frames of events alone: which thing is the last of its shape."""
+        rng, video = generator(seed, index, 7), sample_video(seed, index, self.world)
+        shows = len(video.eventful)
+        some = sorted(rng.permutation(shows)[: int(rng.integers(min(2, shows), shows + 1))])
+        scenes = [
+            replace(scene, start=n, stop=n + 1, event=replace(scene.event, frames=(n,)))
+            for n, scene in enumerate(video.eventful[which] for which in some)
+            if scene.event
+        ]
+        short = replace(video, scenes=tuple(scenes), glitches=())
+        asked = [ask_about_things(short, rng, types) for types in (["final"], ["final"], ["color", "shape"])]
+        questions = list({question.text: question for some in asked for question in some}.values())
+        questions = questions or [ask_about_time("first", short, rng)]
+        rng.shuffle(questions)
+        return self.talk(_turns(questions), self._film(short, rng, [scene.event.frames for scene in scenes]), rng)
 
     def _caption(self, text: str, requests: Sequence[str], weights: Weights, rng: np.random.Generator) -> SymbolicRow:
         if rng.random() < 0.5:

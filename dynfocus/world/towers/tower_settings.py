@@ -53,6 +53,8 @@ class LanguageSettings:
         rate, matrix_rate: peak learning rates of AdamW, and of Muon for the matrices inside the blocks.
         images, texts, captions, orders: shares of the rows after the easy steps; the others are about whole videos.
         easy_orders: share of the easy steps' rows that are about the order of places.
+        repeats, easy_repeats: shares, in the later and the easy steps, of rows about a few frames of events alone and
+            the last thing of a shape; such questions are asked only where words repeat.
         things, times: questions in a conversation about a video, about its things and about the order of its places.
         asked: held-out videos for measuring, with eight questions each.
         layouts: the streams of visual tokens that rows show: ``dynfocus``, that of its default settings, or ``mixed``:
@@ -75,6 +77,8 @@ class LanguageSettings:
     captions: float = 0.10
     orders: float = 0.15
     easy_orders: float = 0.2
+    repeats: float = 0.0
+    easy_repeats: float = 0.0
     things: int = 4
     times: int = 8
     asked: int = 100
@@ -93,4 +97,7 @@ def choose_tower_settings(world: WorldSettings) -> TowerSettings:
     """Choose the towers' settings for a world: any but ``easy`` is learned longer, and on mixed layouts."""
     if world == EASY:
         return TowerSettings()
-    return TowerSettings(VisionSettings(steps=600), LanguageSettings(steps=2400, pool=6000, layouts="mixed"))
+    return TowerSettings(
+        VisionSettings(steps=600),
+        LanguageSettings(steps=2400, pool=8000, repeats=0.08, easy_repeats=0.15, layouts="mixed"),
+    )

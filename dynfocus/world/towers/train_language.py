@@ -91,9 +91,11 @@ def answer_loss(model: LlamaForCausalLM, inputs: Float[Tensor, "B S D"], labels:
 
 def shares(settings: LanguageSettings) -> tuple[dict[str, float], dict[str, float]]:
     """Return the kinds of rows and their shares: in the easy steps, and after them."""
-    easy = {"images": 0.9 - settings.easy_orders, "texts": 0.1, "orders": settings.easy_orders}
+    early = {"orders": settings.easy_orders, "repeats": settings.easy_repeats}
+    easy = {"images": 0.9 - sum(early.values()), "texts": 0.1, **early}
     later = {kind: float(getattr(settings, kind)) for kind in ("images", "texts", "captions", "orders")}
-    return easy, later | {"videos": 1 - sum(later.values())}
+    later["videos"] = 1 - sum(later.values()) - settings.repeats
+    return easy, later | {"repeats": settings.repeats}
 
 
 def make_pool(maker: RowMaker, seed: int, progress: bool, position: int) -> dict[str, list[SymbolicRow]]:
