@@ -7,7 +7,13 @@ from pathlib import Path
 from dynfocus.errors import DataError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.protocol import Judged, Mean, Value
-from dynfocus.evals.scores import adjust_holm, compute_difference_interval, compute_mcnemar, make_columns
+from dynfocus.evals.scores import (
+    adjust_holm,
+    compute_detectable_difference,
+    compute_difference_interval,
+    compute_mcnemar,
+    make_columns,
+)
 from dynfocus.evals.table_rows import make_settings, read_results
 from dynfocus.records.jsonl import read_jsonl
 from dynfocus.records.predictions import Prediction, Verdict
@@ -27,6 +33,7 @@ class Comparison:
         interval: the 95 % interval of a minus b, over clusters such as videos.
         n: values behind each number.
         p: McNemar's p-value over the column's questions; None where answers have other scores than right and wrong.
+        smallest: the smallest true difference that these clusters show with 80 % power; None where it is not known.
     """
 
     name: str
@@ -35,6 +42,7 @@ class Comparison:
     interval: tuple[float, float]
     n: int
     p: float | None
+    smallest: float | None
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ def compare_arms(a: Arm, b: Arm) -> list[Comparison]:
         Comparison(
             *(name, x.value, second[name].value, compute_difference_interval(x, second[name]), x.n),
             _test_column(benchmark.columns[name], *both),
+            compute_detectable_difference(x, second[name]),
         )
         for name, x in first.items()
     ]
@@ -154,19 +163,20 @@ def format_comparisons(first: Arm, others: Sequence[Arm]) -> str:
         if unlike:
             sides = [", ".join(f"{name} {arm.settings[name]}" for name in unlike) for arm in (first, other)]
             lines.append(f"they differ: a has {sides[0]}; b has {sides[1]}")
-        rows = [["", "a", "b", "a - b", "95 % interval", "n", "p", "p by Holm"]]
+        rows = [["", "a", "b", "a - b", "95 % interval", "n", "p", "p by Holm", "80 % power from"]]
         for one in columns:
             low, high = one.interval
             cells = [f"{one.a:.3f}", f"{one.b:.3f}", f"{one.a - one.b:+.3f}", f"[{low:+.3f}, {high:+.3f}]", str(one.n)]
-            rows.append(
-                [one.name, *cells, *(("-", "-") if one.p is None else (f"{one.p:.3g}", f"{next(adjusted):.3g}"))]
-            )
+            tests = ("-", "-") if one.p is None else (f"{one.p:.3g}", f"{next(adjusted):.3g}")
+            rows.append([one.name, *cells, *tests, "-" if one.smallest is None else f"{one.smallest:.3f}"])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         cut = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
         lines += ["", *cut, ""]
     if known:
         lines.append("p: McNemar's exact test that both are right equally often, each question of a column once")
         lines.append(f"p by Holm: adjusted for the {len(known)} tests above")
+    lines.append("intervals: 95 %, by a bootstrap that draws the same clusters, such as videos, for both")
+    lines.append("80 % power from: the smallest true difference that four of five such experiments would find")
     return "\n".join(lines).rstrip()
 
 

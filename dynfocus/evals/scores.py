@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, nan
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from dynfocus.evals.protocol import Mean, Value
 
 DRAWS = 1000
+NORMAL = NormalDist()
+LEVEL, POWER = 0.05, 0.8  # of two-sided tests
+FEWEST = 10  # videos: the error of fewer is itself too uncertain for a test
+ROUNDING = 1e-12  # below it an error is that of adding floating-point numbers
 
 Sums = Mapping[str, tuple[float, int]]
 
@@ -79,6 +84,32 @@ def compute_difference_interval(a: Column, b: Column, draws: int = DRAWS) -> tup
     """Compute the 95 % interval of a minus b on the same questions: both are drawn with the same clusters."""
     clusters = sorted({*a._clusters(), *b._clusters()})
     return _percentiles(a._samples(clusters, draws) - b._samples(clusters, draws))
+
+
+def compute_detectable(error: float, clusters: int) -> float | None:
+    """Compute the smallest true difference that a test of the 5 % level finds with 80 % power.
+
+    Args:
+        error: the standard error of the difference.
+        clusters: what was drawn, such as videos.
+
+    Returns:
+        None of fewer than ten clusters, whose error is too uncertain itself, and where the two never differed: then
+        nothing is known about how much they vary.
+
+    Source: the minimum detectable effect, (z_0.975 + z_0.8) standard errors (Bloom 1995).
+    """
+    if clusters < FEWEST or error < ROUNDING:
+        return None
+    return (NORMAL.inv_cdf(1 - LEVEL / 2) + NORMAL.inv_cdf(POWER)) * error
+
+
+def compute_detectable_difference(a: Column, b: Column, draws: int = DRAWS) -> float | None:
+    """Compute the smallest true a minus b that these clusters show with 80 % power; None as `compute_detectable`."""
+    clusters = sorted({*a._clusters(), *b._clusters()})
+    samples = a._samples(clusters, draws) - b._samples(clusters, draws)
+    known = np.isfinite(samples)
+    return compute_detectable(float(np.std(samples[known])) if known.any() else 0.0, len(clusters))
 
 
 def compute_mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:

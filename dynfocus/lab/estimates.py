@@ -7,16 +7,12 @@ whole runs where there are several.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erfc, sqrt
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynfocus.evals.scores import DRAWS, Column
+from dynfocus.evals.scores import DRAWS, FEWEST, LEVEL, ROUNDING, Column, compute_detectable
 
-NORMAL = NormalDist()
-LEVEL, POWER = 0.05, 0.8  # of two-sided tests
-FEWEST = 10  # videos: the error of fewer is itself too uncertain for a test
 Samples = NDArray[np.float64]
 
 
@@ -118,7 +114,7 @@ def compute_p(difference: Estimate) -> float | None:
     """
     if difference.videos < FEWEST:
         return None
-    if difference.error < 1e-12:  # rounding: the two differ alike in every sample
+    if difference.error < ROUNDING:  # the two differ alike in every sample
         return 1.0 if abs(difference.value) < 1e-12 else 0.0
     return erfc(abs(difference.value) / difference.error / sqrt(2))  # exact where it is tiny, unlike 1 - cdf
 
@@ -127,9 +123,5 @@ def compute_smallest_difference(difference: Estimate) -> float | None:
     """Compute the smallest true difference that these videos and seeds show with 80 % power at the 5 % level.
 
     None of fewer than ten videos, and where the two never differed: then nothing is known about how much they vary.
-
-    Source: the minimum detectable effect, (z_0.975 + z_0.8) standard errors (Bloom 1995).
     """
-    if difference.videos < FEWEST or difference.error < 1e-12:
-        return None
-    return (NORMAL.inv_cdf(1 - LEVEL / 2) + NORMAL.inv_cdf(POWER)) * difference.error
+    return compute_detectable(difference.error, difference.videos)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -61,8 +62,10 @@ def test_arms_of_one_run(tmp_path: Path, capsys: Capture) -> None:
     assert same[1:4] == ["0.900", "0.900", "+0.000"]
     # 8 questions that a alone has right, 2 that b alone has: p = 2 * (1 + 10 + 45) / 1024; detail and type/color, twice
     expected = stats.binomtest(8, 10).pvalue
-    assert row[-3:] == ["20", f"{expected:.3g}", f"{4 * expected:.3g}"]
-    assert same[-2:] == ["1", "1"]
+    assert row[-4:-1] == ["20", f"{expected:.3g}", f"{4 * expected:.3g}"]
+    assert same[-3:] == ["1", "1", "-"]  # they never differ: what twenty videos show of that, nobody knows
+    error = np.std([1] * 4 + [0] * 5 + [-1]) / 10**0.5  # of the ten videos, each with its two questions
+    assert float(row[-1]) == pytest.approx((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error, rel=0.1)
     assert "p by Holm: adjusted for the 4 tests above" in output
 
 
@@ -72,7 +75,7 @@ def test_two_runs_share_some_questions(tmp_path: Path, capsys: Capture) -> None:
     assert main(["compare", str(one), str(two)]) == 0
     output = capsys.readouterr().out
     assert "4 questions that both answered" in output
-    assert rows_of(output)["detail"] == ["1.000", "0.000", "+1.000", "[+1.000,", "+1.000]", "4", "0.125", "0.25"]
+    assert rows_of(output)["detail"] == ["1.000", "0.000", "+1.000", "[+1.000,", "+1.000]", "4", "0.125", "0.25", "-"]
     assert "they differ: a has frames 16 frames of 1 a second; b has frames 32 frames of 1 a second" in output
 
 
@@ -98,9 +101,9 @@ def test_verdicts_of_a_judge_are_compared(tmp_path: Path, capsys: Capture) -> No
     rows = rows_of(capsys.readouterr().out)
     # b has none of the two that only a has right: p = 2 * 1 / 4
     assert rows["Acc"][:3] == ["66.667", "0.000", "+66.667"]
-    assert rows["Acc"][-3:] == ["3", "0.5", "0.5"]
+    assert rows["Acc"][-4:] == ["3", "0.5", "0.5", "-"]
     assert rows["Score"][:3] == [f"{10 / 3:.3f}", "2.000", f"+{4 / 3:.3f}"]
-    assert rows["Score"][-3:] == ["3", "-", "-"]
+    assert rows["Score"][-4:] == ["3", "-", "-", "-"]
     assert main(["compare", *map(str, runs)]) == 0
     assert rows_of(capsys.readouterr().out)["Acc"][:3] == ["100.000", "100.000", "+0.000"]
     assert main(["compare", *map(str, runs), "--judge", "local"]) == 1

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dynfocus.evals.protocol import Mean, Value
-from dynfocus.evals.scores import Column, adjust_holm, compute_difference_interval, compute_mcnemar, make_columns
+from dynfocus.evals.scores import (
+    Column,
+    adjust_holm,
+    compute_detectable,
+    compute_detectable_difference,
+    compute_difference_interval,
+    compute_mcnemar,
+    make_columns,
+)
 
 
 def column(outcomes: Sequence[tuple[str, float]]) -> Column:
@@ -76,6 +84,20 @@ def test_two_runs_that_are_right_alike_differ_by_nothing() -> None:
     assert 0 == low < 1 / 60 < high < 0.06
     alone = column(outcomes).interval()
     assert high - low < 0.3 * (alone[1] - alone[0])
+
+
+def test_a_difference_that_can_be_detected_is_found_by_four_of_five_tests() -> None:
+    """By the normal test's own power, and over experiments that are drawn anew."""
+    assert stats.norm.sf(stats.norm.ppf(0.975) - (compute_detectable(0.1, 10) or 0) / 0.1) == pytest.approx(0.8)
+    assert compute_detectable(0.1, 9) is None
+    assert compute_detectable(0.0, 99) is None
+    rng, videos = np.random.default_rng(0), [str(n) for n in range(100)]
+    base = column([(video, 0.0) for video in videos])
+    drawn = column(list(zip(videos, rng.normal(0, 1, 100).tolist(), strict=True)))
+    smallest = compute_detectable_difference(drawn, base)
+    assert smallest == pytest.approx((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * 0.1, rel=0.15)
+    found = [stats.ttest_1samp(rng.normal(0.28, 1, 100), 0).pvalue < 0.05 for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.04)  # 0.28 is 2.8 errors of 0.1
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, norm
 
 from dynfocus.evals.benchmarks.world import WORLD
 from dynfocus.evals.scores import Column
@@ -15,7 +15,7 @@ from dynfocus.evals.summary import write_results
 from dynfocus.lab.ablations.formats import format_csv, format_html, format_markdown, write_tables
 from dynfocus.lab.ablations.intervals import Measure, compare, compute_agreement, compute_kendall_tau
 from dynfocus.lab.ablations.studies import Row, Study, Variant
-from dynfocus.lab.ablations.tables import Table, build_table, list_facts
+from dynfocus.lab.ablations.tables import Answers, Table, build_table, list_facts
 from dynfocus.records.predictions import Prediction
 
 VIDEOS = 20
@@ -65,10 +65,44 @@ def test_pairs_are_resolved_or_open(table: Table) -> None:
     assert [table.say(pair) for pair in table.pairs] == ["resolved, in the paper's order", "open"]
 
 
+def test_pairs_are_adjusted_for_their_number_and_say_what_they_can_show(tmp_path: Path) -> None:
+    """The p-values are the normal ones of each bootstrap error; Holm's are counted by its definition."""
+    rng = np.random.default_rng(0)
+    variants = [Variant(name) for name in "abcd"]
+    folders = {one.name: {0: tmp_path / one.name} for one in variants}
+    known: dict[Path, Answers] = {}
+    for one, mean in zip(variants, (0.7, 0.5, 0.45, 0.4), strict=True):
+        sums = {f"{video}": (float(rng.random() < mean), 1) for video in range(200)}
+        (tmp_path / one.name).mkdir()
+        (tmp_path / one.name / "metrics.json").write_text("{}")
+        known[tmp_path / one.name] = {"learned": {name: Column(name, (sums,)) for name in ("balanced", "tokens")}}
+    table = build_table(Study("s", "S", tuple(Row(one.name, one) for one in variants)), folders, known)
+    found = [pair.difference for pair in table.pairs if pair.difference is not None]
+    ps = [one.p for one in found if one.p is not None]
+    assert len(found) == len(ps) == 3
+    for one, p in zip(found, ps, strict=True):
+        error = (one.smallest or 0) / (norm.ppf(0.975) + norm.ppf(0.8))
+        assert p == pytest.approx(2 * norm.sf(abs(one.value) / error))
+        assert error == pytest.approx((2 * 0.24 / 200) ** 0.5, rel=0.15)
+    order = np.argsort(ps)
+    steps = np.minimum(1, np.maximum.accumulate([(3 - rank) * ps[n] for rank, n in enumerate(order)]))
+    assert [table.pairs[n].p_holm for n in order] == pytest.approx(steps)
+    smallest = [one.smallest for one in found if one.smallest is not None]
+    assert table.list_notes() == [
+        f"{sum(steps < 0.05)} of 3 pairs differ at the 5 % level by Holm's method over these pairs.",
+        "Power: in four of five such experiments a pair is found to differ if its true difference is at least "
+        f"{min(smallest):.3f} to {max(smallest):.3f}, by the pair. A smaller one may stay open.",
+    ]
+    line = next(line for line in csv.DictReader(StringIO(format_csv([table]))) if line["minus"] == "b")
+    assert float(line["p by Holm"]) == pytest.approx(table.pairs[0].p_holm, rel=1e-4)
+    assert f"{smallest[0]:.3g} |" in format_markdown([table], [])
+
+
 def test_the_order_of_the_paper_is_compared(table: Table, folders: dict[str, dict[int, Path]]) -> None:
     assert table.list_notes() == [
         "1 of 2 adjacent pairs are resolved in the paper's order, 0 against it.",
         "Kendall's tau with the paper's order: 0.82 [0.82, 0.82].",
+        "1 of 2 pairs differ at the 5 % level by Holm's method over these pairs.",
     ]
     reverse = build_table(Study("table6", "", ROWS[::-1], ranked=True), folders, {})
     assert [reverse.say(pair) for pair in reverse.pairs] == ["open", "resolved, against the paper's order"]
@@ -144,7 +178,7 @@ def test_all_forms_hold_the_same_and_escape_it(table: Table, tmp_path: Path) -> 
     assert "0.800 [0.800, 0.800]" in page
     assert "&lt;good&gt;" in page
     assert "<good>" not in page + text
-    assert page.count("<th>") == 9 + 5
+    assert page.count("<th>") == 9 + 8
     assert "poor \\| bad" in text
     lines = list(csv.DictReader(StringIO(format_csv([table]))))
     (balanced,) = [line for line in lines if (line["row"], line["column"], line["minus"]) == ("<good>", "balanced", "")]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dynfocus.evals.pages import open_templates
 from dynfocus.evals.table_formats import escape_markdown
 from dynfocus.lab.ablations.intervals import Interval
-from dynfocus.lab.ablations.tables import SHOWN, Result, Table
+from dynfocus.lab.ablations.tables import SHOWN, Pair, Result, Table
 from dynfocus.records.atomic import atomic_write, write_text
 
 ABSENT = "-"
@@ -50,7 +50,7 @@ def list_cells(result: Result) -> list[str]:
 
 
 HEADS = ("", *SHOWN, "tokens", "seeds", "paper")
-PAIR_HEADS = ("first", "second", "first - second", "95 % interval", "")
+PAIR_HEADS = ("first", "second", "first - second", "95 % interval", "p", "p by Holm", "80 % power from", "")
 
 
 def list_pairs(table: Table) -> list[list[str]]:
@@ -61,10 +61,21 @@ def list_pairs(table: Table) -> list[list[str]]:
             pair.second.row.label,
             ABSENT if pair.difference is None else f"{pair.difference.value:+.3f}",
             ABSENT if pair.difference is None else format_interval(pair.difference.interval, "+"),
+            *map(format_number, list_tests(pair)),
             table.say(pair),
         ]
         for pair in table.pairs
     ]
+
+
+def list_tests(pair: Pair) -> list[float | None]:
+    """List a pair's p, p by Holm, and the smallest difference with 80 % power."""
+    return [None] * 3 if pair.difference is None else [pair.difference.p, pair.p_holm, pair.difference.smallest]
+
+
+def format_number(number: float | None) -> str:
+    """Format a number to three digits."""
+    return ABSENT if number is None else f"{number:.3g}"
 
 
 def format_interval(interval: Interval, sign: str = "") -> str:
@@ -87,11 +98,12 @@ def format_csv(tables: Sequence[Table]) -> str:
     """Write tables as CSV: a line for each number of each row, and one for each pair."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["study", "row", "minus", "column", "value", "low", "high", "tokens", "seeds", "paper", "verdict"])
+    heads = ["study", "row", "minus", "column", "value", "low", "high", "tokens", "seeds", "paper", "verdict"]
+    writer.writerow([*heads, "p", "p by Holm", "80 % power from"])
     for table in tables:
         for result in table.results:
             tokens = "" if result.tokens is None else f"{result.tokens:.1f}"
-            about = [tokens, " ".join(map(str, result.seeds)), result.paper or "", ""]
+            about = [tokens, " ".join(map(str, result.seeds)), result.paper or "", "", "", "", ""]
             for name, measure in result.measures.items():
                 numbers = [f"{number:.6f}" for number in (measure.value, *measure.interval)]
                 writer.writerow([table.study.name, result.row.label, "", name, *numbers, *about])
@@ -99,10 +111,11 @@ def format_csv(tables: Sequence[Table]) -> str:
             if pair.difference is not None:
                 numbers = [f"{number:.6f}" for number in (pair.difference.value, *pair.difference.interval)]
                 labels = [table.study.name, pair.first.row.label, pair.second.row.label, table.study.column]
-                writer.writerow([*labels, *numbers, "", "", "", table.say(pair)])
+                tests = ["" if one is None else f"{one:.6g}" for one in list_tests(pair)]
+                writer.writerow([*labels, *numbers, "", "", "", table.say(pair), *tests])
         if table.agreement is not None:
             numbers = [f"{number:.6f}" for number in (table.agreement[0], *table.agreement[1])]
-            writer.writerow([table.study.name, "all", "", "Kendall's tau", *numbers, "", "", "", ""])
+            writer.writerow([table.study.name, "all", "", "Kendall's tau", *numbers, *[""] * 7])
     return text.getvalue()
 
 

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynfocus.evals.scores import Column
-from dynfocus.lab.estimates import Estimate, Samples, estimate, estimate_difference, list_clusters
+from dynfocus.lab.estimates import (
+    Estimate,
+    Samples,
+    compute_p,
+    compute_smallest_difference,
+    estimate,
+    estimate_difference,
+    list_clusters,
+)
 
 Interval = tuple[float, float]
 UNKNOWN: Interval = (nan, nan)
@@ -43,10 +51,19 @@ class Measure:
 
 @dataclass(frozen=True)
 class Difference:
-    """What one row has more than another, on the seeds and questions of both."""
+    """What one row has more than another, on the seeds and questions of both.
+
+    Attributes:
+        value, interval: the difference.
+        p: that it is 0; None of fewer than ten videos.
+        smallest: the smallest true difference that these videos and seeds show with 80 % power; None where that is not
+            known.
+    """
 
     value: float
     interval: Interval
+    p: float | None = None
+    smallest: float | None = None
 
     @property
     def is_resolved(self) -> bool:
@@ -60,7 +77,8 @@ def compare(a: Measure, b: Measure) -> Difference | None:
     if not seeds:
         return None
     difference = estimate_difference(a.choose(seeds), b.choose(seeds))
-    return Difference(difference.value, difference.interval or UNKNOWN)
+    about = compute_p(difference), compute_smallest_difference(difference)
+    return Difference(difference.value, difference.interval or UNKNOWN, *about)
 
 
 def compute_agreement(measures: Sequence[Measure]) -> tuple[float, Interval] | None:

@@ -1,14 +1,14 @@
 """Lay out the rows of a study with intervals, which pairs of rows differ, and whether the paper's order holds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.protocol import Mean, Value
 from dynfocus.evals.results_table import read_metrics
-from dynfocus.evals.scores import Column, make_columns
+from dynfocus.evals.scores import LEVEL, Column, adjust_holm, make_columns
 from dynfocus.lab.ablations.intervals import Difference, Interval, Measure, compare, compute_agreement
 from dynfocus.lab.ablations.studies import Row, Study
 from dynfocus.records.jsonl import read_jsonl
@@ -40,11 +40,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows and what the first has more in the study's column; None where they share no seed."""
+    """Two rows and what the first has more in the study's column.
+
+    Attributes:
+        first, second: the rows.
+        difference: None where they share no seed.
+        p_holm: the difference's p, adjusted for all pairs of the table; None where it has none.
+    """
 
     first: Result
     second: Result
     difference: Difference | None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,17 @@ class Table:
             else:
                 tau, (low, high) = self.agreement
                 notes.append(f"Kendall's tau with the paper's order: {tau:.2f} [{low:.2f}, {high:.2f}].")
+        compared = [pair for pair in self.pairs if pair.p_holm is not None]
+        if compared:
+            found = sum(pair.p_holm < LEVEL for pair in compared if pair.p_holm is not None)
+            notes.append(f"{found} of {len(compared)} pairs differ at the 5 % level by Holm's method over these pairs.")
+        known = [pair.difference.smallest for pair in self.pairs if pair.difference is not None]
+        smallest = [one for one in known if one is not None]
+        if smallest:
+            notes.append(
+                "Power: in four of five such experiments a pair is found to differ if its true difference is at least "
+                f"{min(smallest):.3f} to {max(smallest):.3f}, by the pair. A smaller one may stay open."
+            )
         return notes
 
 
@@ -119,10 +137,19 @@ def build_table(study: Study, folders: Mapping[str, Mapping[int, Path]], known: 
             tuple(sorted(found)),
             place if study.ranked else None,
         )
-    pairs = tuple(Pair(results[a], results[b], _compare(results[a], results[b], study.column)) for a, b in study.pairs)
+    pairs = adjust_pairs(
+        [Pair(results[a], results[b], _compare(results[a], results[b], study.column)) for a, b in study.pairs]
+    )
     measures = [result.measures[study.column] for result in results.values() if study.column in result.measures]
     whole = study.ranked and len(measures) == len(study.rows)
     return Table(study, tuple(results.values()), pairs, compute_agreement(measures) if whole else None)
+
+
+def adjust_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """Adjust the p-values of pairs for their number, by Holm's method."""
+    tested = [n for n, pair in enumerate(pairs) if pair.difference is not None and pair.difference.p is not None]
+    adjusted = dict(zip(tested, adjust_holm([pairs[n].difference.p for n in tested]), strict=True))  # type: ignore
+    return tuple(replace(pair, p_holm=adjusted.get(n)) for n, pair in enumerate(pairs))
 
 
 def read_answers(folder: Path) -> Answers:
@@ -157,7 +184,8 @@ def list_facts(recipe: str, seeds: Sequence[int], steps: int | None) -> list[str
         f"The embedded world, recipe {recipe}; seeds {', '.join(map(str, seeds))}; stage 2 of {length}.",
         "Each variant starts from the stage 1 of its seed, and is tested on the same questions.",
         "Intervals are of 95 %, by a bootstrap that draws videos with all their questions, and seeds; pairs are drawn "
-        "together. They are not adjusted for the number of pairs, and three seeds tell little of what seeds change.",
+        "together. Intervals are not adjusted for the number of pairs; p by Holm is, for the pairs of one table. Three "
+        "seeds tell little of what seeds change.",
         "The paper's numbers are not stored here: of Table 6 the paper's order stands in the column paper. These are "
         "the embedded world's numbers; they say nothing about a 7B model.",
     ]
