@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from zlib import crc32
 
@@ -28,11 +29,20 @@ FRAME_TOKENS = 256  # what a frame costs a model that reads all patches of EVA V
 
 @dataclass(frozen=True)
 class SketchedVideo:
-    """The candidate frames of a video, sketched once for any number of questions."""
+    """The candidate frames of a video, sketched once for any number of questions.
+
+    Attributes:
+        video: the file.
+        candidates: numbers of the frames that may be kept, ascending.
+        sketch: of these frames.
+        decoding, encoding: the seconds that reading and resizing the frames took, and sketching them.
+    """
 
     video: NumberedFrames
     candidates: tuple[int, ...]
     sketch: FrameSketch
+    decoding: float = 0.0
+    encoding: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,17 +108,25 @@ class FrameChooser:
         most = "" if self.rule.frames is None else f", at most {self.rule.frames}"
         return f"{self.features.name}; {rate}{most}"
 
-    def sketch(self, path: Path | str) -> SketchedVideo:
+    def sketch(self, path: Path | str, skip: int = 0) -> SketchedVideo:
         """Decode the candidate frames of a video or image once, and sketch them.
+
+        Args:
+            path: the file.
+            skip: how many frames at the start of the file are left out, as if it began with the next one.
 
         Raises:
             VideoError: if the file cannot be read.
             FeatureError: if its features are not finite.
         """
+        begin = perf_counter()
         video = NumberedFrames(path, self.rule)
-        candidates = pick_frames(video.times, self.rule)
+        times = video.times[skip:]
+        candidates = [skip + place for place in pick_frames(times - times[0], self.rule)]
         frames = video.read(candidates, lambda pixels: resize_frame(pixels, self.rule, video.shown_pixel))
-        return SketchedVideo(video, tuple(candidates), self.features.sketch(torch.stack(frames)))
+        decoded = perf_counter()
+        sketch = self.features.sketch(torch.stack(frames))
+        return SketchedVideo(video, tuple(candidates), sketch, decoded - begin, perf_counter() - decoded)
 
     def choose(
         self, sketched: SketchedVideo, question: str | None, keep: int, needed: Collection[int] | None = None
@@ -210,7 +228,7 @@ def choose_repeatably(
     """Choose so that what a selector draws follows from the seed, the video's file name and the question alone."""
     row = torch.tensor([crc32(f"{name}\n{question}".encode("utf-8", "replace"))])
     with torch.no_grad(), torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # that of the CPU alone, where sketches lie: of all it takes longer
         return choose(selector, sketch, replace(inputs, rows=row))
 
 

@@ -56,6 +56,7 @@ class Item(NamedTuple):
             of its question, and no result keeps them.
         exact: whether the folders in ``video`` are part of its name, because different videos share file names.
         fps: frames a second, where ``video`` names a folder of frames.
+        evidence: start and end in seconds of each stretch of the video that shows the answer, where that is known.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Item(NamedTuple):
     subtitles: tuple[tuple[float, float, str], ...] = ()
     exact: bool = False
     fps: float | None = None
+    evidence: tuple[tuple[float, float], ...] = ()
 
 
 def shuffle_options(item: Item) -> Item:

@@ -65,6 +65,11 @@ class Entry:
         return f"{self.arm}, K = {self.keep}" + (", kept frames alone" if self.alone else "")
 
     @property
+    def is_tested(self) -> bool:
+        """Whether a language model answered: not where a selector was measured alone."""
+        return any(side.arm.judged for side in self.sides)
+
+    @property
     def selector(self) -> str:
         """The selector behind the arm, by its own name where it is known: ``learned`` says whose it is not."""
         choice = self.sides[0].connector.get("selector", self.arm) if self.arm == "learned" else self.arm

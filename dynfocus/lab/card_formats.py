@@ -46,6 +46,7 @@ def list_contents(card: ReportCard) -> dict[str, Any]:
         "curves": [
             {
                 "arm": curve.arm,
+                "metric": curve.metric,
                 "points": [{"keep": keep, **_list_estimate(one)} for keep, one in curve.points],
                 "area": None if curve.area is None else _list_estimate(curve.area),
                 "missing": curve.missing,
@@ -55,7 +56,8 @@ def list_contents(card: ReportCard) -> dict[str, Any]:
         "comparisons": [
             asdict(one)
             | {"difference": one.difference.value, "interval": one.difference.interval}
-            | {"videos": one.difference.videos, "equal_tokens": abs(one.tokens[0] - one.tokens[1]) < 0.5}
+            | {"videos": one.difference.videos}
+            | {"equal_tokens": None if one.tokens is None else abs(one.tokens[0] - one.tokens[1]) < 0.5}
             for one in card.comparisons
         ],
         "missing": dict(card.missing),
@@ -124,7 +126,8 @@ def format_text(contents: dict[str, Any]) -> str:
         cells = [entry["metrics"].get(name, {"value": None}) for entry in entries]
         if any(cell["value"] is not None for cell in cells):
             lines.append([name, *(_format_cell(cell) for cell in cells)])
-    parts = [_align(lines)]
+    parts = [] if contents["answers"] else ["No language model was asked: which frames are kept, and nothing else."]
+    parts.append(_align(lines))
     if contents["comparisons"]:
         heads = ["", "a", "b", "a - b", "95 % interval", "p", "p by Holm", "p McNemar", "80 % power from"]
         rows = [
@@ -134,7 +137,7 @@ def format_text(contents: dict[str, Any]) -> str:
         ]
         parts.append(_align([heads, *rows]))
     curves = [
-        f"area under accuracy over K of {curve['arm']}: {_format_cell(curve['area'])}"
+        f"area under {curve['metric']} over K of {curve['arm']}: {_format_cell(curve['area'])}"
         for curve in contents["curves"]
         if curve["area"] is not None
     ]

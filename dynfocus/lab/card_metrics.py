@@ -21,13 +21,19 @@ from dynfocus.lab.frame_metrics import (
 from dynfocus.records.predictions import Prediction
 
 TEST_AGAIN = "Test the run again: `dynfocus test`; older predictions.jsonl lack it."
-TEST_ARMS = "`dynfocus test ... --model.arms '[{}]'`"
 MISSING = {  # by the field of a prediction that a metric reads
     "kept": "No frame is kept.",
     "hit": "No question says which frames it needs, as the world's do; of other hosts it is not counted.",
     "segments": f"No question says which frames it needs, as the world's do. {TEST_AGAIN} Or name --on FOLDER.",
     "seconds": f"No time stamps of frames are recorded. {TEST_AGAIN}",
     "scores": f"This selector scores no frames, or its scores are not recorded. {TEST_AGAIN}",
+}
+UNTESTED = {  # the same where a selector was measured, and no run tested
+    "kept": "No frame is kept.",
+    "hit": "No question says which frames it needs.",
+    "segments": "No question says which frames it needs.",
+    "seconds": "No time stamps of frames are known.",
+    "scores": "This selector scores no frames.",
 }
 
 
@@ -51,11 +57,11 @@ class FrameMetric:
     compute: Callable[[Prediction, float], float | None]
     undefined: str = "It is not defined for any question of this run."
 
-    def explain_absence(self, predictions: Iterable[Prediction]) -> str:
-        """Explain why no prediction has this number, and what makes it."""
+    def explain_absence(self, predictions: Iterable[Prediction], is_tested: bool = True) -> str:
+        """Explain why no prediction has this number, and what makes it; ``is_tested``: whether a model answered."""
         known = list(predictions)
         absent = (field for field in self.reads if not any(getattr(one, field) not in (None, ()) for one in known))
-        return next((MISSING[field] for field in absent), self.undefined)
+        return next(((MISSING if is_tested else UNTESTED)[field] for field in absent), self.undefined)
 
 
 def _match(place: int) -> Callable[[Prediction, float], float | None]:

@@ -98,6 +98,28 @@ def measure_largest_gap(kept: Sequence[int], seconds: Sequence[float]) -> float 
     return float(np.diff(np.sort([times[0], *times[[*kept]], times[-1]])).max())
 
 
+def measure_agreement(a: Sequence[float], b: Sequence[float], tolerance: float) -> float | None:
+    """Measure how far two choices of frames agree, by their time stamps: 1 the same, 0 nothing in common.
+
+    It is the Jaccard index of the two sets, where a frame of one and a frame of the other are the same if they are at
+    most ``tolerance`` seconds apart; of each frame only one other can be the same.
+
+    Args:
+        a, b: seconds of the kept frames, ascending.
+        tolerance: in seconds.
+
+    Source: the Jaccard index of Kalousis et al. 2007, of sets of features, on frames that are matched in time.
+    """
+    if not a or not b:
+        return None
+    first = second = matched = 0
+    while first < len(a) and second < len(b):  # of the earliest two, one that matches nothing now never will
+        apart = a[first] - b[second]
+        matched += abs(apart) <= tolerance + 1e-9
+        first, second = first + (apart <= tolerance + 1e-9), second + (apart >= -tolerance - 1e-9)
+    return matched / (len(a) + len(b) - matched)
+
+
 def mark_needed(count: int, segments: Segments) -> NDArray[np.bool_]:
     """Mark which of ``count`` frames the question needs."""
     needed = np.zeros(count, dtype=bool)

@@ -7,11 +7,16 @@ from typing import Any
 from dynfocus.errors import DataError
 from dynfocus.evals.benchmarks import find_benchmark
 from dynfocus.evals.protocol import Mean, Value
-from dynfocus.evals.scores import Column, adjust_holm, compute_mcnemar, make_columns
+from dynfocus.evals.scores import FEWEST, Column, adjust_holm, compute_mcnemar, make_columns
 from dynfocus.lab.card_entries import Entry
-from dynfocus.lab.card_metrics import FRAME_METRICS, list_agreements, list_frame_values, list_sensitivities
+from dynfocus.lab.card_metrics import (
+    FRAME_METRICS,
+    UNTESTED,
+    list_agreements,
+    list_frame_values,
+    list_sensitivities,
+)
 from dynfocus.lab.estimates import (
-    FEWEST,
     Estimate,
     compute_p,
     compute_smallest_difference,
@@ -22,7 +27,13 @@ from dynfocus.lab.estimates import (
 )
 
 COMPARED = ("accuracy", "hit_rate")
-COSTS = ("decode", "encode", "select", "prefill", "answer")
+COSTS = {  # of which each is measured apart
+    "decode": "seconds to read a video's candidate frames, and to resize them",
+    "encode": "seconds to encode a video's candidate frames into what the selector reads",
+    "select": "seconds to choose the frames for a question",
+    "prefill": "seconds until the first word of an answer",
+    "answer": "seconds for the further words of an answer",
+}
 ABOUT = {  # of what is not a number of single questions: what it says, and what is better
     "accuracy": ("share of right answers, in the benchmark's headline column", "high"),
     "question_sensitivity": ("share of pairs of questions about one video for which other frames are kept", ""),
@@ -32,9 +43,14 @@ ABOUT = {  # of what is not a number of single questions: what it says, and what
     "necessity": ("accuracy that is lost where the kept frames are left out and others kept instead", "high"),
     "seed_stability": ("Jaccard index of the frames that two seeds keep for a question", "high"),
     "jitter_stability": ("Jaccard index, in time, of the frames kept with and without the video's first frame", "high"),
-    **{f"seconds_{part}": (f"seconds to {part}, a video or question", "low") for part in COSTS},
+    **{f"seconds_{part}": (about, "low") for part, about in COSTS.items()},
 }
-MEASURE_COST = "Runs do not record it. `dynfocus ask VIDEO QUESTION --json` times reading and answering of one video."
+ANSWERED = (  # what an answering model is needed for
+    *("accuracy", "visual_tokens", "regret", "sufficiency", "necessity"),
+    *("seconds_prefill", "seconds_answer"),
+)
+MEASURE = "Runs do not record it. `dynfocus report-card {} --model RUN/model --on FOLDER` measures it."
+NO_MODEL = "No language model was asked. `dynfocus test ... --model.arms '[SELECTOR]'` asks one."
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class Comparison:
         p, p_holm: that it is 0, and adjusted for all comparisons of the card; None of fewer than ten videos.
         mcnemar: McNemar's exact p-value over single questions, of right and wrong answers of one seed.
         smallest: the smallest difference that these videos and seeds show with 80 % power.
-        tokens: visual tokens a video, of each.
+        tokens: visual tokens a video, of each; None where no language model reads them.
     """
 
     metric: str
@@ -67,14 +83,15 @@ class Comparison:
     p_holm: float | None
     mcnemar: float | None
     smallest: float | None
-    tokens: tuple[float, float]
+    tokens: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy over K of one arm: its points, and the area under it over its width."""
+    """Accuracy over K of one arm, or hit rate where nothing was answered: its points, and the area over its width."""
 
     arm: str
+    metric: str
     points: tuple[tuple[int, Estimate], ...]
     area: Estimate | None
     missing: str | None = None
@@ -85,7 +102,7 @@ class ReportCard:
     """All that is known of some entries.
 
     Attributes:
-        facts: the benchmark, split, protocol, headline column and tolerance.
+        facts: the benchmark, split, protocol, headline column, tolerance, and whether a language model answered.
         entries: in their order.
         cells: of each entry's label, its numbers by name.
         curves, comparisons: over entries.
@@ -123,9 +140,6 @@ def make_card(entries: Sequence[Entry], tolerance: float = 1.0, against: str | N
             "Correct --against.",
         )
     compared = compare_entries(entries, columns, reference)
-    alone = (
-        f"One arm at each K: nothing is compared. Add an arm: `dynfocus test ... --model.arms '[{reference},uniform]'`."
-    )
     return ReportCard(
         {
             "benchmark": first.benchmark,
@@ -134,12 +148,13 @@ def make_card(entries: Sequence[Entry], tolerance: float = 1.0, against: str | N
             "headline": headline,
             "tolerance": tolerance,
             "against": reference,
+            "answers": any(entry.is_tested for entry in entries),
         },
         entries,
         {entry.label: make_cells(entry, entries, columns) for entry in entries},
         [make_curve(arm, entries, columns) for arm in dict.fromkeys(entry.arm for entry in entries if entry.keep)],
         compared,
-        explain_gaps(compared) if compared else {"comparisons": alone},
+        explain_gaps(compared) if compared else {"comparisons": explain_no_comparison(entries, reference)},
     )
 
 
@@ -150,7 +165,8 @@ def list_columns(entry: Entry, tolerance: float, headline: str) -> dict[str, lis
         for name, column in side.list_columns().items():
             if "/" not in name:
                 found.setdefault("accuracy" if name == headline else f"accuracy/{name}", []).append(column)
-        values = [value for metric in FRAME_METRICS for value in list_frame_values(metric, side.predictions, tolerance)]
+        metrics = [metric for metric in FRAME_METRICS if entry.is_tested or metric.name != "visual_tokens"]
+        values = [value for metric in metrics for value in list_frame_values(metric, side.predictions, tolerance)]
         values += [value for values_of in list_sensitivities(side.predictions) for value in values_of]
         values += [value for several in side.measured.values() for value in several]
         for column in _make_plain_columns(values):
@@ -167,22 +183,30 @@ def make_cells(
     """Make all numbers of an entry; each that is missing says why."""
     own = columns[entry.label]
     predictions = [one for side in entry.sides for one in side.predictions]
-    reasons = {metric.name: metric.explain_absence(predictions) for metric in FRAME_METRICS}
+    reasons = {metric.name: metric.explain_absence(predictions, entry.is_tested) for metric in FRAME_METRICS}
     reasons |= dict.fromkeys(
         ("question_sensitivity", "question_distance"), "No video has two questions with kept frames."
     )
     reasons["accuracy"] = "No answer was asked for: `dynfocus test` or `dynfocus evaluate` asks for them."
     seeds = "One seed. Give the folders of runs with other seeds too: `dynfocus report-card RUN RUN2`."
+    seeds = seeds if entry.is_tested else "One seed. Draw with others too: --seeds 0,1,2."
     reasons["seed_stability"] = seeds if len(entry.sides) < 2 else "No frame is kept."
-    reasons["jitter_stability"] = (
-        "Nothing measures it yet: no run holds what is kept of the same videos without their first frame."
-    )
-    reasons |= {f"seconds_{part}": MEASURE_COST for part in COSTS}
+    reasons["jitter_stability"] = "Every video has one frame alone."
+    reasons |= {f"seconds_{part}": "It was not measured." for part in COSTS}
+    if entry.is_tested:
+        makes = MEASURE.format(entry.selector) if entry.keep else "No frame is kept."
+        reasons |= dict.fromkeys(("jitter_stability", *(f"seconds_{part}" for part in COSTS)), makes)
+        ask = "Runs do not record it. `dynfocus ask VIDEO QUESTION --json` times one answer."
+        reasons |= dict.fromkeys(("seconds_prefill", "seconds_answer"), ask)
+    else:
+        reasons |= dict.fromkeys(ANSWERED, NO_MODEL)
     names = [*(name for name in own if name.startswith("accuracy")), *reasons]
     cells = {
         name: Cell(estimate(own[name]), len(own[name])) if own.get(name) else Cell(None, missing=reasons[name])
         for name in dict.fromkeys(["accuracy", *names])
     }
+    if not entry.is_tested:
+        return cells
     if not entry.keep:
         none = "No frame is kept."
         return cells | {name: Cell(None, missing=none) for name in ("regret", "sufficiency", "necessity")}
@@ -196,16 +220,23 @@ def make_cells(
 def make_curve(arm: str, entries: Sequence[Entry], columns: Mapping[str, Mapping[str, list[Column]]]) -> Curve:
     """Make the curve of accuracy over K of an arm, with its area where it was run with several K.
 
+    Where no language model answered it is the curve of the hit rate.
+
     Source: ours; the area is the trapezoid rule's.
     """
-    ran = [entry for entry in entries if entry.arm == arm and entry.keep and "accuracy" in columns[entry.label]]
+    own = [entry for entry in entries if entry.arm == arm and entry.keep]
+    is_tested = any(entry.is_tested for entry in own)
+    metric = "accuracy" if is_tested else "hit_rate"
+    ran = [entry for entry in own if metric in columns[entry.label]]
     ran = sorted((one for one in ran if one.alone == ran[0].alone), key=lambda entry: entry.keep)
-    clusters = list_clusters([column for entry in ran for column in columns[entry.label]["accuracy"]])
-    points = [(entry.keep, estimate(columns[entry.label]["accuracy"], clusters)) for entry in ran]
+    clusters = list_clusters([column for entry in ran for column in columns[entry.label][metric]])
+    points = [(entry.keep, estimate(columns[entry.label][metric], clusters)) for entry in ran]
     if len(points) < 2:
         makes = "Give runs with another K too: `--model.connector.events L --model.connector.keep K/L`."
-        return Curve(arm, tuple(points), None, f"One K. {makes}" if points else "No answers.")
-    return Curve(arm, tuple(points), measure_area([keep for keep, _ in points], [one for _, one in points]))
+        makes = makes if is_tested else "Measure it with others too, such as --keep 1 2 4."
+        none = "No answers." if is_tested else UNTESTED["hit"]
+        return Curve(arm, metric, tuple(points), None, f"One K. {makes}" if points else none)
+    return Curve(arm, metric, tuple(points), measure_area([keep for keep, _ in points], [one for _, one in points]))
 
 
 def compare_entries(
@@ -227,10 +258,24 @@ def compare_entries(
                     {"metric": metric, "a": first.label, "b": other.label, "difference": difference}
                     | {"p": compute_p(difference), "smallest": compute_smallest_difference(difference)}
                     | {"mcnemar": _test_answers(first, other) if metric == "accuracy" else None}
-                    | {"tokens": tuple(estimate(columns[x.label]["visual_tokens"]).value for x in (first, other))}
+                    | {"tokens": _count_tokens(first, other, columns)}
                 )
     adjusted = iter(adjust_holm([row["p"] for row in rows if row["p"] is not None]))
     return [Comparison(**row, p_holm=None if row["p"] is None else next(adjusted)) for row in rows]
+
+
+def explain_no_comparison(entries: Sequence[Entry], reference: str) -> str:
+    """Explain why no two entries are compared, and what makes them comparable."""
+    if any(
+        entry.arm == reference and entry.keep == other.keep
+        for entry in entries
+        for other in entries
+        if other is not entry
+    ):
+        return "The entries share neither answers nor questions that say which frames they need."
+    makes = f"Add an arm: `dynfocus test ... --model.arms '[{reference},uniform]'`."
+    makes = makes if entries[0].is_tested else f"Name another selector too: `dynfocus report-card {reference} uniform`."
+    return f"One arm at each K: nothing is compared. {makes}"
 
 
 def explain_gaps(compared: Sequence[Comparison]) -> dict[str, str]:
@@ -243,6 +288,12 @@ def explain_gaps(compared: Sequence[Comparison]) -> dict[str, str]:
     if any(one.mcnemar is None and one.metric == "accuracy" for one in compared):
         gaps["McNemar's p of some comparisons"] = "Several seeds, or answers of other scores than right and wrong."
     return gaps
+
+
+def _count_tokens(a: Entry, b: Entry, columns: Mapping[str, Mapping[str, list[Column]]]) -> tuple[float, float] | None:
+    """Visual tokens a video, of both; None where no language model reads them."""
+    first, second = (columns[entry.label].get("visual_tokens") for entry in (a, b))
+    return (estimate(first).value, estimate(second).value) if first and second else None
 
 
 def _make_plain_columns(values: Sequence[Value]) -> list[Column]:

@@ -28,9 +28,7 @@ def repeat(text: str) -> tuple[str, list[str]]:
     Raises:
         UsageError: if the text is no list of seeds.
     """
-    if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
-        raise UsageError(f"--seeds {text}", "whole numbers with commas between them", "Correct it, such as 0,1,2.")
-    seeds = [int(seed) for seed in text.split(",")]
+    seeds = read_seeds(text)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ENTRANTS}
     for seed in seeds:
         for name, options in ENTRANTS.items():
@@ -44,7 +42,14 @@ def repeat(text: str) -> tuple[str, list[str]]:
     loss = mean(_detail(run) for run in runs["dynfocus"]) - mean(_detail(run) for run in runs["average_pooling"])
     if loss < LEAST_LOSS:
         failures.append(f"average pooling loses {loss:.3f} on detail, below {LEAST_LOSS}")
-    return f"{_table(runs)}\nseeds {seeds}: average pooling loses {loss:.3f} on detail", failures
+    return f"{_table(runs)}\nseeds {', '.join(map(str, seeds))}: average pooling loses {loss:.3f} on detail", failures
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Read the seeds of a text such as ``0,1,2``; raises UsageError."""
+    if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
+        raise UsageError(f"--seeds {text}", "whole numbers with commas between them", "Correct it, such as 0,1,2.")
+    return tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
 
 
 def _table(runs: dict[str, list[dict[str, Any]]]) -> str:

@@ -38,7 +38,8 @@ def ablations(
         dry_run: print the plan with an estimate of its time, and run nothing.
     """
     from dynfocus.lab.ablations.planning import Settings, choose_studies
-    from dynfocus.lab.ablations.run import read_names, read_seeds, run_ablations
+    from dynfocus.lab.ablations.run import read_names, run_ablations
+    from dynfocus.lab.seeds import read_seeds
     from dynfocus.train.finished import find_finished_run, read_request
 
     settings = Settings(out, recipe, read_seeds(seeds), read_names(only), full, steps, tuple(config))

@@ -183,7 +183,7 @@ def compare(runs: Sequence[Path], *, arms: Sequence[str] = (), judge: str = "rul
 
 
 def report_card(
-    runs: Sequence[Path],
+    names: Sequence[str],
     *,
     on: Path | None = None,
     against: str | None = None,
@@ -191,33 +191,87 @@ def report_card(
     judge: str = "rules",
     out: Path | None = None,
     tensorboard: Path | None = None,
+    benchmark: str = "world",
+    split: str | None = None,
+    keep: Sequence[int] = (),
+    seeds: str = "0",
+    rows: int | None = None,
+    allow_missing: bool = False,
+    model: Path | None = None,
+    encoder: Path | None = None,
+    fps: float | None = None,
+    frames: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Write the report card of tested runs: answers, frames, scores, differences; every number with its interval.
+    """Write the report card of tested runs, or of selectors alone: every number with its interval.
 
-    It reads what the runs hold and asks no model. Runs of one arm and K with other seeds are one entry, and seeds enter
-    its intervals. A number that cannot be computed says why, and what makes it.
+    Of runs it reads what they hold and asks no model; runs of one arm and K with other seeds are one entry. Selectors
+    choose frames for every question of a benchmark, and no language model answers. Seeds enter the intervals. A number
+    that cannot be computed says why, and what makes it.
 
-    Example: dynfocus report-card runs/world/stage2 --out my_card
+    Example: dynfocus report-card uniform scene_change --on cache/world/data --keep 1 3
 
     Args:
-        runs: folders of tested runs.
-        on: folder of the benchmark's files, for the needed frames where predictions lack them.
+        names: folders of tested runs; or selectors: names, dotted paths, or JSON with class_path and init_args.
+        on: folder of the benchmark's files. Runs need it only where their predictions lack the needed frames.
         against: the arm that the others are compared with at the same K; the first one if not named.
         tolerance: seconds within which a frame counts as near.
         judge: whose verdicts count, by the name of the results, such as openai-my-judge.
-        out: folder of report_card.json and report_card.html; the first run's if not named.
+        out: folder of report_card.json and report_card.html; of runs the first one's if not named.
         tensorboard: folder to write all numbers into as scalars of TensorBoard.
+        benchmark: of selectors: the benchmark in --on.
+        split: of selectors: which of its splits, if not its usual one.
+        keep: of selectors: how many frames are kept, several numbers for a curve; 3 if not named.
+        seeds: of selectors: of what they draw, whole numbers with commas between them.
+        rows: of selectors: only the first so many questions.
+        allow_missing: of selectors: leave out questions whose video is missing.
+        model: of selectors: folder of a trained DynFocus model, whose features they read.
+        encoder: of selectors: folder of a CLIP or SigLIP model, whose features they read.
+        fps: of selectors: candidate frames a second, as for select; on the world all frames are candidates.
+        frames: of selectors: candidate frames of a video, at most.
+        device: of selectors: where features are computed.
     """
     from dynfocus.lab.card_entries import read_entries
     from dynfocus.lab.card_formats import format_text, list_contents, write_json, write_page, write_scalars
     from dynfocus.lab.report_card import make_card
 
-    contents = list_contents(make_card(read_entries(runs, on, judge), tolerance, against))
-    folder = out or runs[0]
-    write_json(folder / "report_card.json", contents)
-    write_page(folder / "report_card.html", contents)
+    are_runs = [Path(name).is_dir() or ("/" in name and not name.lstrip().startswith("{")) for name in names]
+    if len({*are_runs}) > 1:
+        raise UsageError(f"{' '.join(names)}, runs and selectors", "runs alone, or selectors alone", "Make two cards.")
+    if are_runs[0]:
+        own = {"--keep": keep, "--seeds": seeds != "0", "--rows": rows, "--model": model, "--encoder": encoder}
+        own |= {"--fps": fps, "--frames": frames, "--split": split, "--allow-missing": allow_missing}
+        if given := [option for option, value in own.items() if value]:
+            raise UsageError(f"{', '.join(given)} with runs", "these options with selectors alone", "Leave them out.")
+        entries = read_entries([*map(Path, names)], on, judge)
+        out = out or Path(names[0])
+    else:
+        if on is None:
+            raise UsageError(f"{' '.join(names)} without --on", "the folder of a benchmark's files", "Add --on FOLDER.")
+        from dynfocus.bridge.features import open_features
+        from dynfocus.bridge.selector_card import measure_selectors
+        from dynfocus.lab.seeds import read_seeds
+        from dynfocus.settings import read_choice
+
+        if model is not None or encoder is not None:
+            quiet()
+        chosen, features = [read_choice(name) for name in names], open_features(model, encoder, device)
+        entries = measure_selectors(
+            *(chosen, on, features, benchmark),
+            split=split,
+            keep=keep or (3,),
+            seeds=read_seeds(seeds),
+            rows=rows,
+            fps=fps,
+            frames=frames,
+            allow_missing=allow_missing,
+        )
+    contents = list_contents(make_card(entries, tolerance, against))
     print(format_text(contents))
-    print(f"\nthe card is in {folder / 'report_card.html'} and {folder / 'report_card.json'}")
+    if out is not None:
+        write_json(out / "report_card.json", contents)
+        write_page(out / "report_card.html", contents)
+        print(f"\nthe card is in {out / 'report_card.html'} and {out / 'report_card.json'}")
     if tensorboard is not None:
         print(f"{write_scalars(tensorboard, contents)} scalars are in {tensorboard}")
 

@@ -66,6 +66,21 @@ def test_every_form_of_lvbench_gives_the_same(tmp_path: Path, form: str) -> None
     assert {ask("lvbench", one) for one in items} == {"Who wins?\n(A) Red\n(B) Blue\n(C) Both\n(D) None"}
 
 
+@pytest.mark.parametrize(
+    ("text", "evidence"),
+    [
+        ("00:15-00:19", ((15.0, 19.0),)),
+        (" 61:05 - 1:02:03 ", ((3665.0, 3723.0),)),
+        ("00:19-00:15", ()),
+        ("0-1", ()),
+        (None, ()),
+    ],
+)
+def test_lvbench_says_when_an_answer_is_seen(tmp_path: Path, text: str | None, evidence: Any) -> None:
+    row = lvbench_question("1", "B", "reasoning") | {"time_reference": text, "video_key": "abc"}
+    assert read("lvbench", tmp_path, {"lvbench.jsonl": as_lines([row])})[0].evidence == evidence
+
+
 def test_lvbench_counts_a_question_under_each_of_its_types(tmp_path: Path) -> None:
     items = read("lvbench", tmp_path, LVBENCH_FORMS["videos"])
     assert judge("lvbench", items, ["(B)", "the red one", "I cannot say"]) == {

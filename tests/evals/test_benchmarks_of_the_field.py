@@ -164,6 +164,15 @@ def test_every_form_of_nextqa_gives_the_same(tmp_path: Path, split: str, files: 
     }
 
 
+def test_nextgqa_says_when_answers_are_seen(tmp_path: Path) -> None:
+    times = {"101": {"duration": 9, "location": {"1": [[1.5, 3], [6, 7.25]], "2": [[0, 1]]}, "fps": 25.0}}
+    files = {"nextqa/test.csv": NEXT_CSV, "nextqa/gsub_test.json": times}
+    items = read("nextqa", tmp_path, files)
+    assert [one.evidence for one in items[:3]] == [(), ((1.5, 3.0), (6.0, 7.25)), ()]  # 2 is another video's question
+    ig = read("nextqa", tmp_path / "ig", {"NExT_QA.csv": IG_CSV, "gsub_val.json": times}, "val")
+    assert [one.evidence for one in ig] == [one.evidence for one in items]
+
+
 def test_nextqa_pools_its_groups_as_the_official_example() -> None:
     """The published example on val: its eight counts give C 46.26, T 50.74, D 59.33 and all 49.74."""
     counts = {"CW": 1924, "CH": 683, "TN": 895, "TP": 54, "TC": 663, "DC": 177, "DL": 295, "DO": 305}

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import jaccard
 
 from dynfocus.lab import frame_metrics as fm
@@ -104,6 +106,19 @@ def test_the_distance_of_two_choices_is_scipys(a: list[int], b: list[int]) -> No
     assert fm.measure_distance(a, b) == pytest.approx(jaccard(*marks))
 
 
+@few
+@given(times, frames, frames, st.sampled_from([0.0, 0.3, 1.0, 4.0]))
+def test_two_choices_agree_on_as_many_frames_as_scipy_can_pair(
+    seconds: tuple[float, ...], a: list[int], b: list[int], tolerance: float
+) -> None:
+    first, second = ([seconds[frame] for frame in one] for one in (a, b))
+    near = np.abs(np.subtract.outer(first, second)) <= tolerance + 1e-9
+    pairs = int((maximum_bipartite_matching(csr_array(near)) >= 0).sum())
+    assert fm.measure_agreement(first, second, tolerance) == pytest.approx(pairs / (len(a) + len(b) - pairs))
+    if tolerance == 0:
+        assert fm.measure_agreement(first, second, 0) == pytest.approx(1 - fm.measure_distance(a, b))
+
+
 def test_what_is_not_defined_is_none_and_no_number() -> None:
     assert fm.measure_precision([], [[1]]) is None
     assert fm.measure_precision([1], []) is None
@@ -114,3 +129,4 @@ def test_what_is_not_defined_is_none_and_no_number() -> None:
     assert fm.measure_largest_gap([0], ()) is None
     assert fm.measure_rank_correlation((), [[1]]) is None
     assert fm.measure_distance([], []) is None
+    assert fm.measure_agreement([], [1.0], 1) is None

@@ -116,7 +116,8 @@ def test_every_missing_number_says_why_and_what_makes_it(run: Path, tmp_path: Pa
     assert "scores no frames" in cells(card, 1)["auroc"]["missing"]
     assert "report-card RUN RUN2" in cells(card)["seed_stability"]["missing"]
     assert "redundant_tokens 0" in cells(card)["sufficiency"]["missing"]
-    assert "Nothing measures it yet" in cells(card)["jitter_stability"]["missing"]
+    assert "`dynfocus report-card dpe --model RUN/model" in cells(card)["jitter_stability"]["missing"]
+    assert "`dynfocus report-card uniform --model RUN/model" in cells(card, 1)["seconds_select"]["missing"]
     assert "dynfocus ask" in cells(card)["seconds_prefill"]["missing"]
     assert cells(card, 2)["regret"]["missing"] == "It is the oracle itself."
     assert cells(card, 4)["hit_rate"]["missing"] == "No frame is kept."

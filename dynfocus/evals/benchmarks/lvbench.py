@@ -5,6 +5,8 @@ A line of ``video_info.meta.jsonl`` is a video, in our own words::
     {"key": "abc", "type": "sport", "video_info": {...}, "qa": [{"uid": "1", "question": "Who wins?\\n(A) Red\\n(B) Blue
      \\n(C) Both\\n(D) None", "answer": "B", "question_type": ["reasoning"], "time_reference": "00:15-00:19"}]}
 
+``time_reference`` is when the answer is seen, which report cards of selectors read.
+
 Read as well: such questions one a line, with ``video_key``; and ``lvbench_clean.json``, whose rows have ``candidates``
 with their letters. A video's file has its key, or its number in the list as downloaders write it, as its name.
 
@@ -47,7 +49,8 @@ def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
         types = row["question_type"] if isinstance(row["question_type"], list) else [row["question_type"]]
         group = "+".join(TYPES[name.strip().lower()] for name in types)
         question = make_choice(stem, options, letter and letter[1], group)
-        yield Item(str(row.get("uid", number)), names[key], question)
+        evidence = read_times(row.get("time_reference"))
+        yield Item(str(row.get("uid", number)), names[key], question, evidence=evidence)
 
 
 def read_rows(files: BenchmarkFiles) -> Iterator[dict[str, Any]]:
@@ -56,6 +59,17 @@ def read_rows(files: BenchmarkFiles) -> Iterator[dict[str, Any]]:
     name = path.relative_to(files.root).as_posix()
     for row in files.read_json_lines(name) if path.suffix == ".jsonl" else files.read_json(name):
         yield from ({**question, "video_key": row["key"]} for question in row["qa"]) if "qa" in row else (row,)
+
+
+def read_times(text: object) -> tuple[tuple[float, float], ...]:
+    """Read a stretch such as ``00:15-00:19`` or ``1:02:03-1:02:10`` in seconds; nothing of any other text."""
+    clock = r"((?:\d+:)?\d+:\d+)"
+    matched = re.fullmatch(rf"\s*{clock}\s*-\s*{clock}\s*", text) if isinstance(text, str) else None
+    if matched is None:
+        return ()
+    parts = [[int(part) for part in one.split(":")] for one in matched.groups()]
+    start, end = (float(sum(part * 60**place for place, part in enumerate(reversed(one)))) for one in parts)
+    return ((start, end),) if start <= end else ()
 
 
 def split_options(text: str) -> tuple[str, list[str]]:

@@ -8,7 +8,10 @@ A row of ``nextqa/test.csv``, in our own words::
 Read as well: ``NExT_QA.csv`` of the val split, and the parquet file of ``MC``. ``map_vid_vidorID.json`` names each
 video's folder. The split ``hard`` is ATP's, of causal and temporal questions: the rows of ``nextqa/val.csv`` whose
 numbers, counted from 0, the file ``atp_hard.txt`` lists, one a line or with commas. Two options may be alike: the
-number of the right one decides.
+number of the right one decides. Where NExT-GQA's ``gsub_test.json`` or ``gsub_val.json`` is there, it says when the
+answers are seen, which report cards of selectors read::
+
+    {"123": {"duration": 12, "location": {"4": [[1.5, 3.0]]}, "fps": 25.0}}
 
 Departs: the questions are asked for a letter, which the official code, of models that score options, has no prompt for.
 """
@@ -31,6 +34,7 @@ FILES = {
 }
 FOLDERS = "map_vid_vidorID.json"
 HARD = "atp_hard.txt"
+TIMES = {"test": "gsub_test.json", "val": "gsub_val.json", "hard": "gsub_val.json"}
 # The official columns, in their order, and the types of each: those about before and after are one.
 COLUMNS = {
     **{"Why": ("CW",), "How": ("CH",), "Bef&Aft": ("TN", "TP"), "When": ("TC",)},
@@ -44,6 +48,7 @@ def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
     path = files.find(*FILES[split])
     name = path.relative_to(files.root).as_posix()
     folders = files.read_json(FOLDERS) if FOLDERS.lower() in files.paths else {}
+    times = files.read_json(TIMES[split]) if TIMES[split] in files.paths else {}
     rows = files.read_parquet(name) if path.suffix == ".parquet" else files.read_csv(name)
     for row in pick_hard(files, rows) if split == "hard" else rows:
         if "a0" not in row:
@@ -54,7 +59,10 @@ def read(files: BenchmarkFiles, split: str) -> Iterator[Item]:
         right = int(row["answer_number"] if "answer_number" in row else row["answer"])
         letter = LETTERS[right] if 0 <= right < len(options) else None
         question = make_choice(row["question"], options, letter, row.get("type") or row["question_type"])
-        yield Item(name_question(row, video), f"{folders.get(video, video)}.mp4", question)
+        id = name_question(row, video)
+        spans = times.get(video, {}).get("location", {}).get(id.removeprefix(f"{video}_"), [])
+        evidence = tuple((float(start), float(end)) for start, end in spans)
+        yield Item(id, f"{folders.get(video, video)}.mp4", question, evidence=evidence)
 
 
 def pick_hard(files: BenchmarkFiles, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

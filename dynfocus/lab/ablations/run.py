@@ -1,6 +1,5 @@
 """Run the ablations and write their tables."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -65,13 +64,6 @@ def run_ablations(
     files = write_tables(settings.out / "tables", tables, list_facts(settings.recipe, settings.seeds, settings.steps))
     show("\n".join(["", *(note for table in tables for note in table.list_notes()), *map(str, files)]))
     return queue.failed
-
-
-def read_seeds(text: str) -> tuple[int, ...]:
-    """Read the seeds of a text such as ``0,1,2``; raises UsageError."""
-    if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
-        raise UsageError(f"--seeds {text}", "whole numbers with commas between them", "Correct it, such as 0,1,2.")
-    return tuple(dict.fromkeys(int(seed) for seed in text.split(",")))
 
 
 def read_names(words: Sequence[str]) -> tuple[str, ...]:
