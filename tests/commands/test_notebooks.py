@@ -18,8 +18,9 @@ def code(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
 
 
-def test_there_are_three() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["01_equations", "02_one_video_two_questions", "03_token_budget"]
+def test_there_are_four() -> None:
+    names = ["01_equations", "02_one_video_two_questions", "03_token_budget", "04_your_own_selector"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -70,6 +71,22 @@ def equations(doc: str) -> set[int]:
 def test_they_run(path: Path, folder: str) -> None:
     book = run(path, ROOT / folder)
     assert sum("image/png" in output.get("data", {}) for cell in book.cells for output in cell.get("outputs", ())) >= 3
+
+
+@pytest.mark.slow
+def test_the_second_idea_is_shown_to_be_better() -> None:
+    """The page tells a story that its numbers have to bear out."""
+    shown = "".join(
+        output.get("data", {}).get("text/markdown", "")
+        for cell in run(NOTEBOOKS[3], ROOT).cells
+        for output in cell.get("outputs", ())
+    )
+    rates = [float(text) for text in re.findall(r"([\d.]+) \[", re.findall(r"\|hit_rate\|(.*)", shown)[1])]
+    contrast, unusual, uniform, oracle = rates
+    assert oracle == 1
+    assert contrast > 0.9
+    assert max(unusual, uniform) < 0.4
+    assert re.search(r"\|3\|__main__.Unusual\|\+0\.\d+\|\[\+0", shown)  # whose interval leaves 0 out
 
 
 @pytest.mark.slow
