@@ -88,7 +88,7 @@ def measure_selectors(
     found_paths = files.find_paths((item.video, item.exact, None) for item in items)
     if missing := sorted(video for video, path in found_paths.items() if path is None):
         log.warning("%s", name_missing(benchmark, files, missing, len(found_paths), allow_missing))
-    paths = {video: files.root / path for video, path in found_paths.items() if path is not None}
+    paths: dict[str | None, Path] = {name: files.root / path for name, path in found_paths.items() if path is not None}
     items = [item for item in items if item.video in paths]
     if not items:
         raise DataError(f"no question of {benchmark} in {root}", "at least one", "Correct --on or --rows.")
