@@ -13,7 +13,7 @@ from dynfocus.errors import FeatureError
 from dynfocus.method.dpe import EventPrototypeSelector, patches_of
 from dynfocus.method.events import find_events
 from dynfocus.method.score import TimeInteraction
-from dynfocus.method.selectors.variants import QuestionTimeSelector
+from dynfocus.method.selectors.variants import QuestionEventSelector, QuestionTimeSelector
 from dynfocus.method.topk import draw_keyed_noise
 from dynfocus.settings import ConnectorSettings, count_kept
 from dynfocus.types import FrameSketch, stack_sketches
@@ -238,3 +238,18 @@ def test_a_question_can_ask_for_the_first_or_the_last_of_equal_frames(frames: in
         assert focus.events is not None
         kept.append(focus.events.frames[0].tolist().index(focus.frames.item()))
     assert kept == [0, len(focus.events.frames[0]) - 1]
+
+
+def test_a_rotated_question_is_read_as_if_it_had_been_rotated_before() -> None:
+    torch.manual_seed(0)
+    turned = QuestionEventSelector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH, rotation=3).eval()
+    torch.manual_seed(0)
+    plain = QuestionEventSelector(tiny.SETTINGS, tiny.WIDTH, tiny.TEXT_WIDTH).eval()
+    one = tiny.sketch(9)
+    inputs = tiny.inputs(one, [2])
+    assert turned.rotation is not None
+    torch.testing.assert_close(turned.rotation @ turned.rotation.mT, torch.eye(tiny.TEXT_WIDTH))
+    before = replace(inputs, question=inputs.question @ turned.rotation)
+    torch.testing.assert_close(turned(one, inputs).scores, plain(one, before).scores)
+    assert not torch.allclose(turned(one, inputs).scores, plain(one, inputs).scores)
+    assert "rotation" not in turned.state_dict()

@@ -134,14 +134,23 @@ def _plan_variant(settings: Settings, variant: Variant, seed: int, start: str, b
     projectors = settings.out / start / "projectors.safetensors"
     arms = ", ".join((LEARNED, *variant.arms))
     options = ("--model.init_from", str(projectors), *variant.options, "--model.arms", f"[{arms}]")
+    if variant.epochs > 1:
+        options += ("--trainer.max_epochs", str(variant.epochs))
     if settings.steps is not None:
         options += ("--trainer.max_steps", str(settings.steps))
     # What validation would say stands in no table.
     options += ("--trainer.limit_val_batches", "0")
     commands = tuple(_build_command(settings, verb, "stage2", name, seed, options) for verb in ("fit", "test"))
     new = NEW_SKETCHES if before is None and variant.sketches != "prototypes" else 0
-    guess = BEGINNING + STEP * (settings.steps or EPOCH) + TEST + ARM * (1 + len(variant.arms)) + new
-    kind = f"{variant.sketches}{', new' if new else ''}, {1 + len(variant.arms)} arms, {settings.steps or 'all'} steps"
+    guess = BEGINNING + STEP * (settings.steps or EPOCH * variant.epochs) + TEST + ARM * (1 + len(variant.arms)) + new
+    steps = (
+        f"{settings.steps} steps"
+        if settings.steps
+        else f"{variant.epochs} epochs"
+        if variant.epochs > 1
+        else "all steps"
+    )
+    kind = f"{variant.sketches}{', new' if new else ''}, {1 + len(variant.arms)} arms, {steps}"
     return Run(name, kind, commands, guess, (start,), () if before is None else (before,))
 
 

@@ -19,12 +19,14 @@ class Centre:
     """What figure 3 sweeps around, as the recipe's own config has it.
 
     Attributes:
+        frames: T.
         events: L.
         kept: K.
         sweep_events: the values of L of figure 3a, at the same K/L.
         sweep_kept: the values of K of figure 3b, at the same L.
     """
 
+    frames: int
     events: int
     kept: int
     sweep_events: tuple[int, ...]
@@ -37,8 +39,8 @@ class Centre:
 
 
 CENTRES = {
-    "easy": Centre(8, 3, (4, 6, 8, 12, 16), (1, 2, 3, 5, 8)),
-    "standard": Centre(16, 3, (8, 12, 16, 20, 24), (1, 2, 3, 6, 16)),
+    "easy": Centre(20, 8, 3, (4, 6, 8, 12, 16), (1, 2, 3, 5, 8)),
+    "standard": Centre(24, 16, 3, (8, 12, 16, 20, 24), (1, 2, 3, 6, 16)),
 }
 
 
@@ -52,6 +54,7 @@ class Variant:
         arms: selectors that its test compares beside its own.
         start: options that its stage 1 needs; all variants with the same ones start from the same stage 1.
         sketches: which kind of sketches it reads; the first run of a kind computes them.
+        epochs: of stage 2.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Variant:
     arms: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
     sketches: Sketches = "prototypes"
+    epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ MAIN = ("table6", "figure3a", "figure3b", "selectors")
 def list_studies(recipe: str) -> dict[str, Study]:
     """List every study on a recipe of the world; those of `MAIN` come first."""
     centre = CENTRES[recipe]
-    studies = [_list_table_6(), *_list_figure_3(centre), _list_selectors(), _list_switches()]
+    studies = [_list_table_6(), *_list_figure_3(centre), _list_selectors(), _list_switches(centre.frames)]
     return {study.name: study for study in [*studies, _list_question(centre), _list_trained_selectors()]}
 
 
@@ -165,14 +169,17 @@ def _list_selectors() -> Study:
     return Study("selectors", title, rows, "detail", against=0)
 
 
-def _list_switches() -> Study:
+def _list_switches(frames: int) -> Study:
     names = ("nearest_in_time", "distance_scale", "sigma", "samples", "straight_through", "score_reads_question")
     pooled = overlay("average_pooling")
+    every = ("--model.connector.events", str(frames), "--model.connector.keep", "1.0")
     variants = {
         **{name: Variant(name, overlay(name)) for name in names},
         "nearest_in_space": Variant("nearest_in_space", overlay("nearest_in_space"), sketches="nearest"),
         "random_cones": Variant("random_cones", overlay("random_cones"), sketches="patches"),
         "average_pooling": Variant("average_pooling", pooled, start=pooled),
+        "average pooling, 4 epochs": Variant("average_pooling_4", pooled, start=pooled, epochs=4),
+        "every patch of every frame": Variant("every_patch", (*overlay("kept_256"), *every), sketches="patches"),
         "without stage 1": Variant("no_stage1", ("--model.init_from", "null")),
     }
     rows = (Row("the defaults", FULL), *(Row(label, variant) for label, variant in variants.items()))
@@ -183,12 +190,14 @@ def _list_question(centre: Centre) -> Study:
     kinds = {
         "the paper's score": ("", ()),
         "with the question term": ("_question", overlay("score_reads_question")),
+        "with the question and time terms": ("_time", ("--model.connector.selector", "dpe_question_time")),
         "text Top-K": ("_text", ("--model.connector.selector", "text_top_k")),
     }
     rows = []
+    rotated = {"with the question term, its words rotated": ("_rotated", overlay("rotated_question"))}
     for kept in range(1, 6):
         plain = _vary(centre, kept=kept)
-        for kind, (suffix, options) in kinds.items():
+        for kind, (suffix, options) in (kinds | rotated if kept == 1 else kinds).items():
             variant = Variant(f"keep_{kept}{suffix}", (*plain.options, *options)) if suffix else plain
             rows.append(Row(f"K = {kept}, {kind}", variant))
     return Study("question", "The question term, each model trained with its own selector", tuple(rows), "detail")

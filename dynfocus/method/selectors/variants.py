@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -16,13 +18,27 @@ class QuestionEventSelector(EventPrototypeSelector):
 
     Shapes, complexity: as `EventPrototypeSelector`, and O(L R G d) for the question's term (`LateInteraction`).
 
+    Args:
+        rotation: seed of a fixed random rotation of the question's tokens: a control, in which words and patches share
+            no space until the term has learned one. None rotates nothing.
+
     Departs: an extension; the paper's score net sees no question.
     """
 
     reads = "network and question"
 
-    def __init__(self, settings: ConnectorSettings, width: int, text_width: int) -> None:
+    def __init__(self, settings: ConnectorSettings, width: int, text_width: int, rotation: int | None = None) -> None:
         super().__init__(replace(settings, score_reads_question=True), width, text_width)
+        turn = None
+        if rotation is not None:
+            numbers = np.random.default_rng(rotation).standard_normal((text_width, text_width))
+            turn = torch.from_numpy(np.linalg.qr(numbers).Q).float()
+        self.register_buffer("rotation", turn, persistent=False)
+
+    def score(self, sketch: FrameSketch, events: Events, inputs: SelectorInputs) -> Float[Tensor, "B L"]:
+        if self.rotation is not None:
+            inputs = replace(inputs, question=inputs.question.float() @ self.rotation)
+        return super().score(sketch, events, inputs)
 
 
 class QuestionTimeSelector(QuestionEventSelector):
