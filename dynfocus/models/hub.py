@@ -16,6 +16,7 @@ CLASSES = {
     "AutoProcessor": "DynFocusProcessor",
 }
 AUTO_MAP = {auto: f"{MODULE}.{name}" for auto, name in CLASSES.items()}
+CARD = "README.md"  # the model's card, under the name that the Hub shows
 SOURCE = '''"""Name the classes of this model, whose code is the Python package dynfocus.
 
 transformers reads this file where the package was not imported before, after trust_remote_code=True.
@@ -42,6 +43,25 @@ SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]  # all that a pr
 def write_remote_code(folder: Path | str) -> None:
     """Write the file that ``auto_map`` of the folder's configs names."""
     write_text(Path(folder) / f"{MODULE}.py", SOURCE)
+
+
+def push_card(folder: Path | str, name: str, **options: Any) -> None:
+    """Upload the card of a trained model's folder to a repository of the Hub, unless either has none or one already.
+
+    Args:
+        folder: the trained model's.
+        name: of the repository, which is made where there is none.
+        options: ``private``, ``token`` and ``revision``, as `push_to_hub` takes them.
+    """
+    from huggingface_hub import HfApi
+
+    card, private = Path(folder) / CARD, options.pop("private", None)
+    if not card.is_file():
+        return
+    api = HfApi()
+    name = api.create_repo(name, private=private, token=options.get("token"), exist_ok=True).repo_id
+    if not api.file_exists(name, CARD, **options):
+        api.upload_file(path_or_fileobj=card, path_in_repo=CARD, repo_id=name, commit_message="Add the card", **options)
 
 
 def find_folder(name: Path | str, options: Mapping[str, Any]) -> Path:

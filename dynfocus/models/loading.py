@@ -16,7 +16,7 @@ from dynfocus.errors import CheckpointError, DynFocusError
 from dynfocus.method.connector import build_connector
 from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.config import DynFocusConfig
-from dynfocus.models.hub import write_remote_code
+from dynfocus.models.hub import push_card, write_remote_code
 from dynfocus.models.lora import ADAPTER, has_adapters, load_adapters, merge_adapters
 from dynfocus.models.towers import (
     InstructionTower,
@@ -213,6 +213,17 @@ class Folders(PreTrainedModel):
         for encoder in (model.vision, model.instruction):
             encoder.requires_grad_(False)  # transformers has put new weights in the place of the frozen ones
         return loaded
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:  # type: ignore[override]
+        """Upload the model as transformers does, and before it the card of the folder that the model was read from.
+
+        transformers keeps a card that is there, and writes one that says nothing of this model where there is none.
+        """
+        place = {name: options[name] for name in ("private", "token", "revision") if name in options}
+        if self.name_or_path:  # a model that was made in memory has no folder
+            push_card(self.name_or_path, repo_id, **place)
+        transformers: Any = super()
+        return transformers.push_to_hub(repo_id, **options)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As transformers', with the file that names the folder's classes where dynfocus was not imported."""

@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dynfocus.budget import budget
+from dynfocus.models.hub import CARD
 from dynfocus.records.atomic import write_text
 from dynfocus.settings import ConnectorSettings, selector_label
 
-CARD = "README.md"
 OWN_TOWERS = "tower.json"  # what the world's own towers have in their folders
 PARTS = {"encoders": "vision encoder and Q-Former", "vision": "vision encoder", "language_model": "language model"}
 LOADING = """```python

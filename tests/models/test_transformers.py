@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from local_hub import serve_hub
 from PIL import Image
 from saved_models import QUESTION, RULE, save_model
 from torch.utils.data import Dataset
@@ -31,6 +32,7 @@ from transformers.dynamic_module_utils import get_imports
 from dynfocus.errors import CheckpointError, ConfigError, DynFocusError, PromptError
 from dynfocus.models.hub import AUTO_MAP, MODULE
 from dynfocus.models.model import DynFocusModel
+from dynfocus.models.model_card import Training, write_card
 from dynfocus.models.processor import DynFocusProcessor
 from dynfocus.types import Batch
 
@@ -143,6 +145,28 @@ def test_a_repository_of_the_hub_in_the_cache(folder: Path, tmp_path: Path) -> N
     assert isinstance(AutoModelForImageTextToText.from_pretrained("me/tiny", **options), DynFocusModel)
     with pytest.raises(CheckpointError, match="no folder me/none, and no repository"):
         DynFocusProcessor.from_pretrained("me/none", **options)
+
+
+PUSH = """
+import sys
+import dynfocus.models.processor
+from transformers import AutoModelForImageTextToText, AutoProcessor
+AutoModelForImageTextToText.from_pretrained(sys.argv[1]).push_to_hub("tiny", token="t")
+AutoProcessor.from_pretrained(sys.argv[1]).push_to_hub("tiny", token="t")
+"""
+
+
+def test_what_is_pushed_to_a_hub_is_the_folder(folder: Path, tmp_path: Path) -> None:
+    """By a process that speaks with a real server over HTTP; the card stays ours."""
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    write_card(moved, Training(), tiny.SETTINGS)
+    with serve_hub() as hub:
+        place = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        done = run_alone(PUSH, moved, cwd=tmp_path, **place)
+    assert done.returncode == 0, done.stderr
+    assert hub.files.keys() == {str(file.relative_to(moved)) for file in moved.rglob("*") if file.is_file()}
+    assert hub.files["README.md"].decode() == (moved / "README.md").read_text()
+    assert hub.files["model.safetensors"] == (moved / "model.safetensors").read_bytes()
 
 
 def test_what_auto_classes_say_of_it(folder: Path, net: Any) -> None:
