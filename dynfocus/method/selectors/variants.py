@@ -33,11 +33,11 @@ class QuestionEventSelector(EventPrototypeSelector):
         if rotation is not None:
             numbers = np.random.default_rng(rotation).standard_normal((text_width, text_width))
             turn = torch.from_numpy(np.linalg.qr(numbers).Q).float()
-        self.register_buffer("rotation", turn, persistent=False)
+        self.register_buffer("rotation", turn)
 
     def score(self, sketch: FrameSketch, events: Events, inputs: SelectorInputs) -> Float[Tensor, "B L"]:
         if self.rotation is not None:
-            inputs = replace(inputs, question=inputs.question.float() @ self.rotation)
+            inputs = replace(inputs, question=inputs.question.float() @ self.rotation.float())
         return super().score(sketch, events, inputs)
 
 
