@@ -33,7 +33,7 @@ VERBS: dict[str, Callable[..., None]] = {
     **{
         verb.__name__: verb
         for verb in (
-            *(verbs.ask, verbs.serve, verbs.select, verbs.evaluate),
+            *(verbs.ask, verbs.serve, verbs.demo, verbs.select, verbs.evaluate),
             *(verbs.judge, verbs.plan, verbs.doctor, verbs.sketch),
         )
     },

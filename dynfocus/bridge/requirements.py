@@ -1,10 +1,10 @@
 """Check that features, question and numbers fit what a selector reads, and say what to give where they do not."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from dynfocus.bridge.features import Features
 from dynfocus.errors import ConfigError
 from dynfocus.method.selectors import EventPrototypeSelector
 from dynfocus.settings import selector_label
@@ -27,6 +27,20 @@ class Needs:
     events: bool
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """What selectors are given to read, as `Features` says it of itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def own_selector(self) -> Any: ...
+
+    @property
+    def compares_text(self) -> bool: ...
+
+
 def find_needs(selector: nn.Module) -> Needs:
     """Find what a selector reads; some read more or less by their settings."""
     reads = str(getattr(selector, "reads", "frames"))
@@ -34,7 +48,7 @@ def find_needs(selector: nn.Module) -> Needs:
     return Needs("question" in reads, "network" in reads, "truth" in reads, events)
 
 
-def check_features(needs: Needs, label: str, features: Features) -> None:
+def check_features(needs: Needs, label: str, features: Readable) -> None:
     """Refuse features that cannot give what a selector reads; raises ConfigError."""
     if needs.truth:
         raise ConfigError(

@@ -1,19 +1,22 @@
 """Sketch frames and questions with the encoders of a trained DynFocus model, without its language model."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from dynfocus.bridge.features import Features, QuestionTokens
+from dynfocus.bridge.requirements import check_features, find_needs
 from dynfocus.device import choose_device
 from dynfocus.errors import CheckpointError, ConfigError
-from dynfocus.method.selectors import refuse_foreign_selector
+from dynfocus.method.selectors import build_selector, refuse_foreign_selector
 from dynfocus.method.sketch import sketch_frames
 from dynfocus.models.collate import Collator
 from dynfocus.models.loading import read_trained_config
+from dynfocus.models.model import DynFocusModel
 from dynfocus.models.processor import read_trained_rule
 from dynfocus.models.towers import load_instruction, load_instruction_tokenizer, open_vision
 from dynfocus.models.towers.weights import fill, read_part
@@ -91,3 +94,33 @@ class TrainedFeatures(Features):
                 "Name a selector without weights.",
             )
         fill(selector, tensors, self.folder, torch.float32)
+
+
+@dataclass(frozen=True)
+class ModelSketches:
+    """What selectors can read in a whole trained model; see `Features`."""
+
+    name: str
+    own_selector: Any
+    compares_text: bool
+
+
+def open_selector(model: DynFocusModel, selector: SelectorChoice) -> nn.Module:
+    """Another selector for the sketches of a trained model, to keep frames in place of its own.
+
+    Raises:
+        ConfigError: if there is no such selector, it reads what the sketches do not give, or the model keeps no frames
+            before others.
+    """
+    settings, label = model.settings, selector_label(selector)
+    if settings.encoder != "dynfocus":
+        raise ConfigError(
+            f"selector {label} for a model with the encoder {settings.encoder}, which keeps no frames before others",
+            "a model whose encoder is dynfocus",
+            "Name no selector.",
+        )
+    width, text_width = model.vision.width, model.config.qformer_config.hidden_size
+    compares_text = settings.instruction_mode == "instruction" and width == text_width
+    made = build_selector(replace(settings, selector=selector), width, text_width)
+    check_features(find_needs(made), label, ModelSketches("this trained model", settings.selector, compares_text))
+    return made.to(model.device).eval().requires_grad_(False)

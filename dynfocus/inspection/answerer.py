@@ -1,10 +1,13 @@
 """Ask a trained model about any video or image: video -> sketch -> focus -> tokens -> answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 
 import torch
+from torch import nn
 
 from dynfocus.data.sketches.cache import SketchCache, TimedSketch
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
@@ -68,9 +71,10 @@ class Answerer:
         self.recent: dict[object, TimedSketch | Clip] = {}
         self.encoded = 0  # how often something was read, as memory did not hold it
 
-    def ask(self, video: Path, question: str, max_new_tokens: int = 16) -> Answer:
-        """Answer one question greedily; raises as `answer` does."""
-        return self.answer(Row("", 0, str(video), (Turn(question, None),)), video, max_new_tokens)
+    def ask(self, video: Path, question: str, max_new_tokens: int = 16, chooser: nn.Module | None = None) -> Answer:
+        """Answer one question greedily, from frames that ``chooser`` keeps where one is given; raises as `answer`."""
+        with self._choosing(chooser):
+            return self.answer(Row("", 0, str(video), (Turn(question, None),)), video, max_new_tokens)
 
     @torch.no_grad()
     def answer(self, row: Row, media: Media, max_new_tokens: int = 16, watch: Watch | None = None) -> Answer:
@@ -123,6 +127,18 @@ class Answerer:
         rule = {f"frame_rule.{name}": value for name, value in asdict(self.processor.frame_rule).items()}
         selector = {"selector": selector_label(self.model.settings.selector)}
         return asdict(self.model.settings) | selector | rule | {"device": str(self.model.device)}
+
+    @contextmanager
+    def _choosing(self, chooser: nn.Module | None) -> Iterator[None]:
+        connector = self.model.connector
+        own = getattr(connector, "select", None)
+        if chooser is not None:
+            connector.select = chooser
+        try:
+            yield
+        finally:
+            if chooser is not None:
+                connector.select = own
 
     def ends(self, token: int) -> bool:
         """Whether an answer ends with this token of its own accord."""

@@ -10,13 +10,14 @@ from dynfocus.verbs.frames import select
 from dynfocus.verbs.laboratory import ablations
 from dynfocus.verbs.models import export, plan
 from dynfocus.verbs.results import compare, evaluate, judge, read_samples, report_card, seeds, table, write_samples
-from dynfocus.verbs.serving import serve
+from dynfocus.verbs.serving import demo, serve
 from dynfocus.verbs.videos import ask, sketch
 
 __all__ = [
     "ablations",
     "ask",
     "compare",
+    "demo",
     "doctor",
     "evaluate",
     "export",

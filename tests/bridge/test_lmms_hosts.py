@@ -172,7 +172,7 @@ def decode_evenly(video: Path, count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def served(place: Place) -> Iterator[Served]:
     words = ["--selector", "mmr", "--media", str(place.home), *(f"--{name}={value}" for name, value in RULE.items())]
-    with start(place.host, *words, runs=place.home / "runs.txt") as server:
+    with start(place.host, *words, model="--host", runs=place.home / "runs.txt") as server:
         yield server
 
 

@@ -169,7 +169,9 @@ ELSEWHERE = [
     *("absent.png", "file://{media}/link%2Epng%00", "pipe.mp4", "deep er", "ftp://here/red.png", "concat:clip.mp4"),
     *("..%2Foutside%2Fsecret.png", "s3://bucket/red.png", "a/" * 3000),
 ]
-UNREADABLE = ["list.m3u8", "list.mp4", "half.mp4", "data:video/mp4;base64,aGVsbG8gd29ybGQ="]
+LISTS = ("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile /etc/passwd\n")
+SENT = [f"data:video/mp4;base64,{base64.b64encode(text.encode()).decode()}" for text in (*LISTS, "hello world")]
+UNREADABLE = ["list.m3u8", "list.mp4", "half.mp4", *SENT]
 NO_DATA = ["data:video/mp4;base64,%%%", "data:", "data:image/png;base64,", "data:image/png;base64,abc"]
 
 

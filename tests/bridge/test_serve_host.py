@@ -50,7 +50,7 @@ def hosted(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ho
     host, runs = tiny_hosts.save("internvl", root / "host"), root / "runs.txt"
     media = place / "data" / "videos"
     words = ["--selector", "k_means", "--keep", "3", "--rods", "2", "--frames", "10", "--media", str(media)]
-    with start(host, *words, "--max-new-tokens", str(TOKENS), runs=runs) as served:
+    with start(host, *words, "--max-new-tokens", str(TOKENS), model="--host", runs=runs) as served:
         yield Hosted(served, runs, HostAnswerer(host, "k_means", HostRule(keep=3, rods=2, frames=10)))
 
 

@@ -63,10 +63,12 @@ class Served:
 
 
 @contextmanager
-def start(folder: Path, *options: str, verb: str = "serve", runs: Path | None = None) -> Iterator[Served]:
-    """A server of a trained model on a free port; of a host, where ``runs`` gets a line for each run of a tower."""
+def start(
+    folder: Path, *options: str, verb: str = "serve", model: str = "--model", runs: Path | None = None
+) -> Iterator[Served]:
+    """A server of a trained model or ``--host`` on a free port; ``runs`` gets a line for each run of a vision tower."""
     python = [sys.executable, *(("-m", "dynfocus") if runs is None else ("-c", NOTING, str(runs)))]
-    command = [*python, verb, "--model" if runs is None else "--host", str(folder), "--port", "0", "--device", "cpu"]
+    command = [*python, verb, model, str(folder), "--port", "0", "--device", "cpu"]
     places = {"DYNFOCUS_SERVE_KEY": KEY, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     places["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(

@@ -99,7 +99,7 @@ class MediaShelf:
                 parts = [self._bring(part, shown) for part in content] if isinstance(content, list) else content
                 shown.messages.append({"role": message.get("role"), "content": parts})
             for path, name in shown.names.items():
-                self._check_length(Path(path), name)
+                self.check_length(Path(path), name)
         except DynFocusError as error:
             self.release(shown)
             raise rename(error, shown.names) from error
@@ -140,12 +140,13 @@ class MediaShelf:
             return self._keep(decode_data(address), address, shown)
         if scheme in ("http", "https"):
             return self._keep(self._fetch(address), address, shown)
-        path = self._find_file(address)
+        path = self.find_file(address)
         shown.names[str(path)] = shorten(address)
         return path
 
-    def _find_file(self, address: str) -> Path:
-        name = shorten(address)
+    def find_file(self, address: str, name: str = "") -> Path:
+        """The file in the folder that an address, or ``name``, names; raises PathEscapeError or MissingFileError."""
+        name = name or shorten(address)
         if self.folder is None:
             raise PathEscapeError(
                 f"the file {name}, to a server that shows no folder",
@@ -208,7 +209,8 @@ class MediaShelf:
             ) from error
         return bytes(data)
 
-    def _check_length(self, path: Path, name: str) -> None:
+    def check_length(self, path: Path, name: str) -> None:
+        """Raises TooLargeError if the video at ``path``, which clients call ``name``, is too long."""
         stamp = file_stamp(path)
         if stamp not in self.lengths:
             with self.lock:

@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from dynfocus.bridge.serve.app import build_app
-from dynfocus.bridge.serve.service import Service
 from dynfocus.errors import ConfigError
 
 
@@ -93,18 +92,19 @@ def open_socket(address: str, port: int) -> socket.socket:
         ) from error
 
 
-def run_server(service: Service, opened: socket.socket, stop_seconds: float) -> None:
-    """Answer until SIGTERM or SIGINT; then take nothing new, and finish what runs, for ``stop_seconds`` at most."""
-    protocol: Any = partial(PatientProtocol, patience=service.limits.client_seconds)
+def run_server(app: FastAPI, opened: socket.socket, client_seconds: float, stop_seconds: float) -> None:
+    """Answer until SIGTERM or SIGINT; then take nothing new, and finish what runs, for ``stop_seconds`` at most.
+
+    A client has ``client_seconds`` to send the head of a request.
+    """
+    protocol: Any = partial(PatientProtocol, patience=client_seconds)
     config = uvicorn.Config(
-        build_app(service),
+        app,
         http=protocol,
         ws="none",
-        lifespan="off",
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(stop_seconds)),
     )
     QuietServer(config).run(sockets=[opened])
-    service.thread.shutdown(wait=False, cancel_futures=True)
