@@ -43,6 +43,7 @@ VERBS: dict[str, Callable[..., None]] = {
         for verb in (
             verbs.export,
             verbs.world,
+            verbs.doom,
             verbs.towers,
             verbs.smol,
             verbs.table,

@@ -4,7 +4,7 @@ Parameters are options, behind ``**options`` those of the function that they are
 What is heavy is imported inside, so that help answers at once.
 """
 
-from dynfocus.verbs.datasets import doctor, sketch_data, smol, towers, world
+from dynfocus.verbs.datasets import doctor, doom, sketch_data, smol, towers, world
 from dynfocus.verbs.figures import figure_1a, figure_4, figure_5
 from dynfocus.verbs.frames import select
 from dynfocus.verbs.laboratory import ablations
@@ -19,6 +19,7 @@ __all__ = [
     "compare",
     "demo",
     "doctor",
+    "doom",
     "evaluate",
     "export",
     "figure_1a",

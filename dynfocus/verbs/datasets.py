@@ -117,16 +117,45 @@ def world(
     print(f"the embedded world is in {written}")
 
 
+def doom(
+    out: Path, videos: int = 104, seed: int = 0, val: int = 39, test: int = 39, seconds: int = 60, workers: int = 2
+) -> None:
+    """Write walks through ViZDoom's levels, a data set of videos and of questions that know the frames they need.
+
+    Example: dynfocus doom my_doom --videos 26 --val 13 --test 13 --seconds 120
+
+    Args:
+        out: folder to write; it may hold the same data already.
+        videos: videos to train on.
+        seed: another seed walks elsewhere.
+        val: videos to validate on.
+        test: videos to test on.
+        seconds: how long each video is, from 10 seconds to 20 minutes.
+        workers: processes that play.
+    """
+    from dynfocus.world.doom.dataset import write_doom
+
+    sizes = {"videos": videos, "val": val, "test": test, "seconds": seconds}
+    print(f"the walks are in {write_doom(out, seed=seed, workers=workers, **sizes)}")
+
+
 def towers(data: Path, out: Path, seed: int = 0) -> None:
-    """Train the embedded world's tiny vision, instruction and language towers.
+    """Train the embedded world's tiny vision, instruction and language towers, or a tiny CLIP on ViZDoom's walks.
 
     Example: dynfocus towers cache/world/data cache/world/towers
 
     Args:
-        data: the world, as `dynfocus world` writes it.
-        out: folder for the towers; finished ones are kept.
+        data: the world, as `dynfocus world` writes it, or walks, as `dynfocus doom` does.
+        out: folder for the towers, or for the CLIP, which select takes as --encoder; finished ones are kept.
         seed: another seed starts from other weights.
     """
+    if (data / "doom.json").is_file():
+        quiet()
+        from dynfocus.world.doom.encoder import train_encoder
+
+        quality = train_encoder(data, out, seed)
+        shares = f"AUROC {quality['kinds']:.3f} over {quality['measured']} kinds of things"
+        return print(f"the encoder is in {out}; it tells validation frames that show a thing from others: {shares}")
     from dynfocus.world.recipes import read_settings
     from dynfocus.world.towers.record import list_unfinished, read_world, write_records
     from dynfocus.world.towers.tower_settings import choose_tower_settings

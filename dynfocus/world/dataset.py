@@ -1,34 +1,27 @@
 """Write the embedded world as a data set: H.264 videos, images, and conversations in LLaVA's JSON."""
 
-import errno
 import io
 import json
-import multiprocessing
-import os
-import shutil
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import av
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from dynfocus.errors import ConfigError, DataError, DiskError
+from dynfocus.errors import ConfigError
 from dynfocus.world.build_rows import SPLITS, split_rows, split_seed, stage1_rows, stage2_rows
 from dynfocus.world.card import format_card
+from dynfocus.world.folder import WorldFolder, run_jobs
 from dynfocus.world.pixels import Pixels, render, to_yuv
 from dynfocus.world.recipes import EASY, WorldSettings
 from dynfocus.world.videos import sample_image, sample_video
 from dynfocus.world.world_record import CONTENT as CONTENT
-from dynfocus.world.world_record import SETTINGS, World, compare_records, make_record
+from dynfocus.world.world_record import SETTINGS, World, make_record
 
-SHOWN = 5  # settings of another world that an error names
 # veryfast: as small and as true as the default preset here, in less than half the time.
 # cpu-independent: the same bytes on CPUs whose fastest code differs.
 ENCODER = {"crf": "10", "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
@@ -93,19 +86,27 @@ def write_world(
         settings=settings,
     )
     _check(world, workers)
-    if _is_present(root, world):
-        return path
-    _check_room(root, world)
-    temporary = root.with_name(f".{root.name}.{os.getpid()}")
-    with _translate_disk_errors(root):
-        try:
-            (temporary / "videos").mkdir(parents=True)
-            (temporary / "images").mkdir()
-            _write_media(temporary, world.settings, list(_jobs(world)), workers, progress)
-            _write_rows(temporary, world)
-            _publish(temporary, root, world)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    count, jobs = videos + val + test, list(_jobs(world))
+    a_video = BYTES["video"] * settings.frames // EASY.frames + BYTES["rows"]
+    folder = WorldFolder(
+        root,
+        "world",
+        SETTINGS,
+        _record(world),
+        [job.path for job in jobs],
+        count * a_video + world.images * BYTES["image"],
+        f"{count} videos and {world.images} images",
+    )
+
+    def fill(temporary: Path) -> None:
+        (temporary / "videos").mkdir()
+        (temporary / "images").mkdir()
+        parts = [jobs[i : i + 16] for i in range(0, len(jobs), 16)]
+        for _ in run_jobs(partial(_render, temporary, settings), parts, workers, progress, "world"):
+            pass
+        _write_rows(temporary, world)
+
+    folder.write(fill)
     return path
 
 
@@ -117,76 +118,8 @@ def _check(world: World, workers: int) -> None:
             raise ConfigError(f"{name}={value}", f"a whole number of at least {least.get(name, 0)}", f"Change {name}.")
 
 
-def _is_present(root: Path, world: World) -> bool:
-    """Return whether ``root`` already is this world; raises if it holds anything else."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    if not (root / SETTINGS).is_file():
-        raise ConfigError(f"{root} exists and is no world", "a folder that is absent or empty", "Give another folder.")
-    try:
-        different = compare_records(json.loads((root / SETTINGS).read_text()), _record(world))
-    except (ValueError, TypeError, ConfigError) as error:
-        raise DataError(
-            f"{root / SETTINGS} is damaged ({error})", "the settings this world was made with", "Delete that folder."
-        ) from error
-    if different:
-        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-        stored, wanted = ([f"{key}={pair[side]}" for key, pair in list(different.items())[:SHOWN]] for side in (0, 1))
-        raise ConfigError(
-            f"{root} holds a world with {', '.join(stored)}{more}",
-            ", ".join(wanted) + more,
-            "Delete that folder, or write this world into another one.",
-        )
-    missing = [job.path for job in _jobs(world) if not (root / job.path).is_file()]
-    if missing:
-        raise DataError(
-            f"{root} lacks {len(missing)} of its files, such as {missing[0]}",
-            "all files that were written there",
-            "Delete that folder and write the world again.",
-        )
-    return True
-
-
 def _record(world: World) -> dict[str, Any]:
     return make_record(world, ENCODER)
-
-
-def _publish(temporary: Path, root: Path, world: World) -> None:
-    try:
-        temporary.replace(root)
-    except OSError:
-        # another process may have put the same world there meanwhile
-        if not _is_present(root, world):
-            raise
-
-
-def _check_room(root: Path, world: World) -> None:
-    parent = next(folder for folder in root.absolute().parents if folder.exists())
-    free = shutil.disk_usage(parent).free
-    count = world.videos + world.val + world.test
-    a_video = BYTES["video"] * world.settings.frames // EASY.frames + BYTES["rows"]
-    needed = count * a_video + world.images * BYTES["image"]
-    if free < needed:
-        raise DiskError(
-            f"{free / 1e6:.0f} MB free in {parent}",
-            f"about {needed / 1e6:.0f} MB for {count} videos and {world.images} images",
-            "Make room, write elsewhere, or ask for fewer videos.",
-        )
-
-
-@contextmanager
-def _translate_disk_errors(root: Path) -> Iterator[None]:
-    """Turn the system's errors of a full or read-only disk into a DiskError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise DiskError(
-            f"{root} cannot be written ({error.strerror})",
-            "a writable folder on a disk with room",
-            "Nothing was kept: make room or give another folder, and call again.",
-        ) from error
 
 
 def _jobs(world: World) -> Iterator[_Job]:
@@ -197,33 +130,12 @@ def _jobs(world: World) -> Iterator[_Job]:
         yield _Job("image", split_seed(world.seed, "image"), index, f"images/train_{index:06d}.png")
 
 
-def _write_media(root: Path, settings: WorldSettings, jobs: list[_Job], workers: int, progress: bool) -> None:
-    with tqdm(total=len(jobs), desc="world", unit="file", disable=not progress) as bar:
-        if workers == 0:
-            for job in jobs:
-                bar.update(_render(root, settings, [job]))
-            return
-        # Threads of the parent (torch, a decoder) make forked children hang: spawn.
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
-        try:
-            parts = [jobs[i : i + 16] for i in range(0, len(jobs), 16)]
-            for future in as_completed([pool.submit(_render, root, settings, part) for part in parts]):
-                bar.update(future.result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _render(root: Path, settings: WorldSettings, jobs: list[_Job]) -> int:
+def _render(root: Path, settings: WorldSettings, jobs: list[_Job]) -> None:
     for job in jobs:
         if job.medium == "video":
             (root / job.path).write_bytes(encode_video(render(sample_video(job.seed, job.index, settings))))
         else:
             (root / job.path).write_bytes(_encode_image(render(sample_image(job.seed, job.index, settings))[0]))
-    return len(jobs)
 
 
 def _double(frame: Pixels) -> Pixels:
@@ -240,12 +152,19 @@ def _yuv420p(frame: Pixels) -> av.VideoFrame:
 
 def encode_video(frames: Pixels) -> bytes:
     """Encode RGB frames ``[T, H, W, 3]``, doubled, as an mp4 of one frame a second: H.264, closed GOP, yuv420p."""
+    return encode_pictures(map(_yuv420p, frames), 1, ENCODER)
+
+
+def encode_pictures(pictures: Iterable[av.VideoFrame], rate: int, options: Mapping[str, str]) -> bytes:
+    """Encode pictures, all of one size, as an mp4 of ``rate`` frames a second: H.264, closed GOP, yuv420p."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=1, options=ENCODER)
-        stream.height, stream.width, stream.pix_fmt = 2 * frames.shape[1], 2 * frames.shape[2], "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(_yuv420p(frame)))
+        stream = container.add_stream("libx264", rate=rate, options=dict(options))
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = picture.height, picture.width
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return file.getvalue()
 
@@ -268,4 +187,3 @@ def _write_rows(root: Path, world: World) -> None:
         lines = ",\n".join(json.dumps(row) for row in some)
         (root / f"{name}.json").write_text(f"[\n{lines}\n]\n" if some else "[]\n")
     (root / "README.md").write_text(format_card(world, {name: len(some) for name, some in rows.items()}))
-    (root / SETTINGS).write_text(json.dumps(_record(world), indent=2) + "\n")

@@ -19,7 +19,7 @@ from PIL import Image
 from dynfocus.errors import ConfigError, DataError, DiskError
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, read_image
-from dynfocus.world import build_rows, dataset, pixels, questions
+from dynfocus.world import build_rows, dataset, folder, pixels, questions
 from dynfocus.world.dataset import write_world
 from dynfocus.world.pixels import render
 from dynfocus.world.recipes import EASY
@@ -82,7 +82,7 @@ def test_a_written_world_is_kept(world, monkeypatch):
 
 
 def test_two_that_write_the_same_world_do_not_disturb_each_other(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "_check_room", lambda root, _: shutil.copytree(world, root))  # the other was faster
+    monkeypatch.setattr(folder, "check_room", lambda its: shutil.copytree(world, its.root))  # the other was faster
     assert digest(write_world(tmp_path / "w", **SIZES)) == digest(world)
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
 

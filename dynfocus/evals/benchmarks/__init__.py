@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dynfocus.errors import ConfigError
+from dynfocus.evals.benchmarks.doom import DOOM
 from dynfocus.evals.benchmarks.egoschema import EGOSCHEMA
 from dynfocus.evals.benchmarks.hallucer import VIDEO_HALLUCER
 from dynfocus.evals.benchmarks.longvideobench import LONG_VIDEO_BENCH, NO_SUBTITLES
@@ -22,7 +23,7 @@ PUBLISHED = (
     *(MSVD_QA, MSRVTT_QA, ACTIVITYNET_QA, VCG_BENCH, MLVU, LVBENCH, VIDEOMME, VIDEOMME_SUBTITLES),
     *(VIDEO_HALLUCER, SCIENCEQA, LONG_VIDEO_BENCH, NO_SUBTITLES, EGOSCHEMA, NEXTQA, MVBENCH),
 )
-BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, *PUBLISHED)}
+BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in (WORLD, DOOM, *PUBLISHED)}
 
 
 def find_benchmark(name: str, protocol: str = OWN) -> Benchmark:
