@@ -135,8 +135,8 @@ def doom(
     """
     from dynfocus.world.doom.dataset import write_doom
 
-    sizes = {"videos": videos, "val": val, "test": test, "seconds": seconds}
-    print(f"the walks are in {write_doom(out, seed=seed, workers=workers, **sizes)}")
+    written = write_doom(out, videos, seed, val=val, test=test, seconds=seconds, workers=workers)
+    print(f"the walks are in {written}")
 
 
 def towers(data: Path, out: Path, seed: int = 0) -> None:

@@ -110,7 +110,9 @@ def test_questions_are_read_by_every_reader_and_selectors_are_scored(walks: Path
     rows = [*Annotations(Source("val", "val.jsonl", "jsonl"), walks, tmp_path / "index")]
     assert [row.id for row in rows] == [*items]
     assert len(items) >= 3
-    sightings = {one["video"]: one["frames"] for one in map(json.loads, (walks / "sightings.jsonl").open())}
+    sightings = {
+        one["video"]: one["frames"] for one in map(json.loads, (walks / "sightings.jsonl").read_text().splitlines())
+    }
     for row in rows:
         question = items[row.id].question
         assert row.questions == (question,)

@@ -16,7 +16,7 @@ from dynfocus.evals.protocol import Benchmark, Item, Mean
 from dynfocus.evals.rules import LETTER_ALONE, check_choice, format_options
 from dynfocus.records.rows import Question
 
-# Which of three kinds comes first or last, whether one is shown, in which quarter of the video, and how many are.
+# Which of three kinds comes first or last, whether one is shown, in which quarter it is first, and how many are.
 GROUPS = ("first", "last", "appear", "when", "count")
 
 

@@ -204,10 +204,10 @@ A random walk through one of {places} levels that ship with ViZDoom, recorded in
 
 Each line of a `.jsonl` file is a question about one video, with its prompt and answer as a conversation. Groups of
 questions: `first` and `last` (which of three kinds of things is shown first, or last), `appear` (whether one is shown),
-`when` (in which quarter of the video), `count` (how many of three are shown). `segments` lists the frames, counted from
-0, that show what is asked; a question is answered by seeing one frame of each segment. `sightings.jsonl` says of each
-frame of each video which kinds of things it shows, on which share of its pixels, and in which boxes (x, y, width and
-height as shares of the frame).
+`when` (in which quarter of the video one is shown first), `count` (how many of three are shown). `segments` lists the
+frames, counted from 0, that show what is asked; a question is answered by seeing one frame of each segment.
+`sightings.jsonl` says of each frame of each video which kinds of things it shows, on which share of its pixels, and in
+which boxes (x, y, width and height as shares of the frame).
 
 Made by `{command}`: {settings}.
 

@@ -220,7 +220,11 @@ def measure_encoder(model: TextFrameEncoder, walks: LabelledWalks) -> dict[str, 
 
 
 def _configure(settings: EncoderSettings, tokenizer: PreTrainedTokenizerFast) -> CLIPConfig:
-    shared = {"hidden_size": settings.width, "intermediate_size": settings.hidden, "projection_dim": settings.width}
+    shared: dict[str, Any] = {
+        "hidden_size": settings.width,
+        "intermediate_size": settings.hidden,
+        "projection_dim": settings.width,
+    }
     shared |= {"num_attention_heads": settings.heads, "hidden_act": "gelu"}
     ends = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     text = {"vocab_size": len(tokenizer), "num_hidden_layers": settings.text_layers, "max_position_embeddings": 64}

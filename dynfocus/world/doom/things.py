@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 CLEAR = 1 / 250  # share of a frame's pixels from which on a thing counts as shown
-GLIMPSE = 1 / 10_000  # share below which nobody can see it
+GLIMPSE = 1 / 2500  # share below which nobody can tell what it is: 6 x 5 pixels of 320 x 240
 # The engine's classes by the name that questions use; classes of one name are not told apart.
 NAMES = {
     **{"Medikit": "medikit", "Stimpack": "stimpack", "HealthBonus": "potion", "Backpack": "backpack"},
