@@ -22,18 +22,20 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
 
 from dynfocus import verbs
 from dynfocus.errors import DiskError, DynFocusError, UsageError, suggest
+from dynfocus.settings import find_recipe
 
+RECIPE = "dynfocus:"  # before the name of a recipe that comes with the project
 LIGHTNING = {
-    "fit": "Train a model by configs: --config FILE [--config FILE ...] [any setting].",
+    "fit": "Train a model by configs: --config FILE|dynfocus:NAME [--config ...] [any setting].",
     "validate": "Measure a trained model on the validation rows of its configs.",
     "test": "Measure a trained model on the test rows of its configs.",
-    "predict": "Write a trained model's answers to the rows of its configs.",
+    "predict": "Write a run's own model's answers to the test rows of its configs; `answer` reads any questions.",
 }
 VERBS: dict[str, Callable[..., None]] = {
     **{
         verb.__name__: verb
         for verb in (
-            *(verbs.ask, verbs.serve, verbs.demo, verbs.select, verbs.evaluate),
+            *(verbs.ask, verbs.answer, verbs.serve, verbs.demo, verbs.select, verbs.evaluate),
             *(verbs.judge, verbs.plan, verbs.doctor, verbs.sketch),
         )
     },
@@ -41,6 +43,7 @@ VERBS: dict[str, Callable[..., None]] = {
     **{
         verb.__name__: verb
         for verb in (
+            verbs.configs,
             verbs.export,
             verbs.world,
             verbs.doom,
@@ -95,9 +98,10 @@ def is_reader_gone() -> bool:
 
 def catch(command: list[str]) -> int:
     """Run a command, and print a mistake as one sentence; returns the exit code."""
-    if os.getcwd() not in sys.path and names_own_code(command):
-        sys.path.append(os.getcwd())  # behind, so that it hides nothing
     try:
+        command = find_recipes(command)
+        if os.getcwd() not in sys.path and names_own_code(command):
+            sys.path.append(os.getcwd())  # behind, so that it hides nothing
         run_verb(command)
     except DynFocusError as error:
         print(f"dynfocus: {error}", file=sys.stderr)
@@ -111,6 +115,17 @@ def catch(command: list[str]) -> int:
         print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def find_recipes(command: Sequence[str]) -> list[str]:
+    """A command with the file of a recipe in place of each ``--config dynfocus:NAME``; raises UsageError."""
+    words = []
+    for before, word in zip(["", *command], command, strict=False):
+        option, _, value = word.rpartition("=")
+        if value.startswith(RECIPE) and {option, before} & {"--config", "-c"}:
+            word = word.removesuffix(value) + str(find_recipe(value.removeprefix(RECIPE)))
+        words.append(word)
+    return words
 
 
 def names_own_code(command: Sequence[str]) -> bool:

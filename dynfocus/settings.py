@@ -10,8 +10,10 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from dynfocus.errors import ConfigError
+from dynfocus.errors import ConfigError, UsageError, suggest
 
+# Beside this package, in a checkout and where it is installed.
+RECIPES = Path(__file__).parents[1] / "lightning_configs"
 QUESTION_READERS = ("dpe_question", "dpe_question_time")  # selectors whose scores of events read the question
 CHUNK = 16  # frames that are encoded and sketched at once
 UNKNOWN_SHARE = 0.1  # of a question's words, or of learned tokens, that no token stands for: from here on it is said
@@ -329,6 +331,21 @@ class Sampling:
             raise ConfigError(f"top_p = {self.top_p}", "a share in (0, 1]", "Correct top_p.")
         if self.seed < 0:
             raise ConfigError(f"seed = {self.seed}", "a whole number of at least 0", "Correct seed.")
+
+
+def list_recipes() -> dict[str, Path]:
+    """The recipes that come with the project, by their names: ``stage2``, ``worlds/long``."""
+    files = sorted(RECIPES.rglob("*.yaml"), key=lambda file: (len(file.parts), file))
+    return {file.relative_to(RECIPES).with_suffix("").as_posix(): file for file in files}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe; raises UsageError if there is none of that name."""
+    recipes = list_recipes()
+    if name not in recipes:
+        do = suggest(name, recipes) or "`dynfocus configs` lists them."
+        raise UsageError(f"the recipe dynfocus:{name}", "the name of a recipe", do)
+    return recipes[name]
 
 
 def read_config(path: Path) -> Any:

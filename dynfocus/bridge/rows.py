@@ -1,14 +1,18 @@
 """Define the lines of the files that many questions are read from, and chosen frames and scores written to."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
+from typing import Any
 
 from dynfocus.bridge.picked import Picked
+from dynfocus.data.annotations.scan import detect_layout, read_header, scan
 from dynfocus.errors import DataError, MissingFileError
+from dynfocus.records.rows import VideoSegment
+
+EXAMPLE = 'an object such as {"id": "1", "video": "a.mp4", "question": "What falls?"}'
+COLUMNS = ("video", "question", "id", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,35 @@ class Asked:
         video: path of the video, as the file has it.
         question: None where frames are chosen for no question.
         path: where the video lies.
+        start, end: seconds of the part of the video that it is about; None for its beginning, and for its end.
     """
 
     id: str
     video: str
     question: str | None
     path: Path
+    start: float | None = None
+    end: float | None = None
+
+    @property
+    def media(self) -> Path | VideoSegment:
+        """The video, or the part of it that the question is about."""
+        if self.start is None and self.end is None:
+            return self.path
+        return VideoSegment(self.path, self.start or 0.0, inf if self.end is None else self.end)
+
+
+@dataclass(frozen=True)
+class QuestionFile:
+    """The rows of a file of questions.
+
+    Attributes:
+        rows: those that can be asked.
+        faults: for each other one, what is wrong with it, and in which line.
+    """
+
+    rows: list[Asked]
+    faults: list[DataError]
 
 
 @dataclass(frozen=True)
@@ -108,55 +135,97 @@ class Scored:
 
 
 def read_questions(file: Path, root: Path | None = None) -> list[Asked]:
-    """Read questions, one JSON object a line: ``video``, and ``question`` and ``id`` where there are such.
-
-    A line without an id gets its number in the file, counted from 0. Videos are looked for from ``root``, which is the
-    file's own folder where none is named. Empty lines count for nothing.
+    """Read questions as `scan_questions` does, where every row has to be right and about a whole video.
 
     Raises:
         MissingFileError: if there is no such file.
-        DataError: if the file is no text, a line is none such, or two have one id.
+        DataError: if the file is no text, a row is none such, two have one id, or one is about a part of a video.
+    """
+    found = scan_questions(file, root)
+    if found.faults:
+        raise found.faults[0]
+    for asked in found.rows:
+        if asked.media != asked.path:
+            raise DataError(
+                f"{file}, whose question {asked.id!r} has a start or an end",
+                "questions about whole videos",
+                "Leave start and end out here; `dynfocus answer` reads them.",
+            )
+    return found.rows
+
+
+def scan_questions(file: Path, root: Path | None = None) -> QuestionFile:
+    """Read questions: one JSON object a line, or a CSV table whose first line names the columns.
+
+    A row has ``video``, and ``question``, ``id``, ``start`` and ``end`` where there are such. One without an id gets
+    its number in the file, counted from 0. Videos are looked for from ``root``, which is the file's own folder where
+    none is named. Empty lines count for nothing, and so do other keys.
+
+    Raises:
+        MissingFileError: if there is no such file.
+        DataError: if the file as a whole cannot be read, or holds no row.
     """
     file = Path(file)
     if not file.is_file():
-        raise MissingFileError(
-            f"there is no file {file}", "a file of questions, one JSON object a line", "Check the path."
-        )
+        needed = "a file of questions, one JSON object a line, or a CSV table"
+        raise MissingFileError(f"there is no file {file}", needed, "Check the path.")
+    layout = detect_layout("lines", file)
+    if file.suffix.lower() == ".csv":
+        layout, columns = "table", read_header(file)
+        if "video" not in columns:
+            given = f"{file}, whose first line names the columns {', '.join(columns) or 'of an empty file'}"
+            raise DataError(given, f"the column video; {', '.join(COLUMNS[1:])} are read too", "Name it so.")
+    elif layout == "table":
+        layout = "lines"  # so that the line is named that is no JSON
     rows: dict[str, Asked] = {}
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        given = f"{file}, which is no text in UTF-8 ({error.reason})"
-        raise DataError(given, "a file of questions, one JSON object a line", "Name or write such a file.") from error
-    # Other signs that end a line for Python may stand in a question.
-    lines = [(place, line) for place, line in enumerate(text.split("\n"), 1) if line.strip()]
-    for number, (place, line) in enumerate(lines):
-        row = _read_line(file, place, line)
-        asked = Asked(
-            str(row.get("id", number)), row["video"], row.get("question"), (root or file.parent) / row["video"]
-        )
-        if asked.id in rows:
-            raise DataError(
-                f"{file} with two questions of the id {asked.id!r}", "one id for each question", "Change one."
-            )
-        rows[asked.id] = asked
-    if not rows:
-        raise DataError(f"{file} without a question", "one JSON object a line", "Write at least one.")
-    return list(rows.values())
+    faults = []
+    for number, (offset, _, value) in enumerate(scan(layout, file)):
+        try:
+            asked = _read_row(value, str(number), root or file.parent)
+            if asked.id in rows:
+                raise ValueError(f"two questions of the id {asked.id!r}")
+            rows[asked.id] = asked
+        except ValueError as error:
+            with file.open("rb") as text:
+                line = text.read(offset).count(b"\n") + 1
+            faults.append(DataError(f"{file}, line {line}: {error}", EXAMPLE, "Correct that line."))
+    if not rows and not faults:
+        raise DataError(f"{file} without a question", "one row for each question", "Write at least one.")
+    return QuestionFile(list(rows.values()), faults)
 
 
-def _read_line(file: Path, place: int, line: str) -> Mapping[str, str]:
+def _read_row(value: Any, name: str, root: Path) -> Asked:
+    """A row of a file of questions; raises ValueError."""
+    if isinstance(value, ValueError):
+        raise value
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    given = {key: value[key] for key in COLUMNS if value.get(key) not in (None, "")}
+    texts = {key: given.get(key) for key in ("video", "question")}
+    number = given.get("id", name)
+    if not isinstance(number, str | int) or isinstance(number, bool):
+        raise ValueError("id must be text or a whole number")
+    for key, text in {**texts, "id": str(number)}.items():
+        if not isinstance(text, str | None):
+            raise ValueError(f"{key} must be text")
+        if text is not None and text.encode("utf-8", "ignore").decode() != text:
+            raise ValueError(f"{key} is no text in UTF-8")
+    if texts["video"] is None:
+        raise ValueError("no video")
+    start, end = (_read_seconds(key, given.get(key)) for key in ("start", "end"))
+    if end is not None and end <= (start or 0.0):
+        raise ValueError(f"end {end:g} is not after start {start or 0.0:g}")
+    return Asked(str(number), texts["video"], texts["question"], root / texts["video"], start, end)
+
+
+def _read_seconds(key: str, value: Any) -> float | None:
+    """A time of a row, which is a number, of a CSV table its text; raises ValueError."""
+    if value is None:
+        return None
     try:
-        row = json.loads(line)
-        if not isinstance(row, dict) or not isinstance(row["video"], str):
-            raise TypeError("video must be text")
-        name = row.get("id", 0)
-        if not isinstance(row.get("question"), str | None) or not isinstance(name, str | int) or isinstance(name, bool):
-            raise TypeError("question must be text, and id text or a whole number")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(
-            f"{file}, line {place} ({type(error).__name__}: {error})",
-            'an object such as {"id": "1", "video": "a.mp4", "question": "What falls?"}',
-            "Correct that line.",
-        ) from error
-    return row
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not (isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{key} must be a number of seconds, not {value!r}")
+    return seconds

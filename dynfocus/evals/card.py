@@ -12,13 +12,20 @@ CARD = "card.json"
 DIGESTS = ("model", "prompts")  # parts of the card that say nothing to a reader
 
 
-def check_card(file: Path, card: dict[str, Any]) -> None:
-    """Write what answers are made with; raises ConfigError where others were made with something else."""
+def check_card(file: Path, card: dict[str, Any], answers: Path | None = None) -> None:
+    """Write what answers are made with; raises ConfigError where others were made with something else.
+
+    Args:
+        file: where it is written.
+        card: what they are made with, as JSON holds it.
+        answers: the file or folder of the answers; by default the folder that ``file`` lies in.
+    """
+    answers = answers or file.parent
     if file.exists() and (changes := list_changes(json.loads(file.read_text()), card)):
         raise ConfigError(
-            f"{file.parent}, whose answers were made with {' and '.join(changes)}",
+            f"{answers}, whose answers were made with {' and '.join(changes)}",
             "the settings that its answers began with",
-            "Give another --out, or delete the folder.",
+            f"Give another --out, or delete {answers}.",
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(card, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """Ask a trained model about any video or image: video -> sketch -> focus -> tokens -> answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -76,7 +76,6 @@ class Answerer:
         with self._choosing(chooser):
             return self.answer(Row("", 0, str(video), (Turn(question, None),)), video, max_new_tokens)
 
-    @torch.no_grad()
     def answer(self, row: Row, media: Media, max_new_tokens: int = 16, watch: Watch | None = None) -> Answer:
         """Answer the last question of a conversation greedily.
 
@@ -90,26 +89,54 @@ class Answerer:
             VideoError: if a file cannot be read.
             PromptError: if video, conversation and answer do not fit the context together.
         """
+        return self.answer_batch([(row, media)], max_new_tokens, watch)[0]
+
+    @torch.no_grad()
+    def answer_batch(
+        self, asked: Sequence[tuple[Row, Media]], max_new_tokens: int = 16, watch: Watch | None = None
+    ) -> list[Answer]:
+        """Answer several conversations together, each with what it shows; raises as `answer` does.
+
+        Args:
+            asked: conversations and their media; an error of one of them leaves all without an answer.
+            max_new_tokens: most tokens of each answer.
+            watch: see `answer`; of one conversation alone.
+        """
         begin = perf_counter()
-        content = self.read(media)
-        read = perf_counter()
-        question = row.turns[-1].question
-        sketch, frames = (content.sketch, None) if isinstance(content, TimedSketch) else (None, content.frames)
-        batch = replace(self.processor.collate, new_tokens=max_new_tokens)([Example(row, sketch, frames)])
+        contents, reading = [], []
+        for _, media in asked:
+            start = perf_counter()
+            contents.append(self.read(media))
+            reading.append(perf_counter() - start)
+        examples = [
+            Example(row, content.sketch) if isinstance(content, TimedSketch) else Example(row, frames=content.frames)
+            for (row, _), content in zip(asked, contents, strict=True)
+        ]
+        batch = replace(self.processor.collate, new_tokens=max_new_tokens)(examples)
         watching = {} if watch is None else {"stopping_criteria": [Watcher(self.processor.tokenizer, watch)]}
         ids, tokens = self.model.answer(batch.to(self.model.device), max_new_tokens=max_new_tokens, **watching)
-        text = self.processor.decode(ids[0], skip_special_tokens=True).strip()
-        return Answer(
-            question,
-            text,
-            not self.ends(int(ids[0, -1])),
-            make_selection(tokens.to("cpu"), len(batch.slot_row) - 1, content.seconds.tolist(), self.model.settings),
-            batch.input_ids.shape[1],
-            Timing(read - begin, perf_counter() - read),
-            self.find_unknown(question),
-            visual_tokens=int((batch.input_ids == self.processor.collate.image_id).sum()),
-            new_tokens=ids.shape[1],
-        )
+        ids, tokens = ids.tolist(), tokens.to("cpu")
+        answering = (perf_counter() - begin - sum(reading)) / len(examples)
+        answers = []
+        for place, (row, _) in enumerate(asked):
+            end = next((n for n, token in enumerate(ids[place], 1) if self.ends(token)), None)
+            question, written = row.turns[-1].question, ids[place][:end]
+            slot = int((batch.slot_video == place).nonzero()[-1])
+            seconds = contents[place].seconds.tolist()
+            answers.append(
+                Answer(
+                    question,
+                    self.processor.decode(written, skip_special_tokens=True).strip(),
+                    end is None,
+                    make_selection(tokens, slot, seconds, self.model.settings),
+                    int(batch.attention_mask[place].sum()),
+                    Timing(reading[place], answering),
+                    self.find_unknown(question),
+                    visual_tokens=int((batch.input_ids[place] == self.processor.collate.image_id).sum()),
+                    new_tokens=len(written),
+                )
+            )
+        return answers
 
     def find_unknown(self, question: str) -> tuple[str, ...]:
         """The words of a question that the language model's or the question encoder's tokenizer does not know."""

@@ -74,11 +74,12 @@ class Building:
             ConfigError: if a trained model's folder and the settings contradict each other.
         """
         if self.init_from is not None and not self.init_from.exists():
-            stage = "make stage1" if self.init_from.suffix == ".safetensors" else "make stage2"
+            stage = "stage1" if self.init_from.suffix == ".safetensors" else "stage2"
             raise CheckpointError(
                 f"no {self.init_from}, which model.init_from names",
                 "projectors that stage 1 leaves, or a trained model's folder",
-                f"Run `{stage}` first, or name another in model.init_from.",
+                f"Run `make {stage}` first, or `dynfocus fit --config dynfocus:{stage}` with the configs of your data, "
+                "or name another in model.init_from.",
             )
         half, mixed = half_precision(precision), precision.endswith("mixed")
         folder = self.init_from if self.init_from is not None and self.init_from.is_dir() else None

@@ -16,11 +16,10 @@ from dynfocus.method.selectors import refuse_foreign_selector
 from dynfocus.models.loading import read_trained_config
 from dynfocus.models.processor import read_processor_state
 from dynfocus.records.predictions import read_answers
-from dynfocus.settings import ConnectorSettings, Sampling, SelectorChoice, selector_label
+from dynfocus.settings import ConnectorSettings, Sampling, SelectorChoice, find_recipe, selector_label
 from dynfocus.train.finished import digest
 from dynfocus.train.fit import Experiment, run
 
-CONFIG = Path(__file__).parents[2] / "lightning_configs" / "evaluate.yaml"
 SKETCHES = "sketches"
 
 
@@ -114,7 +113,7 @@ def evaluate(
     }
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
     args = [word for name, text in texts.items() if options[name] is not None for word in (f"--{name}", text)]
-    done = run(["test", "--config", str(CONFIG), *args], Evaluation)
+    done = run(["test", "--config", str(find_recipe("evaluate")), *args], Evaluation)
     if not done.trainer.is_global_zero:
         return {}
     answers = read_answers(out)

@@ -8,15 +8,17 @@ from dynfocus.verbs.datasets import doctor, doom, sketch_data, smol, towers, wor
 from dynfocus.verbs.figures import figure_1a, figure_4, figure_5
 from dynfocus.verbs.frames import select
 from dynfocus.verbs.laboratory import ablations
-from dynfocus.verbs.models import export, plan
+from dynfocus.verbs.models import configs, export, plan
 from dynfocus.verbs.results import compare, evaluate, judge, read_samples, report_card, seeds, table, write_samples
 from dynfocus.verbs.serving import demo, serve
-from dynfocus.verbs.videos import ask, sketch
+from dynfocus.verbs.videos import answer, ask, sketch
 
 __all__ = [
     "ablations",
+    "answer",
     "ask",
     "compare",
+    "configs",
     "demo",
     "doctor",
     "doom",

@@ -1,11 +1,44 @@
-"""Plan what a model costs, and write it for others."""
+"""List the recipes, plan what a model costs, and write it for others."""
 
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
+from dynfocus.errors import ConfigError
 from dynfocus.verbs.screen import quiet
+
+
+def configs(copy: Path | None = None) -> None:
+    """List the recipes that come with the project, which --config dynfocus:NAME reads, or copy them.
+
+    Example: dynfocus configs --copy my_configs
+
+    Args:
+        copy: folder to write the files to, for changes of one's own; files that are there stay.
+    """
+    import re
+
+    from dynfocus.records.atomic import write_text
+    from dynfocus.settings import RECIPES, list_recipes
+
+    recipes = list_recipes()
+    if copy is None:
+        for name, file in recipes.items():
+            about = " ".join(re.findall(r"^# ?(.*)", file.read_text().partition("\n\n")[0], re.M))
+            print(f"{name:32} {re.split(r'[.;] (?=[A-Z])', about)[0].rstrip('.')}")
+        return print("\n`--config dynfocus:NAME` reads one, `dynfocus configs --copy FOLDER` copies all.")
+    places = {file: copy / file.relative_to(RECIPES) for file in recipes.values()}
+    texts = {place: file.read_text() for file, place in places.items()}
+    if other := [place for place, text in texts.items() if place.exists() and place.read_text() != text]:
+        raise ConfigError(
+            f"{other[0]}, which is there and not the recipe that would be copied",
+            "a folder without such files",
+            "Name another folder.",
+        )
+    for place, text in texts.items():
+        write_text(place, text)
+    print(f"{len(texts)} recipes are in {copy}")
 
 
 def plan(config: Sequence[Path] = (), json: bool = False, recipes: Path | None = None, **options: Any) -> None:

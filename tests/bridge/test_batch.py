@@ -145,10 +145,10 @@ def test_broken_videos_are_named_and_stop_no_other(tmp_path: Path, capsys: Captu
         ("nonsense\n", "line 1"),
         ('{"video": 3}\n', "video must be text"),
         ('{"question": "a"}\n', "video"),
-        ('{"video": "a", "id": [1]}\n', "question must be text"),
-        ('{"video": "a", "id": true}\n', "question must be text"),
+        ('{"video": "a", "id": [1]}\n', "id must be text"),
+        ('{"video": "a", "id": true}\n', "id must be text"),
         ('\n\n{"video": "a"}\n\nnonsense\n', "line 5"),
-        ("[" * 100_000, "line 1"),
+        ("[" * 100_000, "at byte 1"),
         ('{"video": "a", "id": "x"}\n\n{"video": "b", "id": "x"}\n', "two questions of the id 'x'"),
     ],
 )

@@ -76,6 +76,8 @@ def home(place: Path, trained_runs: Path, tmp_path_factory: pytest.TempPathFacto
     (home / "data/my_clips/clips.jsonl").write_text(clips.replace('"start": 12.5, "end": 41.0', '"start": 2, "end": 9'))
     questions = next(block for block in blocks("docs/bridge.md", "text") if block.startswith('{"id"'))
     (home / "my_questions.jsonl").write_text(questions)
+    table = next(block for block in blocks("docs/inspect.md", "text") if block.startswith("id,video"))
+    (home / "my_questions.csv").write_text(table)
     for name, settings in overlays().items():
         (home / name).write_text(yaml.safe_dump(laid_over(settings, SIZES)))
     return home

@@ -1,6 +1,6 @@
 """Ask any host about a video: its own tower encodes every frame once, a selector chooses, the host answers."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -214,6 +214,10 @@ class HostAnswerer:
                 "Leave out the rest.",
             )
         return self.ask(media, row.turns[0].question, max_new_tokens, watch=watch)
+
+    def answer_batch(self, asked: Sequence[tuple[Row, Media]], max_new_tokens: int = 16) -> list[Answer]:
+        """Answer several conversations one after the other; raises as `answer` does."""
+        return [self.answer(row, media, max_new_tokens) for row, media in asked]
 
     def thumbnails(self, video: Path, answer: Answer) -> Thumbnails:
         """The frames that an answer about this video rests on, for a person to look at."""

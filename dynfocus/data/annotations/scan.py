@@ -76,11 +76,7 @@ def decode(layout: Layout, data: bytes, columns: Sequence[str]) -> Any:
 def read_header(path: Path) -> list[str]:
     """Read the column names of a CSV file; empty if it has none; raises DataError if it cannot be read."""
     with _open(path) as file:
-        try:
-            return _read_header(file)[0]
-        except csv.Error as error:
-            problem = f"{path}, whose first line names no columns ({error})"
-            raise DataError(problem, "a CSV table", "Check the file and its format.") from error
+        return _read_header(path, file)[0]
 
 
 def unreadable_error(path: Path, error: OSError) -> DataError:
@@ -158,7 +154,7 @@ def _read_line(path: Path, file: BinaryIO) -> bytes:
 
 
 def _scan_table(path: Path, file: BinaryIO) -> Iterator[Element]:
-    columns, offset = _read_header(file)
+    columns, offset = _read_header(path, file)
     record: list[bytes] = []  # the lines of the record that is being read
     pending: deque[bytes] = deque()
 
@@ -189,12 +185,15 @@ def _scan_table(path: Path, file: BinaryIO) -> Iterator[Element]:
         record.clear()
 
 
-def _read_header(file: BinaryIO) -> tuple[list[str], int]:
+def _read_header(path: Path, file: BinaryIO) -> tuple[list[str], int]:
     start = _skip_bom(file)
-    line = file.readline(LIMIT)
-    return [name.strip() for name in next(_csv_reader([line.decode("utf-8", "surrogateescape")]), [])], start + len(
-        line
-    )
+    line = _read_line(path, file)
+    try:
+        names: list[str] = next(_csv_reader([line.decode("utf-8", "surrogateescape")]), [])
+    except csv.Error as error:
+        problem = f"{path}, whose first line names no columns ({error})"
+        raise DataError(problem, "a CSV table", "Check the file and its format.") from error
+    return [name.strip() for name in names], start + len(line)
 
 
 def _csv_reader(lines: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The recipes, as YAML files that come with the installed package."""
