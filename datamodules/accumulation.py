@@ -9,8 +9,11 @@ def accumulate_to(global_batch: int | None, trainer: Trainer | None, batch_size:
     """Let the trainer accumulate batches up to the global batch, where one is set.
 
     Raises:
-        ConfigError: if it is no whole number of batches, or the trainer has another number set.
+        ConfigError: if it is no whole number of batches, or the trainer has another number set, or none.
     """
+    if trainer is not None and trainer.accumulate_grad_batches < 1:
+        given = f"trainer.accumulate_grad_batches = {trainer.accumulate_grad_batches}"
+        raise ConfigError(given, "at least 1", "Raise it, or leave it out.")
     if trainer is None or global_batch is None:
         return
     batches = count_accumulated(global_batch, batch_size, trainer.world_size)

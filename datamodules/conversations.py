@@ -108,6 +108,10 @@ class ConversationDataModule(LightningDataModule):
         self.sketch_cache, self.sketch_shards = sketch_cache, sketch_shards
         self.slots, self.system_prompt = slots, system_prompt
         self.num_workers, self.seed, self.vision, self.max_new_tokens = num_workers, seed, vision, max_new_tokens
+        least = {"batch_size": 1, "eval_batch_size": 1, "num_workers": 0}
+        for name, number in least.items():
+            if (value := getattr(self, name)) < number:
+                raise ConfigError(f"data.init_args.{name} = {value}", f"at least {number}", "Raise it.")
         self.weights: dict[str, float] = {}
         self.data: dict[str, ExampleDataset] = {}
         self.sampler: ResumableBatchSampler | None = None
@@ -139,6 +143,13 @@ class ConversationDataModule(LightningDataModule):
             self.annotations("train")
 
     def setup(self, stage: str) -> None:
+        verb, split = ("validate", "val") if stage == "validate" else ("predict", "test")
+        if stage == verb and not self.splits(stage):
+            raise ConfigError(
+                f"`dynfocus {verb}` of data that name no file of the split {split}",
+                f"annotated rows, as data.init_args.files: {{{split}: FILE}}",
+                "Name them; `dynfocus answer` answers questions that nobody has annotated.",
+            )
         if stage == "fit":
             accumulate_to(self.global_batch, self.trainer, self.batch_size)
         # A score over fewer rows would be that of another benchmark: only training may skip rows.

@@ -22,7 +22,6 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
 
 from dynfocus import verbs
 from dynfocus.errors import DiskError, DynFocusError, UsageError, suggest
-from dynfocus.settings import find_recipe
 
 RECIPE = "dynfocus:"  # before the name of a recipe that comes with the project
 LIGHTNING = {
@@ -111,6 +110,13 @@ def catch(command: list[str]) -> int:
         mistake = DiskError(given, "that permission", "Choose another place, or ask its owner.")
         print(f"dynfocus: {mistake}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:  # no file is to blame
+            raise
+        given = f"{error.filename}, which cannot be read or written ({error.strerror})"
+        mistake = DiskError(given, "a file or folder that can be used so", "Choose another place.")
+        print(f"dynfocus: {mistake}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
         return 130
@@ -119,6 +125,8 @@ def catch(command: list[str]) -> int:
 
 def find_recipes(command: Sequence[str]) -> list[str]:
     """A command with the file of a recipe in place of each ``--config dynfocus:NAME``; raises UsageError."""
+    from dynfocus.settings import find_recipe
+
     words = []
     for before, word in zip(["", *command], command, strict=False):
         option, _, value = word.rpartition("=")

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils import logging
 
-from dynfocus.errors import CheckpointError, ConfigError
+from dynfocus.errors import CheckpointError, ConfigError, DynFocusError
 from dynfocus.records.atomic import write_text
 from dynfocus.records.skipped import QUARANTINE
 from dynfocus.train.checkpoint_files import LAST, AtomicCheckpoint, check_checkpoint, find_checkpoint
@@ -279,3 +279,24 @@ def run(command: list[str], verbs: type[Experiment] = Experiment, again: bool = 
             )
     except OmegaConfBaseException as error:
         raise ConfigError(f"a config with {error}", "references to settings that exist", "Correct it.") from error
+    except (ValueError, TypeError) as error:
+        if (mistake := find_mistake(error, command)) is None:
+            raise
+        raise mistake from None
+
+
+def find_mistake(error: Exception, command: list[str]) -> DynFocusError | None:
+    """The mistake behind an error of jsonargparse, which wraps what a class says of its settings; None for others."""
+    if isinstance(error, UnicodeDecodeError):
+        for file in filter(Path.is_file, map(Path, find_config_files(command))):
+            try:
+                file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as reason:
+                given = f"{file}, which is no text in UTF-8 (byte {reason.start}: {reason.reason})"
+                return ConfigError(given, "YAML", "Name such a file.")
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, DynFocusError) and str(inner) in str(error):
+            return inner
+        inner = inner.__cause__ or inner.__context__
+    return None

@@ -111,7 +111,7 @@ def test_the_wheel_trains_and_answers_in_an_empty_folder(wheel: Path, tmp_path: 
     home.mkdir()
     tiny.towers(home / "towers")
     overlay = yaml.safe_load(SMALL.format(place=".", what="null"))
-    del overlay["trainer"]["callbacks"]
+    del overlay["trainer"]
     (home / "small.yaml").write_text(yaml.safe_dump(overlay))
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "PYTHONSAFEPATH": "1"}
 
