@@ -178,7 +178,10 @@ tensorboard: install ## look at the last run in a browser (RUN=FOLDER: at all ru
 	[ -n "$$newest" ] || { echo "no run has logged anything in $$runs yet: make stage2 trains one, RUN=FOLDER looks elsewhere"; exit 1; }
 	folder=$(if $(call given,RUN),"$$runs","$$newest")
 	echo "showing $$folder; TensorBoard says its address below, Ctrl-C ends it"
-	$(python) -m tensorboard.main --logdir "$$folder" $(ARGS)
+	# TensorBoard names a run by its path below the folder; a run alone would have no name but ".".
+	one=$(if $(call given,RUN),,1) where=(--logdir "$$folder")
+	[ -z "$$one" ] || [[ "$$folder" == *[:,]* ]] || { name=$${folder%/tensorboard}; where=(--logdir_spec "$${name#*/}:$$folder"); }
+	$(python) -m tensorboard.main "$${where[@]}" $(ARGS)
 
 figures: stage2 ## draw the paper's figures 1a, 4 and 5 on the world
 	@$(python) -m dynfocus figure 1a --data $(data) --out $(RUN)/figures

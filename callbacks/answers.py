@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from callbacks.observer import gather_objects
+from callbacks.observer import gather_objects, say_what_is_not_logged
 from dynfocus.errors import ConfigError
 from dynfocus.evals.protocol import Judged
 from dynfocus.evals.summary import summarize
@@ -30,13 +30,21 @@ HIDDEN_SETTINGS = (
     "arms",
     "attention",
 )  # how it runs; TensorBoard shows the first names alone
+LAYOUT = {  # of TensorBoard's tab CUSTOM SCALARS: what to look at first; names are patterns of tags
+    "learning": {
+        "loss": ["Multiline", ["^train/loss$"]],
+        "hit rate": ["Multiline", ["^dpe/train/hit_rate$", "^dpe/val/hit_rate$"]],
+        "tokens": ["Multiline", ["^tokens/train/visual$", "^tokens/train/total$"]],
+        "right answers": ["Multiline", [f"^val/{score}$" for score in SCORES[:3]]],
+    }
+}
 
 
 class Answers(Callback):
     """Show a sample of answers at every validation and test, and a run's settings beside its last scores.
 
-    TensorBoard's TEXT tab gets the table ``answers/PHASE/samples``; its HPARAMS tab gets the settings and
-    ``final/PHASE/SCORE``, which any other logger gets too.
+    TensorBoard's CUSTOM SCALARS tab gets a layout of what to look at first, its TEXT tab the table
+    ``answers/PHASE/samples``, its HPARAMS tab the settings and ``final/PHASE/SCORE``, which any other logger gets too.
 
     Args:
         rows: how many answers, of those that the first process reads.
@@ -52,7 +60,11 @@ class Answers(Callback):
         self.predictions: list[Prediction] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        say_what_is_not_logged(trainer, "sample answers and settings", "predictions.jsonl holds the test's answers")
         self.log_settings(trainer, pl_module)
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_custom_scalars(LAYOUT)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.predictions = []
@@ -128,6 +140,7 @@ def format_table(judged: list[Judged]) -> str:
     for one, verdict in judged:
         # No column of its own: TensorBoard breaks words in narrow ones.
         answer = f"{'right' if verdict.scores['correct'] else '**wrong**'}: {escape_markdown(one.answer)}"
+        answer += " (cut off)" if one.cut else ""
         kept = ", ".join(map(str, one.kept)) or "none"
         question, truth, video = map(escape_markdown, (one.question, one.truth, one.video))
         lines.append(f"| {question} | {answer} | {truth} | {kept} | {video} |")

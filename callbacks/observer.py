@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 from dynfocus.types import Batch
 
@@ -70,6 +72,13 @@ def log(trainer: Trainer, values: dict[str, float], before: int = 1) -> None:
     """
     for logger in trainer.loggers if values else ():
         logger.log_metrics(values, step=max(trainer.global_step - before, 0))
+
+
+def say_what_is_not_logged(trainer: Trainer, what: str, where: str) -> None:
+    """Say which of the run's loggers are given numbers alone, and where else is ``what`` they are not given."""
+    others = sorted({type(logger).__name__ for logger in trainer.loggers if not isinstance(logger, TensorBoardLogger)})
+    if others:
+        rank_zero_info(f"{' and '.join(others)}: given numbers alone; {what} go to a TensorBoardLogger, and {where}")
 
 
 def rng_devices(module: LightningModule) -> list[int]:

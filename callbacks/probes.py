@@ -1,7 +1,8 @@
-"""Look at the same few videos at every validation: which frames are kept, and why, as pictures and numbers."""
+"""Look at the same few videos all through training: which frames are kept, and why, as pictures and numbers."""
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 
-from callbacks.observer import rng_devices
+from callbacks.observer import rng_devices, say_what_is_not_logged
 from dynfocus.errors import ConfigError, DataError, VideoError
 from dynfocus.inspection.content import Inspection
 from dynfocus.inspection.storyboard import draw_storyboard
@@ -38,7 +39,7 @@ class Look:
         id, media: the row's own name, and the video or image that it shows.
         question, answer, truth: the texts.
         selection: which frames were kept, and why.
-        arm: how, as in `dynfocus.records.predictions.Prediction`.
+        arm, cut: how, and whether the answer was cut off, as in `dynfocus.records.predictions.Prediction`.
     """
 
     phase: str
@@ -52,16 +53,17 @@ class Look:
     truth: str
     selection: Selection
     arm: str = "learned"
+    cut: bool = False
 
 
 class Probes(Callback):
-    """At every validation and test, look at a fixed set of videos.
+    """At steps 0, 10, 30, 100, 300 ... of training, and at every validation and test, look at a fixed set of videos.
 
     Each gives a line in ``selections.jsonl`` and its part of the histograms ``dpe/PHASE/scores`` (s of Eq. 4) and
     ``dpe/PHASE/rho_delta`` (rho * delta of Eq. 1-2); the first ones give a picture ``probes/PHASE/NAME`` in TensorBoard
     too, which takes about half a second to draw. The share of kept frames that the look before did not keep is
-    ``dpe/PHASE/churn``. Where nothing is validated, training videos are looked at before the first step and after every
-    epoch.
+    ``dpe/PHASE/churn``. The videos are those of validation; where nothing is validated, training videos, which are
+    looked at after every epoch too.
 
     The data module is asked for them by ``probes(split, videos)``, in the first process alone. Every process looks, as
     a sharded model needs it; the first one writes.
@@ -84,19 +86,40 @@ class Probes(Callback):
         self.videos, self.dirpath, self.pictures = videos, dirpath, pictures
         self.probes: dict[str, Any] = {}  # of each phase
         self.looks: dict[tuple[str, int, str], list[Look]] = {}  # of each phase, step and arm, those written
+        self.latest: tuple[str, int] | None = None  # phase and step of the last look
+        self.last_step = 0  # the optimizer step of the batch before
+        self.seconds = 0.0  # spent on looks between batches
 
     def file(self, trainer: Trainer) -> Path:
         return Path(self.dirpath or trainer.default_root_dir) / SELECTIONS
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.probes, self.looks = {}, {}
+        self.probes, self.looks, self.latest = {}, {}, None
         if trainer.is_global_zero:
             for look in read_looks(self.file(trainer)):
                 self.looks.setdefault((look.phase, look.step, look.arm), []).append(look)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        say_what_is_not_logged(trainer, "pictures and histograms of probes", f"their numbers into {self.file(trainer)}")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not sum(trainer.num_val_batches) and not trainer.global_step:
-            self.look(trainer, pl_module, "train")
+        self.last_step = trainer.global_step
+        if not trainer.global_step:
+            self.look_in_training(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step != self.last_step and re.fullmatch("[13]0+", str(step)):
+            start = time.perf_counter()
+            self.look_in_training(trainer, pl_module)
+            self.seconds += time.perf_counter() - start
+        self.last_step = step
+
+    def look_in_training(self, trainer: Trainer, module: LightningModule) -> None:
+        """Look between two steps, at the videos of validation where there is one."""
+        self.look(trainer, module, "val" if sum(trainer.num_val_batches) else "train")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not sum(trainer.num_val_batches):
@@ -110,7 +133,10 @@ class Probes(Callback):
         self.look(trainer, pl_module, "test")
 
     def look(self, trainer: Trainer, module: Any, phase: str) -> None:
-        """Look at the probes of a phase; every process has to."""
+        """Look at the probes of a phase, once a step; every process has to."""
+        if self.latest == (phase, trainer.global_step):
+            return
+        self.latest = phase, trainer.global_step
         if phase not in self.probes:
             with torch.random.fork_rng(rng_devices(module)):
                 self.probes[phase] = fetch_probes(trainer, phase, self.videos)
@@ -119,7 +145,7 @@ class Probes(Callback):
         rows, seconds, batch, frames = self.probes[phase]
         batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
         with evaluate_unchanged(module), trainer.precision_plugin.val_step_context():
-            answers, video = module.answer(batch)
+            answers, cut, video = module.answer(batch)
         if not trainer.is_global_zero:
             return
         looks, arm = [], module.own_arm
@@ -128,7 +154,7 @@ class Probes(Callback):
             choice = make_selection(video, slot, times, module.model.settings, question.segments if question else ())
             texts = row.turns[-1].question, answer, question.answer if question else row.turns[-1].answer or ""
             place = phase, trainer.global_step, trainer.current_epoch, row.index, row.id, str(row.media)
-            looks.append(Look(*place, *texts, choice, arm))
+            looks.append(Look(*place, *texts, choice, arm, cut[slot]))
         self.write(trainer, looks)
         self.show(trainer, looks, frames)
 
@@ -203,7 +229,8 @@ def compute_churn(looks: Sequence[Look], before: Sequence[Look]) -> float | None
 
 def draw_look(look: Look, frames: Any) -> Image.Image:
     """A picture of it, without a filmstrip where the frames cannot be read, or no more."""
-    bare = Inspection(look.selection, (), make_title(look), look.question, look.answer or "(nothing)", look.truth)
+    answer = f"{look.answer or '(nothing)'}{' (cut off)' if look.cut else ''}"
+    bare = Inspection(look.selection, (), make_title(look), look.question, answer, look.truth)
     if frames is None:
         return draw_storyboard(bare)
     try:

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from callbacks.observer import Observer, gather_objects, is_due, log
+from callbacks.probes import Probes
 from dynfocus.types import Batch
 
 GIB = 2**30
@@ -24,13 +25,13 @@ class Throughput(Observer):
     ``loader_wait_share``, the share of the time spent waiting for a batch; ``memory_gib``, the most that any process
     has used at once so far, of its GPU or, without one, of the machine; ``lr/<group>``; and
     ``gradient_norm/<module>`` of the mean loss, before it is clipped. A run's first batch, which takes longer, is left
-    out, and so is the time of validations and checkpoints.
+    out, and so is the time of validations, checkpoints and looks at probes.
     """
 
     def __init__(self) -> None:
         self.last_end: float | None = None  # when the last batch ended, if only the loader has worked since
         self.is_warm = False
-        self.start, self.wait = 0.0, 0.0
+        self.start, self.wait, self.looked = 0.0, 0.0, 0.0
         self.reset()
 
     def reset(self) -> None:
@@ -39,7 +40,7 @@ class Throughput(Observer):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.last_end, self.is_warm = None, False
+        self.last_end, self.is_warm, self.looked = None, False, count_looks(trainer)
         self.reset()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
@@ -49,8 +50,9 @@ class Throughput(Observer):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        before, self.looked = self.looked, count_looks(trainer)
         if self.is_warm:
-            self.seconds += time.perf_counter() - self.start + self.wait
+            self.seconds += time.perf_counter() - self.start + self.wait - (self.looked - before)
             self.wait_seconds += self.wait
             self.videos += sum(row is not None and row.media is not None for row in batch.records)
             self.tokens = self.tokens + batch.attention_mask.sum()
@@ -95,6 +97,12 @@ class Throughput(Observer):
             numbers["pace/tokens_per_second"] = sum(tokens) * len(seconds) / total
             numbers["pace/loader_wait_share"] = sum(waits) / total
         return numbers
+
+
+def count_looks(trainer: Trainer) -> float:
+    """Count the seconds that probes were looked at between batches."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    return sum(one.seconds for one in callbacks if isinstance(one, Probes))
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -215,6 +215,12 @@ class DynFocusModel(Folders, GenerationMixin):
         options = defaults | {"synced_gpus": self.synced} | ends | options
         return self.language_model.generate(inputs_embeds=embeds, attention_mask=batch.attention_mask, **options), video
 
+    def find_cut(self, ids: Int[Tensor, "Rows S"]) -> list[bool]:
+        """Whether each answer of `answer` lacks an end of its own, and so was cut off where it may not be longer."""
+        end = self.generation_config.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        return [not any(token in ends for token in row) for row in ids.tolist()]
+
     @torch.no_grad()
     def generate(self, **inputs: Any) -> Any:
         """Answer the processor's output: the new token ids alone; options are those of transformers' `generate`.

@@ -32,6 +32,7 @@ class Prediction:
         scores: the selector's score of each frame before any is kept, to six digits; of a selector of events that of
             the frame's event; empty where it scores none.
         segments: the question's, as in `Question`.
+        cut: whether the answer ends only because it may not be longer.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Prediction:
     seconds: tuple[float, ...] = ()
     scores: tuple[float, ...] = ()
     segments: tuple[tuple[int, ...], ...] = ()
+    cut: bool = False
 
 
 @dataclass(frozen=True)

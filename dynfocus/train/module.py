@@ -1,6 +1,6 @@
 """The LightningModule: the stages, and nothing of the method."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -249,13 +249,13 @@ class DynFocusModule(Resumable):
         """Answer every row's question, with the frames kept as ``arm`` says."""
         assert self.model is not None
         with self.arms.use(arm, self.model):
-            answers, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
+            answers, cut, video = self.answer(self.model.without_video(batch) if arm == BLIND else batch)
         asked = [n for n, record in enumerate(batch.records) if record is not None]
         name = self.arms.name(arm, self.model)
-        return [self.prediction(batch, video, n, answers[n], name) for n in asked]
+        return [replace(self.prediction(batch, video, n, answers[n], name), cut=cut[n]) for n in asked]
 
-    def answer(self, batch: Batch) -> tuple[list[str], VideoTokens]:
-        """The answer to every row's question, and the visual tokens it was read from.
+    def answer(self, batch: Batch) -> tuple[list[str], list[bool], VideoTokens]:
+        """The answer to every row's question, whether it was cut off, and the visual tokens it was read from.
 
         What is drawn for a question is the same for every arm, so that arms differ by their frames alone.
         """
@@ -263,7 +263,8 @@ class DynFocusModule(Resumable):
         keys = ["" if record is None else record.id for record in batch.records]
         drawn = make_processors(self.sampling, keys)
         ids, video = self.model.answer(batch, max_new_tokens=self.max_new_tokens, logits_processor=drawn)
-        return [answer.strip() for answer in self.tokenizer.batch_decode(ids, skip_special_tokens=True)], video
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts], self.model.find_cut(ids), video
 
     def prediction(self, batch: Batch, video: VideoTokens, row: int, answer: str, arm: str) -> Prediction:
         annotation = batch.records[row]

@@ -81,7 +81,8 @@ def answer(
     from dynfocus.bridge.rows import scan_questions
     from dynfocus.train.finished import digest
 
-    check_host(options["host"], {}, {"batch_size": batch_size})
+    host = options["host"]
+    check_host(host, {}, {"batch_size": batch_size})
     together = 8 if batch_size is None else batch_size
     if out.is_dir() or out.resolve() == questions.resolve():
         raise UsageError(f"--out {out}, which is there already", "a file for the answers", "Name another one.")

@@ -1,6 +1,7 @@
 """Answers as text and settings beside scores, as TensorBoard holds them."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,6 +13,8 @@ import tiny
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from observed_runs import events, render_markdown, tags
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.hparams import metadata
 from torch.utils.data import DataLoader
 from training_ranks import NOISY, StepData, several, strategy
@@ -91,6 +94,24 @@ def test_the_text_is_a_sample_of_the_predictions(observed_run: Path, accumulator
     assert len(lines) == 8 < len(predictions)
     assert places == sorted(places)
     assert len({one.video for one in (predictions[place] for place in places)}) == 2
+
+
+def test_an_answer_that_was_cut_off_is_marked() -> None:
+    one = Prediction("0", "v", "learned", "why", "a b", "a", "color", (), None, 85, cut=True)
+    cells = Cells(render_markdown(format_table([(one, RIGHT), (replace(one, cut=False), RIGHT)]))).cells
+    assert [cells[1].strip(), cells[6].strip()] == ["right: a b (cut off)", "right: a b"]
+
+
+def test_a_layout_shows_loss_hit_rate_and_tokens_first(accumulator: Any) -> None:
+    [config] = accumulator.Tensors(custom_scalars.CONFIG_SUMMARY_TAG)
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(config.tensor_proto.string_val[0])
+    [category] = layout.category
+    assert [chart.title for chart in category.chart][:3] == ["loss", "hit rate", "tokens"]
+    known = accumulator.Tags()["scalars"]
+    for chart, expected in ((0, ["train/loss"]), (3, ["val/balanced", "val/detail", "val/temporal"])):
+        patterns = category.chart[chart].multiline.tag
+        assert sorted(tag for tag in known if any(re.match(one, tag) for one in patterns)) == expected
 
 
 def test_settings_stand_beside_the_last_scores(observed_run: Path, accumulator: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from observed_runs import AFRESH, ANSWERS, BRIEF, PROBES, events, pictures, run_with_observers, tags
 from tiny_world import call
 
-from callbacks.probes import Look, Probes, compute_churn, make_title, read_looks
+from callbacks.probes import Look, Probes, compute_churn, draw_look, make_title, read_looks
 from dynfocus.errors import ConfigError, DataError
 from dynfocus.models.collate import Example
 from dynfocus.models.model import DynFocusModel
@@ -35,8 +35,8 @@ def test_every_tag_is_there_with_its_steps(accumulator: Any) -> None:
     assert tags(accumulator, "scalars", "dpe/") == ["dpe/val/churn"]
     for tag in (*probes, *kinds):
         events_of = accumulator.Images if tag.startswith("probes") else accumulator.Histograms
-        assert [one.step for one in events_of(tag)] == ([6, 12] if "/val/" in tag else [0])
-    assert [one.step for one in accumulator.Scalars("dpe/val/churn")] == [12]
+        assert [one.step for one in events_of(tag)] == ([0, 6, 10, 12] if "/val/" in tag else [0])
+    assert [one.step for one in accumulator.Scalars("dpe/val/churn")] == [6, 10, 12]
 
 
 def test_pictures_are_of_a_readable_size_and_of_their_own_video(accumulator: Any) -> None:
@@ -59,9 +59,9 @@ def test_histograms_and_churn_are_those_of_the_lines(accumulator: Any, looks: li
             assert histogram.num == len(np.concatenate(values))
             assert histogram.sum == pytest.approx(np.concatenate(values).sum(), rel=1e-5)
     kept = [
-        {(look.row, frame) for look in looks if look.step == step for frame in look.selection.kept} for step in (6, 12)
+        {(look.row, frame) for look in looks if look.step == step for frame in look.selection.kept} for step in (10, 12)
     ]
-    assert accumulator.Scalars("dpe/val/churn")[0].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
+    assert accumulator.Scalars("dpe/val/churn")[-1].value == pytest.approx(len(kept[1] - kept[0]) / len(kept[1]))
 
 
 def test_lines_hold_what_the_trained_model_selects(place: Path, observed_run: Path, looks: list[Look]) -> None:
@@ -80,6 +80,7 @@ def test_lines_hold_what_the_trained_model_selects(place: Path, observed_run: Pa
         assert focus.events is not None
         assert focus.scores is not None
         assert look.answer == processor.decode(ids[0], skip_special_tokens=True).strip()
+        assert look.cut == (model.generation_config.eos_token_id not in ids[0].tolist())
         assert selection.seconds == tuple(clip.seconds.tolist())
         assert selection.kept == tuple(focus.frames[0].tolist())
         assert selection.visual_tokens == int(video.mask.sum())
@@ -101,8 +102,7 @@ def test_lines_know_the_truth_of_their_row(place: Path, looks: list[Look]) -> No
         assert look.selection.relevant == tuple(map(tuple, question["segments"]))
         assert look.selection.relevant  # rows whose question knows its frames come first
     assert [(look.phase, look.step, look.epoch) for look in looks[::2]] == [
-        ("val", 6, 0),
-        ("val", 12, 0),
+        *(("val", step, 0) for step in (0, 6, 10, 12)),
         ("test", 0, 0),
     ]
 
@@ -111,13 +111,13 @@ def test_where_nothing_is_validated_training_videos_are_looked_at(place: Path) -
     run = run_with_observers(place, place / "runs" / "watched1", "--trainer.max_epochs", "2", stage="stage1")
     looks = read_looks(run / "selections.jsonl")
     ends = json.loads((run / "fit.json").read_text())["steps"]
-    assert sorted({(look.phase, look.step) for look in looks}) == [("train", step) for step in (0, ends // 2, ends)]
-    assert len(looks) == 3 * 4
+    steps = sorted({0, ends // 2, ends, *(step for step in (10, 30, 100) if step < ends)})
+    assert [(look.phase, look.step) for look in looks] == [("train", step) for step in steps for _ in range(4)]
     assert len({look.media for look in looks}) == 4
     assert all(look.media.startswith("videos/") and look.truth for look in looks)
     accumulator = events(run)
     assert len(tags(accumulator, "images", "probes/train/")) == 2, "of the first ones alone"
-    assert [one.step for one in accumulator.Scalars("dpe/train/churn")] == [ends // 2, ends]
+    assert [one.step for one in accumulator.Scalars("dpe/train/churn")] == steps[1:]
 
 
 def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_an_interrupted_run_goes_on_with_the_same_lines(place: Path, tmp_path: P
     stop = ("--trainer.callbacks+=tiny_world.StopOnce", f"--trainer.callbacks.mark={tmp_path / 'stopped'}")
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 130
     kept = run / "selections.jsonl"
-    assert {look.step for look in read_looks(kept)} == {4}
+    assert {look.step for look in read_looks(kept)} == {0, 4}
     assert call(place, "fit", "stage2", run, *AFRESH, PROBES, ANSWERS, *every, *stop) == 0
     assert kept.read_bytes() == whole.read_bytes()
-    assert {look.step for look in read_looks(kept)} == {4, 8}
+    assert {look.step for look in read_looks(kept)} == {0, 4, 8}
 
 
 def test_what_is_looked_at_again_stands_once(
@@ -149,10 +149,10 @@ def test_what_is_looked_at_again_stands_once(
     assert all(look.selection.kept == (3, 10, 16) for look in uniform)
     assert call(place, "test", "stage2", again, PROBES, "--trainer.callbacks.videos", "1") == 0
     last = read_looks(again / "selections.jsonl")
-    assert [*last[:4], *last[5:]] == [*looks[:4], *uniform]
+    assert [*last[:8], *last[9:]] == [*looks[:8], *uniform]
     # Alone in its batch a video's scores may differ in their last digits.
-    assert replace(last[4], selection=looks[4].selection) == looks[4]
-    assert last[4].selection.kept == looks[4].selection.kept
+    assert replace(last[8], selection=looks[8].selection) == looks[8]
+    assert last[8].selection.kept == looks[8].selection.kept
 
 
 def test_churn_is_the_share_of_kept_frames_that_are_new() -> None:
@@ -175,6 +175,33 @@ def test_a_title_names_no_step_that_is_not_known() -> None:
     ):
         look = Look(phase, step, 0, 0, "r", "v.mp4", "q", "a", "t", Selection((0.0,), (0,), 0, 0))
         assert make_title(look) == f"v.mp4 ({place})"
+
+
+def test_a_validation_and_an_early_look_at_one_step_are_one_look(place: Path, tmp_path: Path) -> None:
+    run = run_with_observers(place, tmp_path / "run", "--trainer.val_check_interval", "10", "--trainer.max_steps", "10")
+    assert [look.step for look in read_looks(run / "selections.jsonl")] == [0, 0, 10, 10]
+    accumulator = events(run)
+    [first, _] = tags(accumulator, "images", "probes/val/")
+    assert [one.step for one in accumulator.Images(first)] == [0, 10]
+
+
+def test_other_loggers_are_said_to_get_numbers_alone(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = ("--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", str(tmp_path))
+    assert call(place, "fit", "stage2", tmp_path / "run", *BRIEF, PROBES, ANSWERS, *logger) == 0
+    told = capsys.readouterr().err
+    assert "CSVLogger: given numbers alone; pictures and histograms of probes go to a TensorBoardLogger" in told
+    assert "CSVLogger: given numbers alone; sample answers and settings go to a TensorBoardLogger" in told
+    [numbers] = tmp_path.rglob("metrics.csv")
+    assert "dpe/val/churn" in numbers.read_text()
+    run_with_observers(place, tmp_path / "other", *BRIEF)
+    assert "given numbers alone" not in capsys.readouterr().err
+
+
+def test_a_picture_marks_an_answer_that_was_cut_off() -> None:
+    look = Look("val", 1, 0, 0, "r", "v.mp4", "q", "a", "t", Selection((0.0,), (0,), 0, 0))
+    assert draw_look(look, None).tobytes() != draw_look(replace(look, cut=True), None).tobytes()
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -205,7 +232,7 @@ def test_whatever_keeps_the_frames(place: Path, tmp_path: Path, name: str) -> No
     run = tmp_path / "run"
     assert call(place, "fit", "stage2", run, *BRIEF, PROBES, ANSWERS, *CASES[name]) == 0
     looks, accumulator = read_looks(run / "selections.jsonl"), events(run)
-    assert [look.step for look in looks] == [2, 2]
+    assert [look.step for look in looks] == [0, 0, 2, 2]
     assert len(tags(accumulator, "images", "probes/val/")) == 2
     has_events = name in ("each frame under the question", "every patch", "half precision")
     assert bool(tags(accumulator, "histograms", "dpe/")) == has_events

@@ -63,7 +63,7 @@ def test_the_run_is_bit_for_bit_the_run_without(
     for one, other in zip(results, expected, strict=True):
         bits(one, other)
     looks = read_looks(tmp_path / "watched" / "selections.jsonl")
-    phases = [("val", 2)] if val_rows else [("train", 0), ("train", 3)]
+    phases = [("val", 0), ("val", 2)] if val_rows else [("train", 0), ("train", 3)]
     assert [(look.phase, look.step, look.row) for look in looks] == [(*at, row) for at in phases for row in (0, 1)]
 
 

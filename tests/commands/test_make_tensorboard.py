@@ -7,6 +7,7 @@ import pytest
 from sandbox import Clone
 
 SHOWN = "-m tensorboard.main --logdir "
+NAMED = "-m tensorboard.main --logdir_spec "
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def shown(clone: Clone, *args: str) -> str:
     code, out, calls = clone.make("tensorboard", *args)
     assert code == 0, out
     [call] = [call for call in calls if "tensorboard" in call]
-    assert f"showing {call.removeprefix(SHOWN).split(' --')[0]};" in out
+    folder = call.removeprefix(SHOWN).removeprefix(NAMED).split(" --")[0].rpartition(":")[2]
+    assert f"showing {folder};" in out
     return call
 
 
@@ -36,11 +38,14 @@ def test_the_last_run_is_shown(clone: Clone) -> None:
         leave(clone, f"runs/mine/run {n}", 1000 + n)
     leave(clone, "runs/world/stage2", 3000)
     leave(clone, "runs/world/stage1", 2000)
-    assert shown(clone) == f"{SHOWN}runs/world/stage2/tensorboard"
+    assert shown(clone) == f"{NAMED}world/stage2:runs/world/stage2/tensorboard"
     leave(clone, "runs/my own/stage 1", 4000)
-    assert shown(clone, "ARGS=--port 6007") == f"{SHOWN}runs/my own/stage 1/tensorboard --port 6007"
+    named = f"{NAMED}my own/stage 1:runs/my own/stage 1/tensorboard"
+    assert shown(clone, "ARGS=--port 6007") == f"{named} --port 6007"
     leave(clone, "runs/world/stage1", 5000)
-    assert shown(clone) == f"{SHOWN}runs/world/stage1/tensorboard"
+    assert shown(clone) == f"{NAMED}world/stage1:runs/world/stage1/tensorboard"
+    leave(clone, "runs/a, b/stage1", 6000)  # a name that the option cannot hold
+    assert shown(clone) == f"{SHOWN}runs/a, b/stage1/tensorboard"
 
 
 def test_a_folder_of_ones_choice_is_shown_whole(clone: Clone) -> None:

@@ -137,4 +137,4 @@ def test_the_wheel_trains_and_answers_in_an_empty_folder(wheel: Path, tmp_path: 
     assert "kept frames:" in call("ask", film, "what color is the star")
     (home / "q.csv").write_text(f"video,question\n{film},what color is the star\n")
     assert "1 answered" in call("answer", "--questions", "q.csv", "--out", "a.jsonl")
-    assert "balanced" in call("evaluate", "world", "data", "--out", "runs/world/evaluation", "--rows", "2")
+    assert "2 questions" in call("evaluate", "world", "data", "--out", "runs/world/evaluation", "--rows", "2")
