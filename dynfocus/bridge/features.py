@@ -105,6 +105,10 @@ def open_features(
         features = HostSketches(load_host(host, choose_device(device)), host)
         features.rule = replace(features.rule, fps=FPS, frames=CANDIDATES)
         return features
+    if encoder is not None and encoder.is_file():
+        from dynfocus.bridge.shots import ShotFeatures
+
+        return ShotFeatures(encoder)
     if encoder is not None:
         from dynfocus.bridge.encoders import TextImageFeatures
 

