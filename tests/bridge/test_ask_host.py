@@ -359,3 +359,15 @@ def test_a_host_is_asked_about_segments_folders_of_frames_and_no_picture(
     assert cli.main(["evaluate", "scienceqa", str(science), *words, str(tmp_path / "out2"), "--allow-missing"]) == 0
     (line,) = map(json.loads, (tmp_path / "out2" / "predictions.jsonl").read_text().splitlines())
     assert (line["visual_tokens"], line["kept"], line["hit"]) == (0, [], None)
+
+    line_row = {"video_key": "a", "uid": "1", "question": "Who", "answer": "A", "question_type": ["reasoning"]}
+    seen = tmp_path / "lvbench"
+    seen.mkdir()
+    (seen / "lvbench.jsonl").write_text(json.dumps({**line_row, "time_reference": "00:03-00:05"}) + "\n")
+    shutil.copy(video, seen / "a.mp4")
+    arms = [*words, str(tmp_path / "out3"), "--arms", "uniform", "oracle"]
+    assert cli.main(["evaluate", "lvbench", str(seen), *arms]) == 0
+    lines = [json.loads(one) for one in (tmp_path / "out3" / "predictions.jsonl").read_text().splitlines()]
+    assert {tuple(map(tuple, one["segments"])) for one in lines} == {((3, 4, 5),)}
+    assert [(one["arm"], one["hit"]) for one in lines] == [("uniform", 1.0), ("oracle", 1.0)]
+    assert 3 in lines[1]["kept"]

@@ -8,9 +8,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dynfocus.bridge.choose import FrameChooser
+from dynfocus.bridge.choose import FrameChooser, SketchedVideo
 from dynfocus.bridge.hosts.answerer import HostAnswerer, HostRule
 from dynfocus.bridge.hosts.folder import identify
+from dynfocus.bridge.selector_card import find_needed
 from dynfocus.errors import ConfigError
 from dynfocus.evals.benchmarks import find_benchmark, find_split
 from dynfocus.evals.card import CARD, check_card
@@ -84,7 +85,7 @@ def evaluate_host(
     left = [item for item in there if any((arm, item.id) not in answered for arm in chosen)]
     if left:
         answerer = HostAnswerer(host, None, rule, settings["cache"], device=device)
-        truth = any(item.question.segments for item in items)
+        truth = any(item.question.segments or item.evidence for item in items)
         choosers = {
             label: None if label == BLIND else answerer.open_chooser(arm, sampling.seed, truth)
             for label, arm in chosen.items()
@@ -118,14 +119,12 @@ def ask(
         question = replace(question, meta={**question.meta, "subtitles": item.subtitles})
     known = None if media is None else answerer.read(media)
     prompt = benchmark.prompt(question, [] if known is None else list(known.seconds))
-    needed = {frame for segment in question.segments for frame in segment}  # none where all frames matter alike
+    segments = () if known is None else find_places(item, known.sketched)
+    needed = {known.sketched.candidates[place] for part in segments for place in part} if known is not None else None
     drawn = make_processors(sampling, [item.id])
     answer = answerer.ask(media, prompt, tokens, chooser, drawn=drawn, needed=needed)
     selection = answer.selection
-    # Segments count the frames of the file; of these not all need be looked at.
-    places = {} if known is None else {number: place for place, number in enumerate(known.sketched.candidates)}
-    segments = tuple(tuple(places[n] for n in part if n in places) for part in item.question.segments)
-    shown = replace(item.question, segments=segments if known is not None else ())
+    shown = replace(item.question, segments=segments)
     return Prediction(
         id=item.id,
         video=str(item.video or ""),
@@ -143,3 +142,14 @@ def ask(
         scores=tuple(float(f"{score:.6g}") for score in selection.own_scores),
         segments=shown.segments,
     )
+
+
+def find_places(item: Item, sketched: SketchedVideo) -> tuple[tuple[int, ...], ...]:
+    """The places among the frames that are looked at of each segment that a question needs, by frames or by times.
+
+    A segment of which no frame is looked at is empty: no choice hits it.
+    """
+    if not item.question.segments:
+        return find_needed(item, sketched)
+    places = {number: place for place, number in enumerate(sketched.candidates)}
+    return tuple(tuple(places[n] for n in segment if n in places) for segment in item.question.segments)
