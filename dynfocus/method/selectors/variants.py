@@ -26,6 +26,7 @@ class QuestionEventSelector(EventPrototypeSelector):
     """
 
     reads = "network and question"
+    rotation: Tensor | None
 
     def __init__(self, settings: ConnectorSettings, width: int, text_width: int, rotation: int | None = None) -> None:
         super().__init__(replace(settings, score_reads_question=True), width, text_width)
