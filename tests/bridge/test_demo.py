@@ -85,11 +85,16 @@ class Page:
         return [frame.id for frame in found if frame.is_displayed()]
 
     def choose(self, field: str, name: str) -> None:
-        """Choose from a list."""
-        box = self.one(f"#{field} input")
-        box.click()
-        self.until(lambda: self.one(f'#{field} [role="option"][aria-label="{name}"]')).click()
-        self.until(lambda: box.get_attribute("value") == name)
+        """Choose from a list, again where the page was just drawn anew and lost the click."""
+
+        def is_chosen() -> bool:
+            box = self.one(f"#{field} input")
+            if box.get_attribute("value") != name:
+                box.click()
+                self.one(f'#{field} [role="option"][aria-label="{name}"]').click()
+            return bool(box.get_attribute("value") == name)
+
+        self.until(is_chosen)
 
     def count_runs(self) -> int:
         return len(self.runs.read_text().splitlines())

@@ -88,7 +88,7 @@ def test_a_run_of_other_questions_is_refused(tmp_path: Path) -> None:
         module.trainer = SimpleNamespace(default_root_dir=tmp_path, global_rank=0, world_size=1)  # type: ignore[assignment]
         if fits:
             module.setup("test")
-            assert len(module.data["test"]) == (10 if recipe == "standard" else 8)
+            assert len(module.data["test"]) == (9 if recipe == "standard" else 8)
         else:
             with pytest.raises(CheckpointError, match=r"a run in .* words_repeat=True, thing_size=12"):
                 module.setup("test")

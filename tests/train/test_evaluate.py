@@ -147,7 +147,7 @@ def test_rules_of_frames_and_sampling_are_followed_and_stated(
             {"temperature": 0.0, "top_p": 1.0, "seed": 0},
         )
         assert max(one.kept) < frames
-    assert evaluate(place, trained_runs, tmp_path / "x", "--top-p", "0") == 1
+    assert evaluate(place, trained_runs, tmp_path / "x", "--temperature", "1", "--top-p", "0") == 1
     assert "top_p = 0.0. Needed: a share in (0, 1]" in capsys.readouterr().err
     assert evaluate(place, trained_runs, tmp_path / "x", "--shuffle") == 1
     assert "--shuffle with world, whose questions have no options" in capsys.readouterr().err
