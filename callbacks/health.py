@@ -36,9 +36,9 @@ class SelectorHealth(Observer):
 
     def __init__(self) -> None:
         self.handle: RemovableHandle | None = None
-        # Numbers of each video. A rehearsal or a probe may call the selector as well, so the last call before a batch
-        # ends is the one that counts.
-        self.last: dict[str, Tensor] = {}
+        # Numbers of each video. A rehearsal or a probe may call the selector as well: the last call before a batch ends
+        # counts, apart in training, where probes are looked at without training on them.
+        self.last: dict[bool, dict[str, Tensor]] = {}
         self.sums: dict[str, dict[str, Tensor]] = {}
         self.since_check: dict[str, list[float]] = {}
         self.videos_shown: set[tuple[Any, ...]] = set()  # since the last check of which places are kept
@@ -69,7 +69,7 @@ class SelectorHealth(Observer):
     def record_call(self, select: nn.Module, inputs: tuple[FrameSketch, SelectorInputs], focus: Focus) -> None:
         metrics = measure_selector(focus, inputs[1].relevant, inputs[0])
         self.is_scaled = getattr(getattr(select, "settings", None), "distance_scale", "width") == "video"
-        self.last = last = {
+        self.last[select.training] = last = {
             name: torch.stack([value * is_known, is_known.float()], -1) for name, (value, is_known) in metrics.items()
         }
         if focus.events is None or not metrics:
@@ -80,7 +80,7 @@ class SelectorHealth(Observer):
             report_gradient(focus.mixture, partial(last.__setitem__, "gradient_snr"))
 
     def update(self, phase: str, pl_module: Any, batch: Batch) -> None:
-        last, self.last = self.last, {}
+        last = self.last.pop(phase == "train", {})
         sums = self.sums.setdefault(phase, {})
         if "kept" in last:
             is_first = self.first_showings(batch)[:, None]

@@ -52,6 +52,25 @@ def report(
     ]
 
 
+class LooksBetween(Callback):
+    """Shows the selector one more video at the end of every batch, as probes do."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        select, sketch = pl_module.model.connector.select, tiny.sketch(9, settings=NOISY)
+        select.eval()
+        select(sketch, tiny.inputs(sketch, [3]))
+        select.train()
+
+
+def test_a_look_between_batches_does_not_count(towers: Path) -> None:
+    reports = []
+    for before in ([], [LooksBetween()]):
+        watching = make_recorder(SelectorHealth)
+        learn(towers, "one", STEPS, callbacks=[*before, watching, Logging()])
+        reports.append(watching.reports)
+    assert reports[0] == reports[1]
+
+
 def test_every_number_is_there_in_training_and_asking(towers: Path) -> None:
     reports = report(towers, val_rows=rows([9, 3, 7], 20, known=True))
     assert [(phase, step) for phase, step, _ in reports] == [("train", 1), ("train", 2), ("train", 3), ("val", 3)]
@@ -243,7 +262,7 @@ def test_large_distances_warn_once_and_say_what_to_do(distance: float, scale: st
     sketch.pooled[:] = points[None, :, None] * (distance * tiny.WIDTH / 2) ** 0.5
     observer = SelectorHealth()
     observer.record_call(select, (sketch, inputs := tiny.inputs(sketch, [3])), select(sketch, inputs))
-    median, known = observer.last["distance"][0].tolist()
+    median, known = observer.last[False]["distance"][0].tolist()
     assert (known, median) == (1.0, pytest.approx(distance, rel=1e-5))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
