@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from dynfocus.records.atomic import atomic_write, is_settled
-from dynfocus.video.time_limit import seconds_left
 
 Stamp = tuple[str, int, int, int]
 
@@ -27,7 +26,6 @@ def hash_file(file: Path) -> str:
     digest = hashlib.sha256()
     with open(file, "rb") as stream:
         while block := stream.read(1 << 20):
-            seconds_left()
             digest.update(block)
     return digest.hexdigest()
 
