@@ -37,6 +37,8 @@ def chromium(width: int = 1200, height: int = 1000) -> Iterator[Any]:
             options.add_argument(argument)
         opened = webdriver.Chrome(options, Service(driver))
         try:
+            opened.get("about:blank")  # away from the browser's own first tab, which asks for pages of its own
+            requests(opened)
             set_window(opened, width, height)
             yield opened
         finally:
@@ -68,10 +70,10 @@ def visit(browser: Any, path: Path) -> None:
 
 
 def requests(browser: Any) -> list[str]:
-    """Addresses that were asked for since this was last called, but what pages hold and the browser's first tab."""
+    """Addresses that were asked for since this was last called, but what pages hold and the browser's own pages."""
     messages = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
     urls = (one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent")
-    return [url for url in urls if not url.startswith(("data:", "chrome:"))]
+    return [url for url in urls if not url.startswith(("data:", "chrome:", "chrome-untrusted:"))]
 
 
 def complaints(browser: Any) -> list[str]:
