@@ -10,7 +10,7 @@ from dynfocus.errors import ConfigError
 def ablations(
     *,
     out: Path,
-    recipe: Literal["easy", "standard"] = "easy",
+    recipe: Literal["easy", "standard", "long", "foreign"] = "easy",
     seeds: str = "0,1,2",
     only: Sequence[str] = (),
     full: bool = False,
@@ -29,8 +29,8 @@ def ablations(
         out: folder of all runs, and of tables/ablations.md, .csv, .html and the pictures.
         recipe: the world's.
         seeds: whole numbers with commas between them; each variant is trained once for each.
-        only: studies: table6, figure3a, figure3b, selectors (these four where none is named), switches, question or
-            trained_selectors.
+        only: studies: table6, figure3a, figure3b, selectors (these four where none is named), switches, question,
+            question_sweep or trained_selectors; on `long` figure3_budget and selectors.
         full: all studies, where none is named.
         steps: most steps of stage 2, such as 104 for a quick look; without it one epoch.
         config: further configs, laid over those of the world.

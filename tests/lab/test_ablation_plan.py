@@ -9,7 +9,7 @@ from dynfocus.budget import budget
 from dynfocus.cli import main
 from dynfocus.errors import UsageError
 from dynfocus.lab.ablations.planning import Run, Settings, Times, choose_studies, estimate_left, plan_runs
-from dynfocus.lab.ablations.studies import MAIN, list_studies
+from dynfocus.lab.ablations.studies import list_studies
 from dynfocus.settings import ConnectorSettings
 
 
@@ -18,7 +18,7 @@ def plan(tmp_path: Path, **changes: object) -> dict[str, Run]:
     return {run.name: run for run in plan_runs(settings, choose_studies(settings))}
 
 
-@pytest.mark.parametrize("recipe", ["easy", "standard"])
+@pytest.mark.parametrize("recipe", ["easy", "standard", "foreign"])
 def test_each_variant_is_trained_once_a_seed_from_the_stage_1_of_that_seed(tmp_path: Path, recipe: str) -> None:
     runs = plan(tmp_path, recipe=recipe)
     starts = {name for name in runs if "/stage1/" in name}
@@ -70,6 +70,18 @@ def test_figure_3_sweeps_what_it_says(recipe: str, frames: int) -> None:
                 assert f"(K = {budget(frames, settings).kept})" in row.label
 
 
+def test_figure_3_at_one_budget_keeps_as_many_frames_whatever_l() -> None:
+    rows = list_studies("long")["figure3_budget"].rows
+    sizes = []
+    for row in rows:
+        options = dict(zip(row.variant.options[::2], row.variant.options[1::2], strict=True))
+        events = int(options.get("--model.connector.events", "32"))
+        settings = ConnectorSettings(events=events, keep=float(options.get("--model.connector.keep", "0.125")))
+        assert budget(64, settings).kept == 4
+        sizes.append(events)
+    assert sizes == [row.place for row in rows] == [4, 8, 16, 32, 40, 64]
+
+
 def test_the_first_run_of_a_kind_says_how_long_the_others_take(tmp_path: Path) -> None:
     runs = [Run(f"runs/{n}", kind, (), 50.0) for n, kind in enumerate("aab")]
     times = Times(tmp_path / "times.json")
@@ -96,6 +108,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, capsys: py
 
 
 def test_the_main_studies_are_the_papers(tmp_path: Path) -> None:
-    assert [study.name for study in choose_studies(Settings(tmp_path))] == list(MAIN)
+    assert [study.name for study in choose_studies(Settings(tmp_path))] == [
+        *("table6", "figure3a", "figure3b", "selectors")
+    ]
+    assert [study.name for study in choose_studies(Settings(tmp_path, recipe="long"))] == [
+        *("figure3_budget", "selectors")
+    ]
     labels = [row.label for row in list_studies("easy")["table6"].rows]
     assert labels == ["(2, 256)", "(2, 40)", "(0, 256)", "(0, 40)", "(2, 2)", "(2, 0)"]

@@ -97,7 +97,7 @@ def choose_studies(settings: Settings) -> list[Study]:
             raise UsageError(
                 f"--only {name}", f"one of {', '.join(studies)}", suggest(name, list(studies)) or "Correct it."
             )
-    names = settings.only or (tuple(studies) if settings.full else MAIN)
+    names = settings.only or tuple(name for name in studies if settings.full or name in MAIN)
     return [studies[name] for name in names]
 
 

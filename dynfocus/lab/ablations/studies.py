@@ -1,5 +1,6 @@
 """List what is compared: the variants of the method, and the studies whose rows they are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -22,7 +23,7 @@ class Centre:
         frames: T.
         events: L.
         kept: K.
-        sweep_events: the values of L of figure 3a, at the same K/L.
+        sweep_events: the values of L of figure 3a, at the same K/L; on ``long`` at the same K, so at as many tokens.
         sweep_kept: the values of K of figure 3b, at the same L.
     """
 
@@ -30,7 +31,7 @@ class Centre:
     events: int
     kept: int
     sweep_events: tuple[int, ...]
-    sweep_kept: tuple[int, ...]
+    sweep_kept: tuple[int, ...] = ()
 
     @property
     def share(self) -> str:
@@ -38,9 +39,12 @@ class Centre:
         return divide(self.kept, self.events)
 
 
+STANDARD = Centre(24, 16, 3, (8, 12, 16, 20, 24), (1, 2, 3, 6, 16))
 CENTRES = {
     "easy": Centre(20, 8, 3, (4, 6, 8, 12, 16), (1, 2, 3, 5, 8)),
-    "standard": Centre(24, 16, 3, (8, 12, 16, 20, 24), (1, 2, 3, 6, 16)),
+    "standard": STANDARD,
+    "foreign": STANDARD,
+    "long": Centre(64, 32, 4, (4, 8, 16, 32, 40, 64)),
 }
 
 
@@ -107,14 +111,17 @@ class Study:
 
 
 FULL = Variant("full", arms=SELECTORS)
-MAIN = ("table6", "figure3a", "figure3b", "selectors")
+MAIN = ("table6", "figure3a", "figure3b", "figure3_budget", "selectors")
 
 
 def list_studies(recipe: str) -> dict[str, Study]:
     """List every study on a recipe of the world; those of `MAIN` come first."""
     centre = CENTRES[recipe]
+    if recipe == "long":  # gives no tokens to frames that are not kept, so that most other studies have no sense
+        return {study.name: study for study in (_list_budget(centre), _list_selectors())}
     studies = [_list_table_6(), *_list_figure_3(centre), _list_selectors(), _list_switches(centre.frames)]
-    return {study.name: study for study in [*studies, _list_question(centre), _list_trained_selectors()]}
+    question = [_list_question(centre, "question", (1, 3)), _list_question(centre, "question_sweep", range(1, 6))]
+    return {study.name: study for study in [*studies, *question, _list_trained_selectors()]}
 
 
 def divide(kept: int, events: int) -> str:
@@ -155,6 +162,17 @@ def _list_figure_3(centre: Centre) -> tuple[Study, Study]:
     )
 
 
+def _list_budget(centre: Centre) -> Study:
+    rows = []
+    for events in centre.sweep_events:
+        share = divide(centre.kept, events)
+        options = ("--model.connector.events", str(events), "--model.connector.keep", share)
+        variant = FULL if events == centre.events else Variant(f"events_{events}_keep_{centre.kept}", options)
+        rows.append(Row(f"L = {events} (K/L = {share})", variant, place=events))
+    title = f"Figure 3 at one budget: L event prototypes, of which K = {centre.kept} are kept whatever L"
+    return Study("figure3_budget", title, tuple(rows), "detail", "L")
+
+
 def _vary(centre: Centre, events: int | None = None, kept: int | None = None) -> Variant:
     if events == centre.events or kept == centre.kept:
         return FULL
@@ -186,7 +204,7 @@ def _list_switches(frames: int) -> Study:
     return Study("switches", "Other switches of the method", rows, against=0)
 
 
-def _list_question(centre: Centre) -> Study:
+def _list_question(centre: Centre, name: str, sweep: Iterable[int]) -> Study:
     kinds = {
         "the paper's score": ("", ()),
         "with the question term": ("_question", overlay("score_reads_question")),
@@ -195,12 +213,12 @@ def _list_question(centre: Centre) -> Study:
     }
     rows = []
     rotated = {"with the question term, its words rotated": ("_rotated", overlay("rotated_question"))}
-    for kept in range(1, 6):
+    for kept in sweep:
         plain = _vary(centre, kept=kept)
         for kind, (suffix, options) in (kinds | rotated if kept == 1 else kinds).items():
             variant = Variant(f"keep_{kept}{suffix}", (*plain.options, *options)) if suffix else plain
             rows.append(Row(f"K = {kept}, {kind}", variant))
-    return Study("question", "The question term, each model trained with its own selector", tuple(rows), "detail")
+    return Study(name, "The question term, each model trained with its own selector", tuple(rows), "detail")
 
 
 def _list_trained_selectors() -> Study:
