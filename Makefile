@@ -35,7 +35,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .SUFFIXES:
 MAKEFLAGS += --no-print-directory --no-builtin-rules
-.PHONY: help install world towers stage1 stage2 posttune lora qlora smol lmms slow evaluate test check bench gpu tensorboard figures notebooks ablations ablations-full clean
+.PHONY: help install world towers stage1 stage2 posttune lora qlora smol lmms slow evaluate test test-lowest check bench gpu tensorboard figures notebooks ablations ablations-full clean
 
 # What is said on the command line is read or refused, never swallowed.
 given = $(and $(filter command line,$(origin $(1))),$($(1)))
@@ -46,7 +46,7 @@ $(foreach name,CONFIG SEED DEVICES NODES LAUNCH,$(call needs,$(name),$(stages)))
 $(foreach name,BENCH ROOT MODEL,$(call needs,$(name),evaluate))
 $(call needs,WORLD,world towers $(stages) figures ablations ablations-full)
 $(if $(filter $(WORLD),$(worlds)),,$(error WORLD=$(WORLD) is no recipe: give one of $(worlds)))
-$(call needs,ARGS,world towers $(stages) slow ablations ablations-full evaluate test bench gpu tensorboard)
+$(call needs,ARGS,world towers $(stages) slow ablations ablations-full evaluate test test-lowest bench gpu tensorboard)
 $(foreach file,$(CONFIG),$(if $(wildcard $(file)),,$(error CONFIG names $(file), which is not there: give YAML files by their paths from this folder)))
 
 hash := \#
@@ -157,6 +157,23 @@ evaluate: install ## ask a trained model the questions of a benchmark, and print
 
 test: install ## run the tests on all cores, four at most (ARGS go to pytest: "-n 0 --pdb")
 	@$(python) -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# The lower end of each range of setup.cfg, what every install needs before what extras do.
+lower_ends := sed -n 's/^    \([a-z0-9-]*\)\(\[[a-z,]*\]\)\{0,1\}>=\([0-9.]*\).*/\1==\3/p' setup.cfg | awk -F== '!there[$$1]++'
+lowest := cache/lowest
+test-lowest: ## run the same tests on the lowest versions that setup.cfg allows, installed into cache/lowest
+	@wanted=$$($(lower_ends))
+	if [ "$$(cat $(lowest)/installed 2> /dev/null)" != "$$wanted" ]; then
+	  "$(PYTHON)" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { echo "PYTHON=$(PYTHON), but the lowest versions have wheels for Python 3.10 to 3.12 alone: name one, such as PYTHON=python3.11"; exit 1; }
+	  echo "installing the lowest versions into $(lowest) (PyTorch for CUDA takes several gigabytes, TORCH_ARGS names another index) ..."
+	  "$(PYTHON)" -m venv --clear $(lowest)
+	  echo "$$wanted" > $(lowest)/constraints.txt
+	  pip="$(lowest)/bin/python -m pip install -q --disable-pip-version-check -c $(lowest)/constraints.txt"
+	  $$pip $(TORCH_ARGS) torch torchvision
+	  $$pip -e ".[dev]"
+	  mv $(lowest)/constraints.txt $(lowest)/installed
+	fi
+	$(lowest)/bin/python -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: install ## lint, format, types and architecture
 	@$(python) -m ruff check .

@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import time
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from sandbox import EVERYTHING, ROOT, Clone, label
 
 
@@ -65,6 +67,30 @@ def test_install_is_repeated_only_for_a_changed_setting_or_file(clone: Clone) ->
     assert clone.make("install")[2] == []
     shutil.rmtree(clone.folder / ".venv")
     assert clone.make("install")[2][0] == "-m venv --clear .venv"
+
+
+def test_the_lowest_versions_are_those_of_setup_cfg(clone: Clone) -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lists = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    named = [Requirement(line) for text in lists for line in text.splitlines() if line and not line.startswith("#")]
+    lowest = {one.name: f"{one.name}=={str(one.specifier).removeprefix('>=')}" for one in reversed(named)}
+    code, out, calls = clone.make("test-lowest", "TORCH_ARGS=--pre", "ARGS=-x")
+    assert code == 0, out
+    held = "-m pip install -q --disable-pip-version-check -c cache/lowest/constraints.txt"
+    assert calls[:3] == ["-m venv --clear cache/lowest", f"{held} --pre torch torchvision", f"{held} -e .[dev]"]
+    assert calls[3:] == ["-m pytest -q -m not slow and not gpu -n auto --maxprocesses 4 --dist loadfile -x"]
+    assert sorted((clone.folder / "cache/lowest/installed").read_text().split()) == sorted(lowest.values())
+    assert len(clone.make("test-lowest")[2]) == 1
+    (clone.folder / "setup.cfg").write_text("    av>=99\n")
+    assert len(clone.make("test-lowest")[2]) == 4, "other bounds are other versions"
+    code, out, calls = clone.make("test-lowest", OLD="1")
+    assert code == 0, "nothing is installed anew"
+    (clone.folder / "cache/lowest/installed").unlink()
+    code, out, calls = clone.make("test-lowest", OLD="1")
+    assert code == 2
+    assert "Python 3.10 to 3.12 alone" in out
+    assert calls == []
 
 
 def test_a_failed_install_is_tried_again(clone: Clone) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
+from packaging.requirements import Requirement
 from tiny_world import CONFIGS, ROOT, SMALL
 
 from dynfocus.cli import find_recipes, main
@@ -74,6 +75,19 @@ def test_the_metadata_are_whole_and_name_nobody(metadata: Message) -> None:
         one.rpartition(" ")[2] for one in metadata.get_all("Classifier", []) if re.search(r"Python :: 3\.\d", one)
     }
     assert versions == {"3.10", "3.11", "3.12", "3.13"}
+
+
+def test_decord_is_asked_for_only_where_it_exists(metadata: Message) -> None:
+    """It has wheels for Linux on x86-64 alone; everything else exists for aarch64 too."""
+    needed = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+    for machine, system, more in [
+        ("x86_64", "linux", {"decord"}),
+        ("aarch64", "linux", set()),
+        ("arm64", "darwin", set()),
+    ]:
+        place = {"platform_machine": machine, "sys_platform": system, "extra": ""}
+        names = {one.name for one in needed if one.marker is None or one.marker.evaluate(place)}
+        assert names & {"decord", "av"} == {"av"} | more
 
 
 def test_recipes_are_listed_copied_and_found_by_name(tmp_path: Path, capsys: Capture) -> None:

@@ -22,7 +22,7 @@ esac
 echo "$*" >> calls.txt
 case "$*" in
   *pip\\ install*) [ -z "${{OFFLINE-}}" ] || exit 1 ;;
-  -m\\ venv*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  -m\\ venv*) mkdir -p "${{!#}}/bin" && cp "$0" "${{!#}}/bin/python" ;;
   *dynfocus\\ world*) mkdir -p "$4" && touch "$4/world.json" ;;
   *dynfocus\\ towers*) mkdir -p "$5" && date +%N > "$5/towers.json" ;;
 esac
