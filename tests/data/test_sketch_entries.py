@@ -56,6 +56,46 @@ def test_a_damaged_entry_is_computed_again_and_reported(cache, media, caplog, ho
     assert len(caplog.records) == 1
 
 
+CRAFTED: dict[str, Any] = {
+    "no tensor": lambda whole: {},
+    "another name": lambda whole: {"frames" if name == "pooled" else name: one for name, one in whole.items()},
+    "one too many": lambda whole: whole | {"more": whole["mask"].clone()},
+    "no seconds": lambda whole: {name: one for name, one in whole.items() if name != "seconds"},
+    "no frame": lambda whole: {name: one[:0] for name, one in whole.items()},
+    "one frame less in one": lambda whole: whole | {"grains": whole["grains"][:-1]},
+    "another precision": lambda whole: whole | {"pooled": whole["pooled"].double()},
+    "whole numbers": lambda whole: whole | {"mask": whole["mask"].long()},
+    "seconds in a table": lambda whole: whole | {"seconds": whole["seconds"][:, None]},
+    "a single number": lambda whole: whole | {"seconds": whole["seconds"][0]},
+    "other patches": lambda whole: whole | {"pooled": whole["pooled"][:, :-1]},
+    "another width": lambda whole: whole | {name: whole[name][..., :-1] for name in ("pooled", "grains")},
+}
+
+
+@pytest.mark.parametrize("road", ["read", "fill", "frames", "entry"])
+def test_an_entry_that_holds_no_sketch_is_damaged(cache, media, caplog, road: str) -> None:
+    """Key and checksum fit: whoever wrote it made it so. Its tensors are not those of a sketch of these settings."""
+    one = cache()
+    path, whole = one.path(media[0]), one.read(media[0])
+    before, tensors = path.read_bytes(), sketcher.to_tensors(whole)
+    for how, change in CRAFTED.items():
+        write_entry(path, change(tensors), one.key(media[0]))
+        caplog.clear()
+        if road == "frames":
+            assert one.frames(media[0]) is None, how
+            continue
+        if road == "entry":
+            assert one.load_entry(media[0]) is None, how
+        elif road == "fill":
+            assert one.fill([media[0]], workers=0) == FillReport(0, 0, 1, one.folder), how
+        else:
+            assert same(one.read(media[0]).sketch, whole.sketch), how
+        [message] = [record.getMessage() for record in caplog.records]
+        assert "damaged" in message, how
+        assert str(path) in message, how
+        assert road == "entry" or path.read_bytes() == before, how
+
+
 def test_no_flipped_bit_goes_through(tmp_path) -> None:
     """Every byte of a small entry: it is refused, or (where spaces fill up the header) holds the same."""
     path, tensors = tmp_path / "e", {"pooled": torch.randn(3, 4, 2).half(), "mask": torch.ones(3, dtype=torch.bool)}

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from logging import getLogger
 from pathlib import Path
 
@@ -13,19 +13,28 @@ from tqdm import tqdm
 from dynfocus.data.sketches.digests import Digests
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.entries import (
+    Check,
     DamagedEntryError,
     has_entry,
     read_entry,
     read_entry_bytes,
-    read_entry_shape,
+    read_entry_layout,
     write_entry,
 )
 from dynfocus.data.sketches.media import Clips, SketchItem, describe_media, load_ahead
 from dynfocus.data.sketches.shards import SketchShards
-from dynfocus.data.sketches.sketcher import ITEM_ERRORS, Sketcher, TimedSketch, cause, from_tensors, to_tensors
+from dynfocus.data.sketches.sketcher import (
+    ITEM_ERRORS,
+    Sketcher,
+    TimedSketch,
+    cause,
+    check_layout,
+    from_tensors,
+    to_tensors,
+)
 from dynfocus.errors import DynFocusError, FeatureError
 from dynfocus.models.towers import VisionTower
-from dynfocus.settings import ConnectorSettings, FrameRule
+from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
 from dynfocus.video import Clip
 from dynfocus.video.media import Media
 
@@ -85,6 +94,11 @@ class SketchCache(Sketcher):
         super().__init__(source, settings, rule, device, tower, Digests(self.folder / "digests"))
 
     @cached_property
+    def check(self) -> Check:
+        """Refuses entries that hold no sketch of these settings; raises DamagedEntryError."""
+        return partial(check_layout, sketch_settings(self.settings), self.source.vision.hidden_size)
+
+    @cached_property
     def matching_shards(self) -> SketchShards | None:
         """The shards, checked the first time; raises ConfigError if they were made with other settings."""
         if self.shards is not None:
@@ -111,7 +125,7 @@ class SketchCache(Sketcher):
             return sketch
         key = self.key(media)
         try:
-            tensors = read_entry(self._path(key), key)
+            tensors = read_entry(self._path(key), key, self.check)
         except DamagedEntryError as error:
             self._warn_damaged(self._path(key), media, error)
             tensors = None
@@ -132,15 +146,15 @@ class SketchCache(Sketcher):
             return count
         try:
             key = self.key(media)
-            shape = read_entry_shape(self._path(key), key, "seconds")
+            layout = read_entry_layout(self._path(key), key, self.check)
         except (*ITEM_ERRORS, DamagedEntryError):
             return None
-        return None if shape is None else shape[0]
+        return None if layout is None else layout["seconds"][1][0]
 
     def load_entry(self, media: Media) -> bytes | None:
         key = self.key(media)
         try:
-            return read_entry_bytes(self._path(key), key)
+            return read_entry_bytes(self._path(key), key, self.check)
         except DamagedEntryError as error:
             self._warn_damaged(self._path(key), media, error)
             return None
@@ -171,7 +185,7 @@ class SketchCache(Sketcher):
                 if self.shards_hold(item.address):
                     continue
                 key = self.key(item.media)
-                if not has_entry(self._path(key), key):
+                if not has_entry(self._path(key), key, self.check):
                     missing[key] = item.media
             except DamagedEntryError as error:
                 self._warn_damaged(self._path(key), item.media, error)
@@ -193,7 +207,7 @@ class SketchCache(Sketcher):
         """Compute those that no other process has computed in the meantime; returns their keys, and how many failed."""
         computed, failed = set(), 0
         if missing:
-            clips = Clips([(self._path(key), key, medium) for key, medium in missing.items()], self.rule)
+            clips = Clips([(self._path(key), key, medium) for key, medium in missing.items()], self.rule, self.check)
             pairs = zip(missing.items(), load_ahead(clips, workers), strict=True)
             for (key, medium), clip in tqdm(pairs, total=len(missing), desc=bar, unit="video"):
                 if clip is None:

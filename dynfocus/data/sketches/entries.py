@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
@@ -11,9 +13,16 @@ from torch import Tensor
 from dynfocus.data.sketches.digests import tensor_bytes
 from dynfocus.records.atomic import atomic_write
 
+Layout = dict[str, tuple[str, list[int]]]  # of each tensor its precision, as safetensors names it, and its shape
+Check = Callable[[Layout], None]  # raises DamagedEntryError for the tensors of something else
+
 
 class DamagedEntryError(Exception):
     """Raised for an entry that is there, but not as it was written."""
+
+
+def accept_any(layout: Layout) -> None:
+    """Accept an entry whatever its tensors are."""
 
 
 def write_entry(path: Path, tensors: dict[str, Tensor], key: str) -> None:
@@ -28,83 +37,82 @@ def pack_entry(tensors: dict[str, Tensor], key: str) -> bytes:
     return save(*_add_checksum(tensors, key))
 
 
-def unpack_entry(content: bytes) -> tuple[dict[str, Tensor], str]:
+def unpack_entry(content: bytes, check: Check = accept_any) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of an entry and its key.
 
     Raises:
-        DamagedEntryError: if a bit of it is not as it was written.
+        DamagedEntryError: if a bit of it is not as it was written, or ``check`` refuses its tensors.
     """
     try:
         tensors = load(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__")
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (SafetensorError, ValueError) as error:
         raise DamagedEntryError(str(error)) from error
-    key, stored_sum = _read_claims(metadata)
+    key, stored_sum = _read_claims(header.pop("__metadata__", None))
     if stored_sum != checksum(tensors):
         raise DamagedEntryError("its checksum does not fit")
+    check({name: (one["dtype"], one["shape"]) for name, one in header.items()})
     return tensors, key
 
 
-def has_entry(path: Path, key: str) -> bool:
+def has_entry(path: Path, key: str, check: Check = accept_any) -> bool:
     """Return whether there is an entry, judged by its header and size alone: its tensors are not read.
 
     Raises:
-        DamagedEntryError: if it is cut off, or not of this key.
+        DamagedEntryError: if it is cut off, not of this key, or ``check`` refuses its tensors.
     """
-    return _read_header(path, key) is not None
+    return read_entry_layout(path, key, check) is not None
 
 
-def read_entry_shape(path: Path, key: str, name: str) -> list[int] | None:
-    """Read the shape of one of an entry's tensors from its header alone; None where there is no entry.
+def read_entry_layout(path: Path, key: str, check: Check = accept_any) -> Layout | None:
+    """Read the precisions and shapes of an entry's tensors from its header alone; None where there is no entry.
 
     Raises:
-        DamagedEntryError: if it is cut off, or not of this key.
+        DamagedEntryError: as `has_entry` does.
     """
-    shapes = _read_header(path, key)
-    return None if shapes is None else shapes[name]
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            _check_key(_read_claims(file.metadata())[0], key)
+            parts: dict[str, Any] = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            layout = {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
+    except (SafetensorError, OSError) as error:
+        raise DamagedEntryError(str(error)) from error
+    check(layout)
+    return layout
 
 
-def read_entry(path: Path, key: str) -> dict[str, Tensor] | None:
+def read_entry(path: Path, key: str, check: Check = accept_any) -> dict[str, Tensor] | None:
     """Read the tensors of an entry; None where there is none.
 
     Raises:
-        DamagedEntryError: if a bit of it is not as it was written.
+        DamagedEntryError: if a bit of it is not as it was written, or ``check`` refuses its tensors.
     """
-    entry = _read_and_check(path, key)
+    entry = _read_and_check(path, key, check)
     return None if entry is None else entry[1]
 
 
-def read_entry_bytes(path: Path, key: str) -> bytes | None:
+def read_entry_bytes(path: Path, key: str, check: Check = accept_any) -> bytes | None:
     """Read the bytes of an entry; None where there is none.
 
     Raises:
-        DamagedEntryError: if a bit of it is not as it was written.
+        DamagedEntryError: as `read_entry` does.
     """
-    entry = _read_and_check(path, key)
+    entry = _read_and_check(path, key, check)
     return None if entry is None else entry[0]
 
 
-def _read_and_check(path: Path, key: str) -> tuple[bytes, dict[str, Tensor]] | None:
+def _read_and_check(path: Path, key: str, check: Check) -> tuple[bytes, dict[str, Tensor]] | None:
     if not path.exists():
         return None
     try:
         content = path.read_bytes()  # not mapped into memory, where a later change of the file would show
     except OSError as error:
         raise DamagedEntryError(str(error)) from error
-    tensors, stored_key = unpack_entry(content)
+    tensors, stored_key = unpack_entry(content, check)
     _check_key(stored_key, key)
     return content, tensors
-
-
-def _read_header(path: Path, key: str) -> dict[str, list[int]] | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            _check_key(_read_claims(file.metadata())[0], key)
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError) as error:
-        raise DamagedEntryError(str(error)) from error
 
 
 def _add_checksum(tensors: dict[str, Tensor], key: str) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dynfocus.data.sketches.digests import Stamp, file_stamp
-from dynfocus.data.sketches.entries import DamagedEntryError, has_entry
+from dynfocus.data.sketches.entries import Check, DamagedEntryError, accept_any, has_entry
 from dynfocus.errors import DynFocusError
 from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
@@ -62,10 +62,11 @@ class Clips(Dataset):
     Args:
         entries: for each clip: where its sketch will lie, its key, and its medium.
         rule: how frames are taken from a video.
+        check: refuses entries that hold no sketch.
     """
 
-    def __init__(self, entries: list[tuple[Path, str, Media]], rule: FrameRule) -> None:
-        self.entries, self.rule = entries, rule
+    def __init__(self, entries: list[tuple[Path, str, Media]], rule: FrameRule, check: Check = accept_any) -> None:
+        self.entries, self.rule, self.check = entries, rule, check
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -73,7 +74,7 @@ class Clips(Dataset):
     def __getitem__(self, index: int) -> Clip | DynFocusError | None:
         path, key, media = self.entries[index]
         with suppress(DamagedEntryError):
-            if has_entry(path, key):
+            if has_entry(path, key, self.check):
                 return None
         try:
             return read_or_blank(media, self.rule)

@@ -11,7 +11,7 @@ four object stores, but not for a shared disk or other fsspec paths, nor in its 
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from logging import getLogger
 from typing import Any
 
@@ -30,7 +30,7 @@ from dynfocus.data.sketches.shard_index import (
     short_digest,
     unpack_index,
 )
-from dynfocus.data.sketches.sketcher import ITEM_ERRORS, TimedSketch, from_tensors
+from dynfocus.data.sketches.sketcher import ITEM_ERRORS, TimedSketch, check_layout, from_tensors
 from dynfocus.data.sketches.stores import Store
 from dynfocus.errors import ConfigError, DiskError, DynFocusError, VideoError
 
@@ -148,7 +148,11 @@ class SketchShards:
             raise self._make_damage_error(name, "it is missing") from error
         if short_digest(content) != self.index.contents[row].tobytes():
             raise self._make_damage_error(name, f"{address} in it is not as it was written")
-        return from_tensors(unpack_entry(content)[0])
+        check = partial(check_layout, self.index.provenance["sketch"], None)
+        try:
+            return from_tensors(unpack_entry(content, check)[0])
+        except DamagedEntryError as error:
+            raise self._make_damage_error(name, f"{address} in it is no sketch: {error}") from error
 
     def _find_row(self, address: str) -> int | None:
         if failure := self.index.failed.get(address):

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 
 from dynfocus.data.sketches.digests import Digests, hash_files
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
+from dynfocus.data.sketches.entries import DamagedEntryError, Layout
 from dynfocus.data.sketches.media import describe_media, media_stamp
 from dynfocus.errors import DataError, DynFocusError, FeatureError, VideoError
 from dynfocus.method.sketch import sketch_frames
@@ -25,6 +26,7 @@ from dynfocus.video.media import Media, read_or_blank
 
 FORMAT = 3  # of entries; entries of a lower number are not read
 LIMITS = {"max_pixels"}  # of a frame rule: they refuse files, and change no frame
+PRECISIONS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}  # as safetensors names them
 ITEM_ERRORS = (VideoError, FeatureError, DataError)  # what is wrong with one file or row, and stops no other
 
 
@@ -164,3 +166,39 @@ def from_tensors(tensors: dict[str, Tensor]) -> TimedSketch:
     """Return the sketch that an entry holds."""
     batched = {name: value[None] for name, value in tensors.items() if name != "seconds"}
     return TimedSketch(FrameSketch(**batched), tensors["seconds"])
+
+
+def check_layout(settings: dict[str, Any], width: int | None, layout: Layout) -> None:
+    """Check that an entry's tensors are those of a sketch.
+
+    Args:
+        settings: what it was made with, as `sketch_settings` gives them.
+        width: d of the encoder; None where that is not known.
+        layout: of the entry's tensors.
+
+    Raises:
+        DamagedEntryError: if names, precisions or shapes are others, or there is no frame.
+    """
+
+    def length(name: str, axis: int) -> int:
+        shape = layout.get(name, ("", []))[1]
+        return shape[axis] if shape else 0
+
+    precision = PRECISIONS[settings["sketch_dtype"]]
+    frames, width = length("seconds", 0), width or length("pooled", -1)
+    expected = {
+        "pooled": (precision, [frames, settings["pooled"], width]),
+        "grains": (precision, [frames, sum(settings["spatial_prototypes"]), width]),
+        "mask": ("BOOL", [frames]),
+        "seconds": ("F32", [frames]),
+    }
+    if "kept_tokens" in settings:  # the mark of sketches that hold patches
+        kept = length("patch_frames", 0)
+        expected["patches"] = precision, [kept, settings["patches"], width]
+        expected["patch_frames"] = "I64", [kept]
+        frames = min(frames, kept)
+    if frames < 1 or width < 1:
+        raise DamagedEntryError("it holds no frame")
+    for name in sorted(expected.keys() | layout.keys()):
+        if layout.get(name) != expected.get(name):
+            raise DamagedEntryError(f"{name} in it is {layout.get(name)}, where a sketch has {expected.get(name)}")
