@@ -53,8 +53,8 @@ def read_clip(
     as those before the first key frame of a clip cut without encoding. Not noticed are a few wrong bits that still make
     sense to a decoder (those of HEVC, VP8 and VP9 notice the least), and these ends of a file, which then counts as a
     shorter video: a cut between two fragments of an MP4, between two clusters of a Matroska or WebM whose writer told
-    no length, between two parts of an AVI above 1 GB or anywhere in one without a length, or anywhere in MPEG-TS and
-    the containers that are not named here.
+    no length, between two parts of an AVI above 1 GB or two pages of Ogg, or anywhere in an AVI or ASF (WMV) without a
+    length, in MPEG-TS and in the containers that are not named here.
 
     Args:
         media: a video in any container and codec that FFmpeg knows, or a segment of it: the frames at or after its

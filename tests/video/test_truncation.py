@@ -45,6 +45,18 @@ def test_a_cut_is_an_error(tmp_path, kind):
         assert result == list(range(40)), f"{kept} of {len(whole)} bytes"  # what is missing is no frame
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.ogv", "libvpx"), ("a.wmv", "wmv2")])
+def test_a_cut_ogg_or_wmv_is_an_error(tmp_path, name, codec):
+    path = write_video(tmp_path / name, codec=codec, options={})
+    whole = path.read_bytes()
+    assert numbers(read_clip(path, EVERY).frames) == list(range(40))
+    assert missing_bytes(path) == 0
+    assert missing_bytes(with_bytes(path, whole + bytes(100))) == 0
+    for cut in (1, 2, 8, 20, 100, 700):
+        with pytest.raises(VideoError, match="cannot be read"):
+            read_clip(with_bytes(path, whole[:-cut]), EVERY)
+
+
 UNNOTICED: dict[str, tuple[str, dict | None, Callable[[bytes], int]]] = {
     "between two fragments": ("a.mp4", FRAGMENTS, lambda whole: whole.rindex(b"moof") - 4),
     "between two clusters": ("a.mkv", {"live": "1", "cluster_time_limit": "999"}, lambda whole: whole.rindex(CLUSTER)),
