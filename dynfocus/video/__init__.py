@@ -12,6 +12,7 @@ from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, find_media, pick_frames, unreadable_error
 from dynfocus.video.images import IMAGES, belongs_to_pillow, read_frame_files, read_image
 from dynfocus.video.packets import Packets, holds_video, read_packets
+from dynfocus.video.time_limit import limit_time
 from dynfocus.video.with_decord import has_decord, jumps_far, read_with_decord
 from dynfocus.video.with_pyav import Turn, read_turn, read_with_pyav
 
@@ -29,12 +30,18 @@ def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule) -
 
     Raises:
         VideoError: the only error that a file can cause, with its path and the cause: it is absent, cut off, damaged,
-            too large, neither image nor video, or has no frame in the segment asked for. Which damage in a video is
-            noticed, `read_clip` says.
+            too large, neither image nor video, has no frame in the segment asked for, or is not read within the
+            seconds of ``DYNFOCUS_FILE_SECONDS``. Which damage in a video is noticed, `read_clip` says.
     """
     if isinstance(media, FrameFiles):
-        return read_frame_files(media, rule)
+        with limit_time(media.paths[0]):
+            return read_frame_files(media, rule)
     segment = find_media(media)
+    with limit_time(segment.path):
+        return _read_file(segment, rule)
+
+
+def _read_file(segment: VideoSegment, rule: FrameRule) -> Clip:
     by_pillow = belongs_to_pillow(segment.path)
     # Pillow says best why a broken image fails; FFmpeg would paint over the damage, or say something else.
     if by_pillow or (by_pillow is None and segment.path.suffix.lower() in IMAGES and not holds_video(segment.path)):

@@ -11,6 +11,7 @@ import av
 import av.logging
 
 from dynfocus.video.clip import unreadable_error
+from dynfocus.video.time_limit import seconds_left
 
 # FFmpeg's readers of files that name others: lists of parts, descriptions of streams, scripts, numbered images, pages
 # of vectors with pictures in them; and of devices.
@@ -46,7 +47,7 @@ def open_container(path: Path, **options: str) -> Iterator[Any]:
     refused: av.FFmpegError | None = None
     with collect_pyav_errors() as errors:
         try:
-            container = av.open(str(path.absolute()), options=guarded)
+            container = av.open(str(path.absolute()), options=guarded, timeout=seconds_left())
         except av.ArgumentError as error:
             refused = error
     if refused is not None and any("not on whitelist" in error for error in errors):

@@ -18,6 +18,7 @@ from dynfocus.records.rows import FrameFiles, VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, check_pixels, find_media, pick_segment_frames, unreadable_error
 from dynfocus.video.resizing import resize_frame
+from dynfocus.video.time_limit import seconds_left
 
 IMAGES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # What is tried on a file, whatever its name: Pillow also knows formats that are videos, and one that runs programs.
@@ -144,6 +145,7 @@ def read_image_times(image: Image.Image) -> NDArray[np.float64]:
 
 
 def _load_frame(image: Image.Image, index: int) -> Image.Image:
+    seconds_left()
     if index != image.tell():
         image.seek(index)
     image.load()

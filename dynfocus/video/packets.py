@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import check_pixels, unreadable_error
 from dynfocus.video.containers import collect_pyav_errors, open_container
+from dynfocus.video.time_limit import seconds_left
 from dynfocus.video.truncation import missing_bytes
 
 # decord jumps, without an error, to wrong frames where pictures shown before a key frame are stored after it (HEVC,
@@ -82,6 +83,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         with collect_pyav_errors() as errors:
             # Matroska's header holds one length for all streams, so sound and subtitles count when its end is checked.
             for packet in container.demux(list(container.streams) if "matroska" in names else [stream]):
+                seconds_left()
                 if packet.size == 0:  # the mark at a stream's end
                     continue
                 if packet.pts is not None:

@@ -22,6 +22,7 @@ from dynfocus.settings import FrameRule
 from dynfocus.video.clip import SLACK, Clip, pick_segment_frames, unreadable_error
 from dynfocus.video.packets import Packets, count_decoded_frames
 from dynfocus.video.resizing import resize_frames
+from dynfocus.video.time_limit import seconds_left
 
 ERROR = 16  # FFmpeg's level
 MAX_DECODED = 0.5  # share of the frames up to the last one asked for
@@ -106,6 +107,7 @@ def read_with_decord(segment: VideoSegment, rule: FrameRule, packets: Packets, l
 
 
 def _frame(video: Any, index: int) -> np.ndarray:
+    seconds_left()
     batch = video.get_batch([index])
     frame = (batch.asnumpy() if hasattr(batch, "asnumpy") else np.asarray(batch))[0]
     if frame.ndim != 3 or frame.shape[-1] != 3:

@@ -19,6 +19,7 @@ from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
 from dynfocus.video.containers import collect_pyav_errors, open_container
 from dynfocus.video.packets import CONTAINERS, Packets, join_clocks, split_clocks, video_stream
 from dynfocus.video.resizing import resize_frames
+from dynfocus.video.time_limit import seconds_left
 
 # A picture that H.264 need not remember any longer is not there. That hurts none: one that is predicted from a missing
 # picture is reported by itself.
@@ -153,6 +154,7 @@ def _decode_frames(container: Any, stream: Any, path: Path, needed: set[int] | N
     latest, is_cut = -math.inf, False
     has_index = not CONTAINERS.isdisjoint(stream.container.format.name.split(","))
     for packet in container.demux(stream):
+        seconds_left()
         if needed is not None:
             # What no other frame is predicted from need not be decoded: in most files, every second frame.
             is_needed = packet.pts is None or packet.pts in needed

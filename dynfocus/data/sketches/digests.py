@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dynfocus.records.atomic import atomic_write, is_settled
+from dynfocus.video.time_limit import seconds_left
 
 Stamp = tuple[str, int, int, int]
 
@@ -26,6 +27,7 @@ def hash_file(file: Path) -> str:
     digest = hashlib.sha256()
     with open(file, "rb") as stream:
         while block := stream.read(1 << 20):
+            seconds_left()
             digest.update(block)
     return digest.hexdigest()
 

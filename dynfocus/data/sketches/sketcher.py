@@ -23,6 +23,7 @@ from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
 from dynfocus.types import FrameSketch
 from dynfocus.video import IMAGES, Clip
 from dynfocus.video.media import Media, read_or_blank
+from dynfocus.video.time_limit import limit_time
 
 FORMAT = 3  # of entries; entries of a lower number are not read
 LIMITS = {"max_pixels"}  # of a frame rule: they refuse files, and change no frame
@@ -141,7 +142,8 @@ class Sketcher:
             media_stamp(file)
         try:
             compute = partial(hash_files, files)
-            return compute() if self.digests is None else self.digests.get(files, compute)
+            with limit_time(files[0]):
+                return compute() if self.digests is None else self.digests.get(files, compute)
         except OSError as error:
             raise VideoError(
                 f"{files[0]} cannot be read ({error})",
