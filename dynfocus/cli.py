@@ -6,6 +6,7 @@ fit, validate, test and predict are LightningCLI's; the other verbs are the func
 import os
 import re
 import select
+import signal
 import sys
 from argparse import BooleanOptionalAction, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
 
 from dynfocus import verbs
-from dynfocus.errors import DiskError, DynFocusError, UsageError, suggest
+from dynfocus.errors import DiskError, DynFocusError, Stopped, UsageError, catch_signals, suggest
 
 RECIPE = "dynfocus:"  # before the name of a recipe that comes with the project
 LIGHTNING = {
@@ -66,7 +67,7 @@ def main(args: list[str] | None = None) -> int:
 
     Returns:
         0: done; 1: a mistake, said in one sentence; 2: a command line that cannot be read, said alike; 130: stopped by
-        Ctrl-C; 141: nobody reads what is printed any more.
+        Ctrl-C, 129, 138 or 143: by SIGHUP, SIGUSR1 or SIGTERM; 141: nobody reads what is printed any more.
     """
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text, nor a terminal know it
@@ -74,6 +75,7 @@ def main(args: list[str] | None = None) -> int:
     getLogger("bitsandbytes").setLevel("ERROR")
     if args is None:  # the processes that this one starts import nothing from the folder that one works in either
         os.environ.setdefault("PYTHONSAFEPATH", "1")
+        catch_signals()
     try:
         try:
             return catch(sys.argv[1:] if args is None else args)
@@ -117,9 +119,11 @@ def catch(command: list[str]) -> int:
         mistake = DiskError(given, "a file or folder that can be used so", "Choose another place.")
         print(f"dynfocus: {mistake}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("dynfocus: stopped; called again, long work goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        print(f"dynfocus: stopped{by}; called again, long work goes on from here", file=sys.stderr)
+        return 128 + number
     return 0
 
 

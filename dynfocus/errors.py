@@ -1,8 +1,14 @@
-"""Named errors, each in three parts: what was given, what is needed, what to do."""
+"""Named errors, each in three parts: what was given, what is needed, what to do; and the end by a signal."""
 
+import os
 import re
-from collections.abc import Iterable
+import signal
+from collections.abc import Callable, Iterable
 from difflib import SequenceMatcher, get_close_matches
+from types import FrameType
+from typing import Any
+
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class DynFocusError(Exception):
@@ -96,3 +102,37 @@ def suggest(word: str, names: Iterable[str]) -> str:
     last = word.rpartition(".")[2].lstrip("-")
     alike = [name for name in names if SequenceMatcher(None, last, name.rpartition(".")[2].lstrip("-")).ratio() >= 0.6]
     return "".join(f"Did you mean {name}?" for name in get_close_matches(word, alike, n=1))
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ends a command, as Ctrl-C does.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def stop_now(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: end what runs. Raises Stopped."""
+    raise Stopped(number)
+
+
+def catch_signals(handler: Callable[[int, FrameType | None], Any] = stop_now) -> None:
+    """Let ``handler`` answer the signals that stop a command, but for those that are ignored, as under nohup."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _reset() -> None:
+    for number in STOPPING:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+
+
+# A process that is forked to read files has to end at once, even where it hangs outside of Python.
+os.register_at_fork(after_in_child=_reset)

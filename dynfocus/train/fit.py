@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils import logging
 
-from dynfocus.errors import CheckpointError, ConfigError, DynFocusError
+from dynfocus.errors import CheckpointError, ConfigError, DynFocusError, Stopped
 from dynfocus.records.atomic import write_text
 from dynfocus.records.skipped import QUARANTINE
 from dynfocus.train.checkpoint_files import LAST, AtomicCheckpoint, check_checkpoint, find_checkpoint
@@ -38,6 +38,8 @@ from dynfocus.train.finished import (
 from dynfocus.train.module import DynFocusModule
 from dynfocus.train.old_paths import accept_old_paths
 from dynfocus.train.parser import Parser
+from dynfocus.train.ranks import Ranks
+from dynfocus.train.stop import RewindEvents, StopAtSignal
 
 LINKED = (
     *("encoders", "vision", "language_model", "connector", "frame_rule", "system_prompt", "slots", "stage"),
@@ -72,6 +74,8 @@ class Experiment(LightningCLI):
 
     def __init__(self, request: Request, **options: Any) -> None:
         self.request = request
+        self.ranks = Ranks()
+        options["trainer_defaults"] = {"callbacks": [RewindEvents(), StopAtSignal(), self.ranks]}
         super().__init__(DynFocusModule, LightningDataModule, args=request.command, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -102,6 +106,7 @@ class Experiment(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """validate, test and predict read the model that the run's own fit has left, or a given checkpoint."""
         config = self.config[self.subcommand]
+        self.ranks.settings = config.as_dict()
         if self.subcommand != "fit" and config.ckpt_path is None:
             config.model.init_from = Path(config.trainer.default_root_dir or ".") / MODEL
             if not config.model.init_from.exists():
@@ -133,7 +138,8 @@ class Experiment(LightningCLI):
             return rank_zero_info("the data name no file for a test: nothing is tested")
         with self._record_when_finished(Path(self.trainer.default_root_dir)) as finished:
             if not finished:
-                self.trainer.test(**options)
+                with self._end_as_asked():
+                    self.trainer.test(**options)
 
     @contextmanager
     def _record_when_finished(self, folder: Path) -> Iterator[bool]:
@@ -160,11 +166,18 @@ class Experiment(LightningCLI):
         return [*(Path(path) for path in named if path is not None), *annotations]
 
     def _train(self, options: dict[str, Any]) -> None:
-        try:
+        with self._end_as_asked():
             self.trainer.fit(**options)
+
+    @contextmanager
+    def _end_as_asked(self) -> Iterator[None]:
+        """End with all other processes, and at Ctrl-C or another signal as such."""
+        try:
+            with self.ranks.watch():
+                yield
         except SystemExit as error:  # Lightning's way to end after Ctrl-C
             if self.trainer.interrupted:
-                raise KeyboardInterrupt from error
+                raise error.__context__ if isinstance(error.__context__, Stopped) else KeyboardInterrupt from error
             raise
 
     def _is_unfinished(self, folder: Path) -> bool:
