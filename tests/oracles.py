@@ -100,6 +100,11 @@ def top(scores: list[float], count: int) -> list[int]:
     return sorted(sorted(range(len(scores)), key=lambda n: (-scores[n], n))[:count])
 
 
+def top_by_sorting(scores: Tensor, count: int) -> Tensor:
+    """The best of each row in time order: sorted by score, the first in time of equal ones, then by time."""
+    return scores.sort(dim=-1, descending=True, stable=True).indices[..., :count].sort(-1).values
+
+
 def eq6(scores: list[float], count: int, noise: Tensor, sigma: float) -> Tensor:
     """P_sigma: the mean of one-hot rows of every sample's sorted top-K."""
     out = torch.zeros(count, len(scores), dtype=torch.float64)

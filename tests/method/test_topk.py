@@ -30,6 +30,19 @@ def test_top_k_keeps_the_best_in_time_order(count: int, data: st.DataObject) -> 
     assert result[0].tolist() == oracles.top(values, keep)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("special", [None, torch.inf, -torch.inf, torch.nan])
+def test_top_k_equals_sorting_twice(dtype: torch.dtype, special: float | None) -> None:
+    """With scores that tie in many ways, of numbers that differ in the last bits alone, infinite or none."""
+    values = torch.randint(0, 9, (3, 40, 30), generator=tiny.generator(1)).to(dtype)
+    if dtype == torch.float64:
+        values += torch.randint(0, 2, values.shape, generator=tiny.generator(2)) * 1e-12
+    if special is not None:
+        values[torch.rand(values.shape, generator=tiny.generator(3)) < 0.2] = special
+    for count in (1, 7, 29, 30):
+        assert torch.equal(top_k(values, [count] * 3)[0], oracles.top_by_sorting(values, count))
+
+
 def test_top_k_of_a_batch_of_unequal_videos() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5], [0.2, 0.7, 9.0]])
     mask = torch.tensor([[True, True, True], [True, True, False]])
