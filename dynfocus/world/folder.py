@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -149,7 +151,7 @@ def run_jobs(
                 bar.update(len(part))
             return
         # Threads of the parent (torch, a decoder) make forked children hang: spawn.
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _leave_interrupts_to_parent)
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_parent)
         try:
             futures = {pool.submit(run, part): len(part) for part in parts}
             for future in as_completed(futures):
@@ -159,5 +161,14 @@ def run_jobs(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+def follow_parent() -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)

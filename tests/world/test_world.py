@@ -205,3 +205,19 @@ def test_an_interrupted_world_leaves_nothing(tmp_path):
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in error
     assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
+
+
+def test_workers_end_with_their_parent(tmp_path):
+    """A killed command leaves no process behind that would wait for work for ever."""
+    command = [sys.executable, "-m", "dynfocus", "world", str(tmp_path / "w"), "--videos", "4000"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "16/" not in process.stderr.read(1 << 5):  # the bar, once both workers have begun
+            assert process.poll() is None
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+    assert len(children) >= 2
+    end = time.monotonic() + 120
+    while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < end, f"{left} go on"
+        time.sleep(0.1)

@@ -1,7 +1,6 @@
 """Train the towers of the embedded world, both at once, and write their folders."""
 
 import multiprocessing
-import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from dynfocus.device import one_thread
 from dynfocus.errors import ConfigError
+from dynfocus.world.folder import follow_parent
 from dynfocus.world.recipes import read_settings
 from dynfocus.world.towers.folders import save_encoders, save_language_model, write_folder
 from dynfocus.world.towers.frames import read_labelled
@@ -101,7 +101,7 @@ def _in_parallel(jobs: list, workers: int) -> None:
 
 
 def _prepare_worker(lock: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
     tqdm.set_lock(lock)
     torch.set_num_threads(1)
 
