@@ -23,6 +23,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_loader
 
 from dynfocus import verbs
 from dynfocus.errors import DiskError, DynFocusError, Stopped, UsageError, catch_signals, suggest
+from dynfocus.verbs.screen import pause_collection
 
 RECIPE = "dynfocus:"  # before the name of a recipe that comes with the project
 LIGHTNING = {
@@ -188,7 +189,8 @@ def run_lightning(command: list[str]) -> None:
             print(f"\n{request.heading}", flush=True)
         if request.keep:
             sys.argv[1:] = request.command  # which Lightning starts further processes by
-        from dynfocus.train.fit import run
+        with pause_collection():
+            from dynfocus.train.fit import run
 
         folder = Path(run(request.command, again=request.again).trainer.default_root_dir)
     elif request.keep:

@@ -2,14 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dynfocus.inspection.charts import COLORS, Svg, make_figure, write_svg
 from dynfocus.inspection.content import Inspection, PageFacts
-from dynfocus.inspection.sections import WIDTH
-from dynfocus.inspection.timeline import SCALE, add_row, draw_ribbon, draw_scale, find_borders, write
-
-STEP, HEIGHT = 30, 20  # pixels of a question's row
 
 
 @dataclass(frozen=True)
@@ -35,32 +29,6 @@ def compare_questions(inspections: Sequence[Inspection], facts: PageFacts) -> Co
     every = frozenset.intersection(*kept)
     some = tuple(tuple(sorted(own - every)) for own in kept)
     return Comparison(any(some), tuple(sorted(every)), some, explain(inspections, facts))
-
-
-def build_comparison(inspections: Sequence[Inspection], facts: PageFacts, classes: dict[str, str]) -> dict[str, Any]:
-    """What the page's template shows of the questions' kept frames side by side; empty for one question."""
-    if len(inspections) < 2:
-        return {}
-    comparison = compare_questions(inspections, facts)
-    differing = len(set().union(*comparison.some))
-    everyone = "Both" if len(inspections) == 2 else f"All {len(inspections)}"
-    count = f"{everyone} questions share {len(comparison.every):,} of {len(comparison.every) + differing:,} kept frames"
-    count += f"; {differing:,} differ" if differing else "; none differ"
-    lanes = draw_lanes(comparison, inspections[0].selection.seconds, classes) if comparison.changes else None
-    return {"count": count, "why": comparison.why, "some": comparison.some, "lanes": lanes}
-
-
-def draw_lanes(comparison: Comparison, seconds: Sequence[float], classes: dict[str, str]) -> Svg:
-    """The questions' kept frames over time, one under the other."""
-    borders, bottom = find_borders(seconds), 10 + STEP * len(comparison.some)
-    figure = make_figure(WIDTH, bottom + SCALE)
-    for row, own in enumerate(comparison.some):
-        axes = add_row(figure, borders, 10 + STEP * row, HEIGHT)
-        write(axes, f"question {row + 1}", (0, 1), (-12, -15), 14, "ink", "right")
-        kinds = [2 if frame in own else int(frame in comparison.every) for frame in range(len(seconds))]
-        draw_ribbon(axes, borders, kinds, {0: COLORS["none"], 1: COLORS["cone"], 2: COLORS["peak"]})
-    draw_scale(figure, borders, seconds, bottom)
-    return write_svg(figure, classes)
 
 
 def explain(inspections: Sequence[Inspection], facts: PageFacts) -> str:

@@ -13,7 +13,6 @@ from dynfocus.errors import ConfigError, DiskError, MissingFileError, PromptErro
 from dynfocus.inspection.answer import CUT, Answer, list_others, name_unknown
 from dynfocus.inspection.compare import Comparison
 from dynfocus.inspection.content import Inspection, PageFacts
-from dynfocus.inspection.page import render_page
 from dynfocus.records.atomic import atomic_write
 from dynfocus.records.selections import Selection
 
@@ -102,6 +101,8 @@ def format_times(selection: Selection, frames: Sequence[int]) -> str:
 
 def write_report(path: Path, inspections: Sequence[Inspection], facts: PageFacts) -> None:
     """Write the page of these inspections, whole or not at all; raises DiskError."""
+    from dynfocus.inspection.page import render_page  # loads matplotlib, which an answer in words does not need
+
     text = render_page(inspections, facts)
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")

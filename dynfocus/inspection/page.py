@@ -11,10 +11,9 @@ from markupsafe import Markup
 from dynfocus.errors import ConfigError
 from dynfocus.evals.pages import open_templates
 from dynfocus.inspection.charts import COLORS, style_rules, use_style
-from dynfocus.inspection.compare import build_comparison
 from dynfocus.inspection.content import Inspection, PageFacts
 from dynfocus.inspection.frames import choose_embedded, encode_frame
-from dynfocus.inspection.sections import build_budget, build_section
+from dynfocus.inspection.sections import build_budget, build_comparison, build_section
 from dynfocus.inspection.wording import explain_terms, format_time, list_legend, make_visible, rank_frames
 
 HERE = Path(__file__).parent

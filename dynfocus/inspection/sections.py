@@ -1,18 +1,30 @@
-"""Collect what a page shows of questions that share one selection, and of what they cost."""
+"""Collect what a page shows of questions that share one selection, of their differences, and of what they cost."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 from dynfocus.budget import LLAMA_VID, PATCHES, every_patch
-from dynfocus.inspection.charts import Svg, make_figure, write_svg
-from dynfocus.inspection.content import Inspection
+from dynfocus.inspection.charts import COLORS, Svg, make_figure, write_svg
+from dynfocus.inspection.compare import Comparison, compare_questions
+from dynfocus.inspection.content import Inspection, PageFacts
 from dynfocus.inspection.frames import spread
-from dynfocus.inspection.timeline import draw_timeline, find_borders, timeline_height, to_pixels
+from dynfocus.inspection.timeline import (
+    SCALE,
+    add_row,
+    draw_ribbon,
+    draw_scale,
+    draw_timeline,
+    find_borders,
+    timeline_height,
+    to_pixels,
+    write,
+)
 from dynfocus.inspection.wording import describe_kept, describe_others, describe_ranks, summarize
 from dynfocus.records.selections import Selection
 
 WIDTH = 1000  # units of a chart
+STEP, HEIGHT = 30, 20  # of a question's row in it
 LONGEST = 1000  # rows of a table of all frames; of longer videos, kept frames and representatives alone
 
 
@@ -116,3 +128,29 @@ def build_budget(inspections: Sequence[Inspection], others: Mapping[str, int]) -
     }
     sums = {name: sum(kinds.values()) for name, kinds in bars.items()}
     return {"bars": bars, "sums": sums, "kept": kept, "frames": frames, "patches": PATCHES}
+
+
+def build_comparison(inspections: Sequence[Inspection], facts: PageFacts, classes: dict[str, str]) -> dict[str, Any]:
+    """What the page's template shows of the questions' kept frames side by side; empty for one question."""
+    if len(inspections) < 2:
+        return {}
+    comparison = compare_questions(inspections, facts)
+    differing = len(set().union(*comparison.some))
+    everyone = "Both" if len(inspections) == 2 else f"All {len(inspections)}"
+    count = f"{everyone} questions share {len(comparison.every):,} of {len(comparison.every) + differing:,} kept frames"
+    count += f"; {differing:,} differ" if differing else "; none differ"
+    lanes = draw_lanes(comparison, inspections[0].selection.seconds, classes) if comparison.changes else None
+    return {"count": count, "why": comparison.why, "some": comparison.some, "lanes": lanes}
+
+
+def draw_lanes(comparison: Comparison, seconds: Sequence[float], classes: dict[str, str]) -> Svg:
+    """The questions' kept frames over time, one under the other."""
+    borders, bottom = find_borders(seconds), 10 + STEP * len(comparison.some)
+    figure = make_figure(WIDTH, bottom + SCALE)
+    for row, own in enumerate(comparison.some):
+        axes = add_row(figure, borders, 10 + STEP * row, HEIGHT)
+        write(axes, f"question {row + 1}", (0, 1), (-12, -15), 14, "ink", "right")
+        kinds = [2 if frame in own else int(frame in comparison.every) for frame in range(len(seconds))]
+        draw_ribbon(axes, borders, kinds, {0: COLORS["none"], 1: COLORS["cone"], 2: COLORS["peak"]})
+    draw_scale(figure, borders, seconds, bottom)
+    return write_svg(figure, classes)

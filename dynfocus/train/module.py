@@ -1,6 +1,7 @@
 """The LightningModule: the stages, and nothing of the method."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ from dynfocus.train.arms import Arms
 from dynfocus.train.build import Building
 from dynfocus.train.fsdp import check_strategy, gather_weights, language_layers, shard
 from dynfocus.train.metrics import AnswerScore
-from dynfocus.train.optim import OptimizerName, optimizer_class
+from dynfocus.train.optim import OptimizerName, cosine_after_warmup, optimizer_class
 from dynfocus.train.resume import Resumable, to_plain
 from dynfocus.train.summary import overview
 from dynfocus.types import Batch, VideoTokens
@@ -176,8 +177,6 @@ class DynFocusModule(Resumable):
         self.arms.trained = checkpoint["hyper_parameters"]["connector"]["selector"]
 
     def configure_optimizers(self) -> Any:
-        from transformers import get_cosine_schedule_with_warmup  # loads peft too, which takes seconds
-
         assert self.model is not None
         groups = [
             {"params": [w for w in getattr(self.model, part).parameters() if w.requires_grad], "lr": rate, "name": part}
@@ -187,7 +186,8 @@ class DynFocusModule(Resumable):
         kind = optimizer_class(self.optimizer, self.device, str(self.trainer.precision))
         optimizer = kind(groups, betas=self.betas, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup * steps), steps)
+        factor = partial(cosine_after_warmup, warmup=round(self.warmup * steps), steps=steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:

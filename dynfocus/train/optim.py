@@ -1,5 +1,6 @@
-"""AdamW in the forms that a run may ask for."""
+"""Give a run's learning rate at each step, and AdamW in the forms that it may ask for."""
 
+from math import cos, pi
 from typing import Any, Literal
 
 import torch
@@ -7,6 +8,16 @@ import torch
 from dynfocus.models.towers import need_bitsandbytes
 
 OptimizerName = Literal["adamw", "adamw8bit"]
+
+
+def cosine_after_warmup(step: int, warmup: int, steps: int) -> float:
+    """What the learning rate is multiplied with: it grows from 0 in ``warmup`` steps, then falls to 0 as half a cosine.
+
+    transformers has the same function, to the bit, but its import takes seconds: it loads peft and bitsandbytes.
+    """
+    if step < warmup:
+        return step / max(1, warmup)
+    return max(0.0, 0.5 * (1 + cos(pi * ((step - warmup) / max(1, steps - warmup)))))
 
 
 class FusedAdamW(torch.optim.AdamW):

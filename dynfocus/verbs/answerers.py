@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dynfocus.errors import UsageError
-from dynfocus.verbs.screen import quiet
+from dynfocus.verbs.screen import pause_collection, quiet
 
 MODEL = Path("runs/world/stage2/model")
 
@@ -47,11 +47,13 @@ def open_answerer(
     """
     shown = {"keep": keep, "rods": rods, "budget": budget, "pair": pair}
     check_host(host, {"selector": selector, **shown}, {"model": model, "trust_selector": trust_selector})
-    quiet()
     if host is None:
-        from dynfocus.inspection.answerer import Answerer
+        with pause_collection():
+            quiet()
+            from dynfocus.inspection.answerer import Answerer
 
         return Answerer(model or MODEL, cache, remember, device, frames, trust_selector)
+    quiet()
     from dynfocus.bridge.hosts.answerer import HostAnswerer, HostRule
     from dynfocus.settings import read_choice
 
