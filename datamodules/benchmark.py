@@ -53,6 +53,11 @@ class BenchmarkRows(Sequence[Row]):
         return Row(item.id, int(index), media, (turn,), (item.question,), item.span, self.source.name)
 
     @property
+    def shows(self) -> Sequence[int]:
+        """No numbers: to read a row costs nothing here."""
+        return [0] * len(self)
+
+    @property
     def missing(self) -> list[str]:
         """The published names of videos without a file."""
         return sorted(video for video, path in self.paths.items() if path is None)

@@ -7,6 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
+import numpy as np
 from lightning import Trainer
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -29,6 +30,11 @@ class RowSet(Protocol):
     """A data set whose rows name files, such as `Annotations`."""
 
     source: Any  # with a name
+
+    @property
+    def shows(self) -> Any:
+        """Of each row a number of what it shows, one for equal media; 0 where nobody can say."""
+        ...
 
     def __len__(self) -> int: ...
     def __getitem__(self, at: SupportsIndex) -> Row: ...
@@ -85,14 +91,22 @@ class ExampleDataset(Dataset):
         return SketchItem(annotations.find(row) if needs_file else None, address)
 
     def media(self, share: tuple[int, int] = (0, 1)) -> Iterator[SketchItem]:
-        """Yield what the rows of a process's share show; rows that cannot be read are counted in `unreadable`."""
+        """Yield what the rows of a process's share show, of rows that show the same the first that can be read.
+
+        Rows that cannot be read are counted in `unreadable`.
+        """
         for annotations in self.sets:
-            name = f"looking at {annotations.source.name}"
-            for place in tqdm(range(len(annotations)), desc=name, unit="row", delay=3, leave=False):
+            name, done = f"looking at {annotations.source.name}", set()
+            for place, shown in enumerate(
+                tqdm(np.asarray(annotations.shows).tolist(), desc=name, unit="row", delay=3, leave=False)
+            ):
+                if shown and shown in done:
+                    continue
                 try:
                     row = annotations[place]
                     if is_own_share(annotations.address(row) or describe_media(None), share):
                         yield self.find_item(row, annotations)
+                    done.add(shown)
                 except ITEM_ERRORS:
                     self.unreadable += 1  # reading the row reports it
 

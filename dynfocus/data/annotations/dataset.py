@@ -111,6 +111,11 @@ class Annotations:
         return self.index.turns
 
     @property
+    def shows(self) -> np.ndarray:
+        """A number of what each row shows, uint64: rows of one number show the same; 0 where nobody can say."""
+        return self.index.shows
+
+    @property
     def stamp(self) -> str:
         """A digest that changes when an annotation file does, or the way in which it is read."""
         return self.index.stamp

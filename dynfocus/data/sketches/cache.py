@@ -1,6 +1,7 @@
 """Keep each video's sketch on disk, computed once by the frozen encoder."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from dynfocus.data.sketches.checked import CheckedEntries, place_entry
 from dynfocus.data.sketches.digests import Digests
 from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.data.sketches.entries import (
@@ -180,12 +182,15 @@ class SketchCache(Sketcher):
         own_items = [item for item in dict.fromkeys(items) if item.is_own_share(share)]
         missing: dict[str, Media] = {}
         damaged, failed = set(), 0
+        checked = CheckedEntries(self.folder, json.dumps(self.provenance, sort_keys=True) if own_items else "")
         for item in tqdm(own_items, desc="looking for sketches", unit="video", delay=3, leave=False):
             try:
-                if self.shards_hold(item.address):
+                if self.shards_hold(item.address) or checked.hold(item.media, stamps := checked.stamp(item.media)):
                     continue
                 key = self.key(item.media)
-                if not has_entry(self._path(key), key, self.check):
+                if has_entry(self._path(key), key, self.check):
+                    checked.add(item.media, stamps, self._path(key).stem)
+                else:
                     missing[key] = item.media
             except DamagedEntryError as error:
                 self._warn_damaged(self._path(key), item.media, error)
@@ -194,6 +199,7 @@ class SketchCache(Sketcher):
             except ITEM_ERRORS as error:
                 failed += 1
                 self._skip_or_raise(error)
+        checked.save()
         tower = self.tower
         try:
             bar = "sketches" if share[1] == 1 else f"sketches, part {share[0] + 1} of {share[1]}"
@@ -246,8 +252,7 @@ class SketchCache(Sketcher):
         return timed
 
     def _path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.safetensors"
+        return place_entry(self.folder, hashlib.sha256(key.encode()).hexdigest())
 
     def _warn_damaged(self, path: Path, media: Media, error: DamagedEntryError) -> None:
         log.warning("the sketch of %s in %s is damaged (%s) and is computed again", describe_media(media), path, error)
