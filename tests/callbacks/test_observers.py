@@ -15,7 +15,7 @@ from dynfocus.settings import read_config
 
 SHARDED = ("--config", str(CONFIGS / "fsdp.yaml"), "--trainer.precision", "32-true")
 STEPS = ("--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1", "--trainer.val_check_interval", "4")
-NOT_LEARNED = ("callbacks",)  # of a checkpoint: the seconds a run has taken are never the same
+NOT_LEARNED = ("callbacks", "events")  # of a checkpoint: the seconds a run has taken, and the sizes of its logs
 
 
 def resumable_parts(run: Path) -> dict[str, Any]:
