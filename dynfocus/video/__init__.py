@@ -60,8 +60,9 @@ def read_clip(
     as those before the first key frame of a clip cut without encoding. Not noticed are a few wrong bits that still make
     sense to a decoder (those of HEVC, VP8 and VP9 notice the least), and these ends of a file, which then counts as a
     shorter video: a cut between two fragments of an MP4, between two clusters of a Matroska or WebM whose writer told
-    no length, between two parts of an AVI above 1 GB or two pages of Ogg, or anywhere in an AVI or ASF (WMV) without a
-    length, in MPEG-TS and in the containers that are not named here.
+    no length, between two parts of an AVI above 1 GB, two pages of Ogg, two frames of IVF or Y4M or two tags of an FLV
+    that does not state its size, or anywhere in an AVI or ASF (WMV) without a length, in MPEG-TS, MPEG-PS (MPG, VOB)
+    and in the containers that are not named here.
 
     Args:
         media: a video in any container and codec that FFmpeg knows, or a segment of it: the frames at or after its

@@ -19,6 +19,7 @@ from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, check_pixels, find_media, pick_segment_frames, unreadable_error
 from dynfocus.video.resizing import resize_frame
 from dynfocus.video.time_limit import seconds_left
+from dynfocus.video.truncation import missing_bytes
 
 IMAGES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # What is tried on a file, whatever its name: Pillow also knows formats that are videos, and one that runs programs.
@@ -70,6 +71,8 @@ def read_image(media: Path | str | VideoSegment, rule: FrameRule) -> Clip:
             times = read_image_times(image)
             indices = pick_segment_frames(times, rule, segment)
             frames = torch.stack([resize_frame(read_pixels(image, index), rule) for index in indices])
+        if missing_end := missing_bytes(segment.path):
+            raise unreadable_error(segment.path, f"at least {missing_end} bytes are cut off from its end")
         return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pillow")
     except VideoError:
         raise
