@@ -16,6 +16,17 @@ from tqdm import tqdm
 
 def together(work: Callable[[int], object], processes: int = 2, seconds: float = 180) -> None:
     """Do ``work(rank)`` in every process at once; fails where one of them fails, or they do not end in time."""
+    children = start(work, processes, seconds)
+    deadline = time.monotonic() + seconds
+    while any(child.is_alive() for child in children) and time.monotonic() < deadline:
+        if any(child.exitcode for child in children):
+            break  # the others may wait for it forever
+        time.sleep(0.05)
+    assert end(children) == [0] * processes
+
+
+def start(work: Callable[[int], object], processes: int, seconds: float) -> list[multiprocessing.Process]:
+    """Start the processes; after most of the seconds, those that are left say where they are."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -23,16 +34,16 @@ def together(work: Callable[[int], object], processes: int = 2, seconds: float =
     children = [fork.Process(target=_child, args=(work, rank, processes, port, seconds)) for rank in range(processes)]
     for child in children:
         child.start()
-    deadline = time.monotonic() + seconds
-    while any(child.is_alive() for child in children) and time.monotonic() < deadline:
-        if any(child.exitcode for child in children):
-            break  # the others may wait for it forever
-        time.sleep(0.05)
+    return children
+
+
+def end(children: list[multiprocessing.Process]) -> list[int | None]:
+    """Kill those that are left; the exit codes of all."""
     for child in children:
         if child.is_alive():
             child.kill()
         child.join()
-    assert [child.exitcode for child in children] == [0] * processes
+    return [child.exitcode for child in children]
 
 
 def _child(work: Callable[[int], object], rank: int, processes: int, port: int, seconds: float) -> None:

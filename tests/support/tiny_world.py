@@ -109,6 +109,20 @@ class KillAt(Callback):
         self.die(trainer, "after")
 
 
+class StandStill(Callback):
+    """Stop a process, or let it wait for ever, before its fifth step."""
+
+    def __init__(self, how: str, rank: int) -> None:
+        self.how, self.rank = how, rank
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        if trainer.global_step == 4 and trainer.global_rank == self.rank:
+            if self.how == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            while self.how == "wait":
+                time.sleep(1)
+
+
 class SignalOnce(Callback):
     """Send one process a signal within the fifth step, the first time."""
 
