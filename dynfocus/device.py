@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 import torch
 
-from dynfocus.errors import ConfigError
+from dynfocus.errors import ConfigError, UsageError
+
+MOST_DECODERS = 4  # each holds some tens of megabytes of a large video
 
 
 def choose_device(name: str) -> torch.device:
@@ -15,6 +17,19 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda, of which torch sees none", "a GPU and its driver", "Use auto or cpu.")
     return torch.device(name)
+
+
+def count_decoders(threads: int | None) -> int:
+    """The threads that decode a video: as many as were asked for, else as torch computes with, at most 4.
+
+    Raises:
+        UsageError: if fewer than 1 are asked for.
+    """
+    if threads is None:
+        return min(torch.get_num_threads(), MOST_DECODERS)
+    if threads < 1:
+        raise UsageError(f"--threads {threads}", "at least 1", "Raise it, or leave it out.")
+    return threads
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class FrameChooser:
         frames: candidate frames of a video, at most; None for as many as the model was trained on, or 512.
         seed: of what the selector draws by chance.
         truth: whether `choose` will be told which frames a question needs, which controls such as ``oracle`` read.
+        threads: that decode a video, see `read_clip`.
 
     Raises:
         ConfigError: if there is no such selector, or the features lack what it reads.
@@ -87,7 +88,9 @@ class FrameChooser:
         frames: int | None = None,
         seed: int = 0,
         truth: bool = False,
+        threads: int = 1,
     ) -> None:
+        self.threads = threads
         choice = selector or features.default_selector()
         self.features, self.label, self.seed = features, selector_label(choice), seed
         given: dict[str, Any] = {name: value for name, value in (("fps", fps), ("frames", frames)) if value is not None}
@@ -120,7 +123,7 @@ class FrameChooser:
             FeatureError: if its features are not finite.
         """
         begin = perf_counter()
-        video = NumberedFrames(path, self.rule)
+        video = NumberedFrames(path, self.rule, self.threads)
         times = video.times[skip:]
         candidates = [skip + place for place in pick_frames(times - times[0], self.rule)]
         frames = video.read(candidates, lambda pixels: resize_frame(pixels, self.rule, video.shown_pixel))

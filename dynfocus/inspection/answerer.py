@@ -42,6 +42,7 @@ class Answerer:
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
         frames: of a video at most so many are looked at; None for as many as in training.
         trust_selector: see `DynFocusModel.from_folder`.
+        threads: that decode a video, see `read_clip`.
 
     Raises:
         CheckpointError: if there is no trained model.
@@ -57,7 +58,9 @@ class Answerer:
         device: str = "cpu",
         frames: int | None = None,
         trust_selector: bool = False,
+        threads: int = 1,
     ) -> None:
+        self.threads = threads
         self.folder, place = Path(folder), choose_device(device)
         self.processor = DynFocusProcessor.from_pretrained(folder)
         if frames is not None:
@@ -66,7 +69,7 @@ class Answerer:
         self.model = DynFocusModel.from_folder(folder, trust_selector=trust_selector, device=place)
         self.model = self.model.to(place).eval()
         if self.cache is not None:
-            self.cache.device, self.cache.tower = self.model.device, self.model.vision
+            self.cache.device, self.cache.tower, self.cache.threads = self.model.device, self.model.vision, threads
         self.remembered = remembered
         self.recent: dict[object, TimedSketch | Clip] = {}
         self.encoded = 0  # how often something was read, as memory did not hold it
@@ -184,7 +187,7 @@ class Answerer:
         if content is None and self.cache is not None:
             content = self.cache.read(media)
         elif content is None:
-            clip = read_or_blank(media, self.processor.frame_rule)
+            clip = read_or_blank(media, self.processor.frame_rule, self.threads)
             sketched = self.model.settings.instruction_mode == "instruction"
             frames = clip.frames.to(self.model.device)
             content = TimedSketch(self.model.sketch(frames).to("cpu"), clip.seconds) if sketched else clip

@@ -79,7 +79,8 @@ def lines(answer: Answer, alone: bool = True) -> Iterator[str]:
     every = f"{every_patch(frames)} at the paper's {PATCHES} per frame"
     others = "".join(f"; {tokens} by {name}" for name, tokens in list_others([answer]).items())
     yield f"visual tokens: {selection.visual_tokens} ({kinds}; {others.removeprefix('; ') or every})"
-    reading = f"{timing.reading:.2f} s to read and encode the video, "
+    rate = frames / max(timing.reading, SOON)
+    reading = f"{timing.reading:.2f} s to read and encode the video ({rate:.3g} frames a second), "
     yield f"time:          {reading * (timing.reading >= SOON)}{timing.answering:.2f} s to answer"
 
 

@@ -23,6 +23,7 @@ def open_answerer(
     rods: int | None = None,
     budget: int | None = None,
     pair: Literal["same", "next"] | None = None,
+    threads: int | None = None,
 ) -> Any:
     """Open an `Answerer` of a trained model, or a `HostAnswerer`.
 
@@ -41,6 +42,7 @@ def open_answerer(
         rods: with --host: averaged tokens of every other frame: 0, 1, 2 or 4; 0 by default.
         budget: with --host: visual tokens that the video may cost; fewer frames are kept where more do not fit.
         pair: with --host that reads two frames as one: what goes in beside each frame: the same one or the next one.
+        threads: threads that decode a video; by default as many as torch computes with, at most 4. Frames are the same.
 
     Raises:
         UsageError: if an option is given that would have no effect.
@@ -50,16 +52,18 @@ def open_answerer(
     if host is None:
         with pause_collection():
             quiet()
+            from dynfocus.device import count_decoders
             from dynfocus.inspection.answerer import Answerer
 
-        return Answerer(model or MODEL, cache, remember, device, frames, trust_selector)
+        return Answerer(model or MODEL, cache, remember, device, frames, trust_selector, count_decoders(threads))
     quiet()
     from dynfocus.bridge.hosts.answerer import HostAnswerer, HostRule
+    from dynfocus.device import count_decoders
     from dynfocus.settings import read_choice
 
     rule = {name: value for name, value in {**shown, "frames": frames}.items() if value is not None}
     choice = None if selector is None else read_choice(selector)
-    return HostAnswerer(host, choice, HostRule(**rule), cache, remember, device)  # type: ignore[arg-type]
+    return HostAnswerer(host, choice, HostRule(**rule), cache, remember, device, count_decoders(threads))  # type: ignore[arg-type]
 
 
 def check_host(host: Path | None, own: Mapping[str, object], others: Mapping[str, object]) -> None:

@@ -31,6 +31,7 @@ def select(
     from_scores: Path | None = None,
     from_index: Path | None = None,
     from_form: str | None = None,
+    threads: int | None = None,
     list: bool = False,
 ) -> None:
     """Choose the frames of a video that another program, such as a video language model, is to see.
@@ -64,6 +65,7 @@ def select(
             --selector may name aks, bolt or q_frame.
         from_index: file of frames chosen elsewhere, to write in another form; --questions says of which videos.
         from_form: form of --from-index, jsonl by default.
+        threads: threads that decode a video; by default as many as torch computes with, at most 4. Frames are the same.
         list: list the selectors, and what each reads.
     """
     options = dict(locals())
@@ -90,12 +92,14 @@ def select(
         return _convert(from_index, from_form or "jsonl", questions, root, out, form or "jsonl")
     from dynfocus.bridge.choose import FrameChooser
     from dynfocus.bridge.features import open_features
+    from dynfocus.device import count_decoders
 
     if any(folder is not None for folder in (model, encoder, host)):
         from dynfocus.verbs.screen import quiet
 
         quiet()
-    chooser = FrameChooser(choice, open_features(model, encoder, device or "auto", host), fps, frames)
+    features = open_features(model, encoder, device or "auto", host)
+    chooser = FrameChooser(choice, features, fps, frames, threads=count_decoders(threads))
     if questions is not None:
         return _choose_many(questions, root, chooser, count, out, scores)
     _choose_one(video, question, chooser, count, json=json, out=out, form=form or "jsonl", scores=scores)
@@ -103,7 +107,7 @@ def select(
 
 FEATURES = ("model", "encoder", "host")
 CHOOSING = frozenset(
-    ["selector", "keep", "budget", "frame_tokens", *FEATURES, "fps", "frames", "device", "out", "scores"]
+    ["selector", "keep", "budget", "frame_tokens", *FEATURES, "fps", "frames", "device", "out", "scores", "threads"]
 )
 READ = {  # the options that have an effect, by what frames are chosen of
     "--list": frozenset(["list"]),

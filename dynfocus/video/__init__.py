@@ -21,12 +21,13 @@ __all__ = ["IMAGES", "Clip", "Reader", "pick_frames", "read_clip", "read_image",
 Reader = Literal["decord", "pyav"]
 
 
-def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule) -> Clip:
+def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule, threads: int = 1) -> Clip:
     """Read an image or a video, whichever the file holds: its name does not decide, and an image that moves is a video.
 
     Args:
         media: the file, or a segment of a video, or the files of its frames.
         rule: which frames, and their size.
+        threads: that decode a video, see `read_clip`.
 
     Raises:
         VideoError: the only error that a file can cause, with its path and the cause: it is absent, cut off, damaged,
@@ -38,21 +39,25 @@ def read_media(media: Path | str | VideoSegment | FrameFiles, rule: FrameRule) -
             return read_frame_files(media, rule)
     segment = find_media(media)
     with limit_time(segment.path):
-        return _read_file(segment, rule)
+        return _read_file(segment, rule, threads)
 
 
-def _read_file(segment: VideoSegment, rule: FrameRule) -> Clip:
+def _read_file(segment: VideoSegment, rule: FrameRule, threads: int) -> Clip:
     by_pillow = belongs_to_pillow(segment.path)
     # Pillow says best why a broken image fails; FFmpeg would paint over the damage, or say something else.
     if by_pillow or (by_pillow is None and segment.path.suffix.lower() in IMAGES and not holds_video(segment.path)):
         return read_image(segment, rule)
-    return read_clip(segment, rule)
+    return read_clip(segment, rule, threads=threads)
 
 
 def read_clip(
-    media: Path | str | VideoSegment, rule: FrameRule, reader: Reader | None = None, packets: Packets | None = None
+    media: Path | str | VideoSegment,
+    rule: FrameRule,
+    reader: Reader | None = None,
+    packets: Packets | None = None,
+    threads: int = 1,
 ) -> Clip:
-    """Decode the frames of a video that ``rule`` asks for; at most one is held at the file's own size at a time.
+    """Decode the frames of a video that ``rule`` asks for; at most one a thread is held at the file's own size.
 
     Damage that is noticed is an error, never a frame that is painted over or repeated. Noticed is what the container
     contradicts anywhere in the file, and what the decoder reports of the frames that it goes through: where one can
@@ -73,6 +78,8 @@ def read_clip(
             has small ones to hold, else PyAV. decord alone refuses files of which it would give wrong frames, and
             may pile up frames, hundreds of megabytes at 1280 x 720.
         packets: the file's packets, where they were read before.
+        threads: that decode, each from key frames of its own, where PyAV can jump to them; frames are the same to the
+            bit as with one.
 
     Raises:
         VideoError: if the file is absent, cut off, damaged, too large, or holds no frame in the segment.
@@ -92,7 +99,7 @@ def read_clip(
             clip = read_with_decord(segment, rule, packets, last_resort=reader == "decord")
             if clip is not None:
                 return clip
-        return read_with_pyav(segment, rule, packets)
+        return read_with_pyav(segment, rule, packets, threads)
     except DynFocusError:
         raise
     except Exception as error:

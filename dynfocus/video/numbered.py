@@ -26,12 +26,14 @@ class NumberedFrames:
     Args:
         path: any video or image file; a still image is one frame at 0 s.
         rule: of it only ``max_pixels`` is read.
+        threads: that decode a video, see `read_clip`.
 
     Raises:
         VideoError: if the file is absent, cut off, damaged, or larger than the rule allows.
     """
 
-    def __init__(self, path: Path | str, rule: FrameRule = FrameRule()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, path: Path | str, rule: FrameRule = FrameRule(), threads: int = 1) -> None:  # noqa: B008 (frozen)
+        self.threads = threads
         self.segment: VideoSegment = find_media(path)
         self.path, self.rule = self.segment.path, rule
         by_pillow = belongs_to_pillow(self.path)
@@ -60,8 +62,8 @@ class NumberedFrames:
     def read(self, numbers: Sequence[int], make: Callable[[NDArray[np.uint8]], Made]) -> list[Made]:
         """Decode the frames of these numbers, ascending and distinct, and return what ``make`` makes of each.
 
-        ``make`` is given upright pixels [H, W, 3] as they are stored; `shown_pixel` says their shape. One frame is
-        held at a time.
+        ``make`` is given upright pixels [H, W, 3] as they are stored; `shown_pixel` says their shape. One frame a
+        thread is held at a time, and ``make`` is called by several of them.
 
         Raises:
             DataError: if a number is not in the file.
@@ -97,19 +99,19 @@ class NumberedFrames:
         if self.by_pillow:
             with open_image(self.path) as image:
                 return [make(read_pixels(image, number)) for number in numbers]
-        for frames in self._attempts(numbers):
-            made = [make(frame) for frame in frames]
+        for attempt in self._attempts(numbers, make):
+            made = list(attempt)
             if len(made) == len(numbers):
                 return made
         raise unreadable_error(self.path, "it holds other frames than when its time stamps were read")
 
-    def _attempts(self, numbers: list[int]) -> Iterator[Iterator[NDArray[np.uint8]]]:
+    def _attempts(self, numbers: list[int], make: Callable[[NDArray[np.uint8]], Made]) -> Iterator[Iterator[Made]]:
         times, packets = self.times, self.packets
         if packets.stamps is not None and times is packets.times:
-            yield from plan_decoding(self.segment, packets.stamps, packets, numbers)
+            yield from plan_decoding(self.segment, packets.stamps, packets, numbers, make, self.threads)
             if not np.array_equal(decode_times(self.segment, packets), times):
                 return
-        yield decode_indices(self.segment, set(numbers))
+        yield map(make, decode_indices(self.segment, set(numbers)))
 
     def _read_image_times(self) -> NDArray[np.float64]:
         with open_image(self.path) as image:

@@ -6,7 +6,6 @@ the file is whole, and whether a reader may jump to a key frame and decode from 
 """
 
 import bisect
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +19,20 @@ from numpy.typing import NDArray
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import check_pixels, unreadable_error
 from dynfocus.video.containers import collect_pyav_errors, open_container
+from dynfocus.video.starts import find_start
 from dynfocus.video.time_limit import seconds_left
 from dynfocus.video.truncation import missing_bytes
 
-# decord jumps, without an error, to wrong frames where pictures shown before a key frame are stored after it (HEVC,
-# open GOPs), and in containers without an index of frames (MPEG-TS). So this lists what was tested to be right; the
-# rest is decoded from its beginning.
-SEEKABLE = frozenset({"h264", "mjpeg", "mpeg4", "vp9"})
-TIMED = SEEKABLE | {"hevc", "av1"}  # a packet holds one frame, and its time
+# In containers with an index of frames, PyAV finds the right ones of these by jumping to a key frame, also where
+# pictures shown before it are stored after it (open GOPs). decord jumps, without an error, to wrong frames of open GOPs
+# and HEVC. So each has its list of what was tested to be right; the rest is decoded from its beginning.
+SEEKABLE = frozenset({"h264", "mjpeg", "mpeg4", "vp9", "hevc", "av1"})  # a packet holds one frame, and its time
+FOR_DECORD = frozenset({"h264", "mjpeg", "mpeg4", "vp9"})
 MAY_HIDE = frozenset({"mpeg4"})  # packets that show nothing new give no frame
 # Brands of the MP4 container.
 PHOTOGRAPHS = frozenset({"avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "miaf"})
 CONTAINERS = frozenset({"mp4", "matroska"})
 MAX_REORDER = 16  # frames; in no codec are more stored between a frame and the place where it is shown
-IDR = 5  # the type of an H.264 unit after which no picture refers to one before it
 MAX_DELAY = 1 << 27  # units of time from decoding to showing; decord's FFmpeg drops all delays where one is 2^28
 MAX_EARLY_END = 1.0  # seconds that all of a file's streams may end before the length in its header
 
@@ -74,12 +73,14 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         if container.format.name == "tty":
             raise unreadable_error(path, "it is text, which FFmpeg would draw")
         codec, names = stream.codec_context, set(container.format.name.split(","))
+        kind = codec.codec.canonical_name  # the decoder of AV1 has a name of its own
         has_index = not CONTAINERS.isdisjoint(names)
         check_pixels(path, codec.width, codec.height, rule)
         pixel = float(stream.sample_aspect_ratio or 1)
         stamps: list[int | None] = []
         keys: list[int] = []
-        last_second, longest_delay, keys_in_order, nothing_discarded = 0.0, 0, True, True
+        last_second, longest_delay, nothing_discarded = 0.0, 0, True
+        closed, keys_begin = True, True  # no picture needs one before the last key frame; none shown after it does
         with collect_pyav_errors() as errors:
             # Matroska's header holds one length for all streams, so sound and subtitles count when its end is checked.
             for packet in container.demux(list(container.streams) if "matroska" in names else [stream]):
@@ -96,10 +97,12 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
                     longest_delay = max(longest_delay, packet.pts - packet.dts)
                 if packet.pts is not None and packet.is_keyframe:
                     keys.append(packet.pts)
-                    keys_in_order &= codec.name != "h264" or starts_with_idr(bytes(packet), codec.extradata or b"")
-                # Stored after a key frame and shown before it: an open GOP, where a jump to that key frame goes wrong.
+                    start = find_start(kind, bytes(packet), codec.extradata or b"")
+                    closed &= start == "closed"
+                    keys_begin &= start != "none"
+                # Stored after a key frame and shown before it: an open GOP.
                 elif not keys or packet.pts is None or packet.pts < keys[-1]:
-                    keys_in_order = False
+                    closed = False
         if "mp4" in names and len(stamps) < stream.frames and (count := count_stored_frames(path)) < stream.frames:
             raise unreadable_error(path, f"only {count} of its {stream.frames} frames are there")
         header_seconds = (container.duration or 0) / av.time_base
@@ -112,7 +115,7 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         # Packets come in the order in which they are decoded; frames are shown in the order of their stamps.
         in_order = [stamp for stamp in stamps if stamp is not None]
         ordered_stamps = sorted(in_order)
-        is_timed = has_index and nothing_discarded and codec.name in TIMED
+        is_timed = has_index and nothing_discarded and kind in SEEKABLE
         # A frame without a stamp, two with the same one, or a clock that starts again: then packets do not give the
         # times of all frames.
         is_timed = is_timed and len(set(in_order)) == len(stamps) and len(split_clocks(in_order)) == 1
@@ -121,12 +124,12 @@ def read_packets(path: Path, rule: FrameRule) -> Packets:
         ticks = np.array(ordered_stamps, np.int64)
         is_8_bit = codec.format is not None and all(part.bits == 8 for part in codec.format.components)
         has_one_stream = len(container.streams.video) == 1
-        seekable = keys_in_order and is_8_bit and has_one_stream and codec.name in SEEKABLE
         times = (ticks - ticks[0]) * float(stream.time_base)
         key_indices = np.searchsorted(ticks, sorted(keys))
+        seekable = keys_begin and key_indices[:1].tolist() == [0]
         bulk = 3 * codec.width * codec.height * int(np.diff(key_indices, append=len(ticks)).max(initial=0))
-        for_decord = seekable and longest_delay < MAX_DELAY
-        shows_all = codec.name not in MAY_HIDE
+        for_decord = closed and is_8_bit and has_one_stream and longest_delay < MAX_DELAY and kind in FOR_DECORD
+        shows_all = kind not in MAY_HIDE
         return Packets(ticks, times, key_indices, seekable, for_decord, bulk, shows_all, pixel)
 
 
@@ -164,27 +167,6 @@ def join_clocks(parts: list[list[int]]) -> NDArray[np.int64]:
         gaps = np.diff(ticks)
         gap = int(np.median(gaps[gaps > 0])) if gaps.any() else gap
     return joined
-
-
-def starts_with_idr(packet: bytes, extradata: bytes) -> bool:
-    """Return whether a packet of H.264 holds an IDR picture, from which decoding gives whole pictures at once.
-
-    Files mark other packets as key frames too: recovery points, after which pictures become whole step by step. A jump
-    to one of those would give broken frames.
-
-    Args:
-        packet: units that each follow their length, or a start code.
-        extradata: the stream's; its first byte is 1 where units follow their length.
-    """
-    if extradata[:1] != b"\1":
-        # A start code is 00 00 01; the low five bits of the byte after it are the unit's type.
-        return any(packet[match.end()] & 31 == IDR for match in re.finditer(b"\0\0\1(?=.)", packet, re.DOTALL))
-    at, width = 0, (extradata[4] & 3) + 1  # bytes of a unit's length, as the extradata say
-    while at + width < len(packet):
-        if packet[at + width] & 31 == IDR:
-            return True
-        at += width + int.from_bytes(packet[at : at + width], "big")
-    return False
 
 
 def count_decoded_frames(indices: Sequence[int], keys: NDArray[np.int64]) -> int:

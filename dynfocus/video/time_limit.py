@@ -23,7 +23,7 @@ def limit_time(path: Path) -> Iterator[None]:
         VideoError: in place of the block's own error, once the time is over.
         ConfigError: if the environment variable is no number of seconds above 0.
     """
-    if getattr(current, "deadline", None) is not None:
+    if find_deadline() is not None:
         yield
         return
     limit = read_limit()
@@ -42,13 +42,28 @@ def limit_time(path: Path) -> Iterator[None]:
         current.deadline = None
 
 
+@contextmanager
+def share_limit(deadline: float | None) -> Iterator[None]:
+    """Hold, for the block, a thread to the deadline of another, which is `find_deadline` there."""
+    current.deadline = deadline
+    try:
+        yield
+    finally:
+        current.deadline = None
+
+
+def find_deadline() -> float | None:
+    """Return when the file that this thread reads has to be read, on the monotonic clock; None without a limit."""
+    return getattr(current, "deadline", None)
+
+
 def seconds_left() -> float | None:
     """Return the seconds that reading the present file may still take; None where there is no limit.
 
     Raises:
         TimeoutError: once they are over; `limit_time` makes it the file's error.
     """
-    deadline = getattr(current, "deadline", None)
+    deadline = find_deadline()
     if deadline is None:
         return None
     left = deadline - monotonic()

@@ -21,7 +21,7 @@ from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import SLACK, Clip, pick_segment_frames, unreadable_error
 from dynfocus.video.packets import Packets, count_decoded_frames
-from dynfocus.video.resizing import resize_frames
+from dynfocus.video.resizing import resize_frame, stack_frames
 from dynfocus.video.time_limit import seconds_left
 
 ERROR = 16  # FFmpeg's level
@@ -96,7 +96,8 @@ def read_with_decord(segment: VideoSegment, rule: FrameRule, packets: Packets, l
         if times is None or len(times) != len(stamps) or (np.abs(times - stamps) > SLACK + ROUNDING * times).any():
             raise RuntimeError(f"its packets and decord's {len(stamps)} frames do not agree")
         indices = pick_segment_frames(times, rule, segment)
-        frames = resize_frames((_frame(video, index) for index in indices), len(indices), rule, packets.pixel)
+        resized = (resize_frame(_frame(video, index), rule, packets.pixel) for index in indices)
+        frames = stack_frames(resized, len(indices), rule)
         if frames is None or len(errors) > before:
             raise RuntimeError(f"its decoder reports: {errors[before] if len(errors) > before else 'too few frames'}")
     except (RuntimeError, decord.DECORDError, IndexError, ValueError) as error:

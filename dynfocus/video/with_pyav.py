@@ -1,33 +1,42 @@
 """Read videos with PyAV: every frame in its order, whatever the codec; what its decoder reports is an error."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import av
 import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+from torch import Tensor
 
+from dynfocus.errors import VideoError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.settings import FrameRule
 from dynfocus.video.clip import Clip, pick_segment_frames, unreadable_error
 from dynfocus.video.containers import collect_pyav_errors, open_container
 from dynfocus.video.packets import CONTAINERS, Packets, join_clocks, split_clocks, video_stream
-from dynfocus.video.resizing import resize_frames
-from dynfocus.video.time_limit import seconds_left
+from dynfocus.video.resizing import resize_frame, stack_frames
+from dynfocus.video.time_limit import find_deadline, seconds_left, share_limit
 
 # A picture that H.264 need not remember any longer is not there. That hurts none: one that is predicted from a missing
 # picture is reported by itself.
 UNMARKED = "mmco: unref short failure"
 NEAR = 4  # frames; decoding so many is faster than jumping over them
+LONGEST = 100  # frames after which a run ends at the next key frame, where several threads share the work
+AHEAD = 2  # runs a thread that may be decoded before they are asked for
+Made = TypeVar("Made")
 
 
-def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> Clip:
+def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets, threads: int = 1) -> Clip:
     """Read a clip by jumping to the key frame before each frame where that is known to be right, else once through the
     file, or twice where packets do not give the times of all frames.
 
@@ -35,15 +44,19 @@ def read_with_pyav(segment: VideoSegment, rule: FrameRule, packets: Packets) -> 
         VideoError: if no frame is there, or the decoder reports damage in one that is asked for.
     """
     pixel = shown_pixel(segment, packets)
+
+    def resize(frame: NDArray[np.uint8]) -> Tensor:
+        return resize_frame(frame, rule, pixel)
+
     if packets.stamps is not None and packets.times is not None:
         times, indices = packets.times, pick_segment_frames(packets.times, rule, segment)
-        for attempt in plan_decoding(segment, packets.stamps, packets, indices):
-            frames = resize_frames(attempt, len(indices), rule, pixel)
+        for attempt in plan_decoding(segment, packets.stamps, packets, indices, resize, threads):
+            frames = stack_frames(attempt, len(indices), rule)
             if frames is not None:
                 return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
     times = decode_times(segment, packets)
     indices = pick_segment_frames(times, rule, segment)
-    frames = resize_frames(decode_indices(segment, set(indices)), len(indices), rule, pixel)
+    frames = stack_frames(map(resize, decode_indices(segment, set(indices))), len(indices), rule)
     if frames is None:
         raise unreadable_error(segment.path, "it holds other frames when it is read again")
     return Clip(frames, torch.tensor(times[indices], dtype=torch.float32), "pyav")
@@ -55,12 +68,23 @@ def shown_pixel(segment: VideoSegment, packets: Packets) -> float:
 
 
 def plan_decoding(
-    segment: VideoSegment, stamps: NDArray[np.int64], packets: Packets, indices: list[int]
-) -> Iterator[Iterator[NDArray[np.uint8]]]:
-    """Yield ways to decode the frames of these numbers, the fastest first; one that fails yields too few frames."""
+    segment: VideoSegment,
+    stamps: NDArray[np.int64],
+    packets: Packets,
+    indices: list[int],
+    make: Callable[[NDArray[np.uint8]], Made],
+    threads: int = 1,
+) -> Iterator[Iterator[Made]]:
+    """Yield ways to decode the frames of these numbers, the fastest first; one that fails yields too few frames.
+
+    What ``make`` makes of each frame is handed on. Each of the ``threads`` decodes from key frames of its own, by a
+    decoder of one thread, so that frames and errors are the same as with one; a file where no jump is right has one.
+    """
     if packets.seekable and packets.keys is not None:
-        yield _decode_runs(segment, plan_runs(stamps, packets.keys, indices), jump=True)
-    yield _decode_runs(segment, [Run(int(stamps[0]), stamps[indices].tolist())], jump=False)
+        runs = plan_runs(stamps, packets.keys, indices, math.inf if threads == 1 else LONGEST)
+        threads = min(threads, len(runs))
+        yield _jump(segment, runs, make) if threads < 2 else _jump_in_threads(segment, runs, make, threads)
+    yield _decode_from_start(segment, Run(int(stamps[0]), stamps[indices].tolist()), make)
 
 
 def decode_times(segment: VideoSegment, packets: Packets) -> NDArray[np.float64]:
@@ -98,39 +122,102 @@ class Run:
     stamps: list[int]
 
 
-def plan_runs(stamps: NDArray[np.int64], keys: NDArray[np.int64], indices: list[int]) -> list[Run]:
-    """Group the frames into runs, each from the last key frame before its first; near frames share a run."""
+def plan_runs(
+    stamps: NDArray[np.int64], keys: NDArray[np.int64], indices: list[int], longest: float = math.inf
+) -> list[Run]:
+    """Group the frames into runs, each from the last key frame before its first; near frames share a run.
+
+    After ``longest`` frames a run ends at the next key frame.
+    """
     result: list[Run] = []
-    last = -1
+    first, last = -1, -1
     for index, key in zip(indices, keys[np.searchsorted(keys, indices, side="right") - 1].tolist(), strict=True):
-        if not result or key > last + NEAR:
+        if not result or key > last + NEAR or key >= first + longest:
             result.append(Run(int(stamps[key]), []))
+            first = key
         result[-1].stamps.append(int(stamps[index]))
         last = index
     return result
 
 
-def _decode_runs(segment: VideoSegment, runs: list[Run], jump: bool) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of these runs; fewer where the file shows others than its packets say, or a jump misses."""
-    convert = FrameConverter(segment)
+@dataclass(frozen=True)
+class Decoder:
+    """An open file, and what makes pixels of its frames."""
+
+    container: Any
+    stream: Any
+    path: Path
+    convert: "FrameConverter"
+
+    def jump(self, run: Run) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames of a run; fewer where the jump misses, or what is there cannot be decoded by itself."""
+        with suppress(av.FFmpegError, VideoError):
+            self.container.seek(run.start, stream=self.stream)
+            yield from self.decode(run)
+
+    def decode(self, run: Run) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames of a run that follow; fewer where the file shows others than its packets say."""
+        yield from map(self.convert, _decode_run(self.container, self.stream, run, self.path))
+
+
+@contextmanager
+def _open_decoder(segment: VideoSegment) -> Iterator[Decoder]:
     with _open_video(segment) as (container, stream):
+        yield Decoder(container, stream, segment.path, FrameConverter(segment))
+
+
+def _decode_from_start(segment: VideoSegment, run: Run, make: Callable[[NDArray[np.uint8]], Made]) -> Iterator[Made]:
+    with _open_decoder(segment) as decoder:
+        yield from map(make, decoder.decode(run))
+
+
+def _jump(segment: VideoSegment, runs: list[Run], make: Callable[[NDArray[np.uint8]], Made]) -> Iterator[Made]:
+    with _open_decoder(segment) as decoder:
         for run in runs:
-            if jump:
-                try:
-                    container.seek(run.start, stream=stream)
-                except av.FFmpegError:
-                    return
             count = 0
-            for frame in _decode_run(container, stream, run, segment.path):
+            for frame in decoder.jump(run):
                 count += 1
-                yield convert(frame)
+                yield make(frame)
             if count < len(run.stamps):
+                return
+
+
+def _jump_in_threads(
+    segment: VideoSegment, runs: list[Run], make: Callable[[NDArray[np.uint8]], Made], threads: int
+) -> Iterator[Made]:
+    with ExitStack() as stack:
+        deadline, idle = find_deadline(), SimpleQueue[Decoder]()
+        for _ in range(threads):
+            idle.put(stack.enter_context(_open_decoder(segment)))
+
+        def work(run: Run) -> list[Made]:
+            decoder = idle.get()
+            try:
+                with share_limit(deadline):
+                    return [make(frame) for frame in decoder.jump(run)]
+            finally:
+                idle.put(decoder)
+
+        pool = ThreadPoolExecutor(threads)
+        stack.callback(pool.shutdown, cancel_futures=True)  # before the files are closed
+        pending: deque[tuple[Run, Future[list[Made]]]] = deque()
+        rest = iter(runs)
+        while True:
+            pending.extend((run, pool.submit(work, run)) for run in islice(rest, AHEAD * threads - len(pending)))
+            if not pending:
+                return
+            run, future = pending.popleft()
+            made = future.result()
+            yield from made
+            if len(made) < len(run.stamps):
                 return
 
 
 def _decode_run(container: Any, stream: Any, run: Run, path: Path) -> Iterator[av.VideoFrame]:
     count, in_run = 0, False
     for frame in _decode_frames(container, stream, path, {run.start, *run.stamps}):
+        if not in_run and frame.pts is not None and frame.pts < run.start:
+            continue  # it is stored after the key frame, shown before it, and can be decoded without others
         if not in_run and frame.pts != run.start:
             return
         in_run = True

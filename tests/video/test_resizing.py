@@ -6,11 +6,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 from test_images import saved, smooth
 
 from dynfocus.settings import FrameRule
 from dynfocus.video import read_clip, read_image, read_media
+from dynfocus.video.resizing import MAX_AREA, resize_frame
 from dynfocus.video.thumbnails import Thumbnails
 
 SHAPES = [(90, 120), (120, 90), (91, 120), (64, 64), (40, 300)]
@@ -91,3 +93,27 @@ def test_thumbnails_show_what_the_model_sees(tmp_path: Path, fit: str, shape: tu
     frame = Thumbnails(path, clip.seconds.tolist(), rule, size=120)[0]
     assert frame.shape == shape
     assert (frame.mean() > 235) == (fit == "crop")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [
+        (720, 1280, 224),
+        (479, 853, 224),
+        (97, 201, 64),
+        (64, 64, 64),
+        (30, 300, 64),
+        (5, 3, 8),
+        (1, 1, 4),
+        (257, 400, 1),
+    ],
+)
+def test_box_gives_the_bits_of_the_mean_over_each_area(height: int, width: int, size: int) -> None:
+    draw, rule = np.random.default_rng(height), FrameRule(size=size, interpolation="box")
+    for frame in (draw.integers(0, 256, (height, width, 3), np.uint8), np.full((height, width, 3), 255, np.uint8)):
+        ours = resize_frame(frame[::-1], rule)  # of frames that are turned rows do not follow each other
+        planes = torch.from_numpy(frame[::-1].copy()).permute(2, 0, 1)[None].float()
+        means = torch.nn.functional.adaptive_avg_pool2d(planes, (size, size))
+        assert torch.equal(ours, means.round().byte()[0].permute(1, 2, 0))
+        assert ours.is_contiguous()
+    assert -(-height // size) * -(-width // size) <= MAX_AREA or size == 1  # larger areas are torch's own

@@ -164,6 +164,9 @@ class Counting:
                 self.times.append(float(packet.pts * packet.time_base))
             yield packet
 
+    def seek(self, at: int, stream: VideoStream) -> None:
+        self.container.seek(at, stream=stream)
+
 
 def test_pyav_decodes_once_and_stops_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[float] = []

@@ -83,6 +83,7 @@ class HostAnswerer:
         cache: folder where features are kept for the next time; without one they are kept in memory alone.
         remembered: how many videos' features are kept in memory.
         device: ``cpu``, ``cuda``, or ``auto``: a GPU where there is one.
+        threads: that decode a video, see `read_clip`.
 
     Raises:
         ConfigError: if the host is of no known family, or the selector lacks what it reads.
@@ -97,8 +98,9 @@ class HostAnswerer:
         cache: Path | None = None,
         remembered: int = 4,
         device: str = "cpu",
+        threads: int = 1,
     ) -> None:
-        self.rule, self.remembered = rule, remembered
+        self.rule, self.remembered, self.threads = rule, remembered, threads
         self.host = load_host(folder, choose_device(device), rule.pair)
         if rule.pair == "next" and self.host.frames_per_patch == 1:
             kind = self.host.model.config.model_type
@@ -229,7 +231,7 @@ class HostAnswerer:
 
     def _read(self, media: AnyMedia) -> EncodedVideo:
         rule = self.frame_rule
-        video, candidates = open_frames(media, rule)
+        video, candidates = open_frames(media, rule, self.threads)
         count = len(candidates)
         most = min(self.rule.keep, count)
         if self.rule.budget is not None:
@@ -257,10 +259,10 @@ class HostAnswerer:
         return self.store.key(shown.paths, self.frame_rule, **further)  # type: ignore[union-attr]
 
 
-def open_frames(media: AnyMedia, rule: FrameRule) -> tuple[NumberedFrames, list[int]]:
+def open_frames(media: AnyMedia, rule: FrameRule, threads: int = 1) -> tuple[NumberedFrames, list[int]]:
     """All frames of what is shown, and the numbers of those that are looked at; raises VideoError."""
     if isinstance(media, FrameFiles):
         return NumberedFiles(media, rule), pick_frame_files(media, rule)
     segment = find_media(media)
-    video = NumberedFrames(segment.path, rule)
+    video = NumberedFrames(segment.path, rule, threads)
     return video, pick_segment_frames(video.times, rule, segment)

@@ -62,7 +62,7 @@ class Sketcher:
     ) -> None:
         self.source, self.settings, self.rule, self.tower = source, settings, rule, tower
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.digests = digests
+        self.digests, self.threads = digests, 1
 
     @cached_property
     def encoder(self) -> str:
@@ -100,9 +100,9 @@ class Sketcher:
             VideoError: if the file cannot be read.
         """
         key = self.key(media)
-        clip = read_or_blank(media, self.rule)
+        clip = read_or_blank(media, self.rule, self.threads)
         while (now := self.key(media)) != key:
-            key, clip = now, read_or_blank(media, self.rule)
+            key, clip = now, read_or_blank(media, self.rule, self.threads)
         return key, clip
 
     def sketch(self, media: Media, clip: Clip) -> TimedSketch:
