@@ -12,6 +12,7 @@ from lightning import Trainer
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from dynfocus.data.loading import lost_error
 from dynfocus.data.sketches.cache import SketchCache, TimedSketch
 from dynfocus.data.sketches.media import SketchItem, describe_media, is_own_share
 from dynfocus.data.sketches.sketcher import ITEM_ERRORS
@@ -68,10 +69,21 @@ class ExampleDataset(Dataset):
             example = self.make_example(row, self.sets[part])
             return replace(example, row=replace(example.row, index=index), place=place)
         except ITEM_ERRORS as error:
-            if not self.skip_invalid:
-                raise
-            skipped = describe_skipped(self.sets[part].source.name, place, row, error)
-            return replace(self.make_example(blank_row(index), self.sets[part]), place=place, skipped=skipped)
+            return self._skip(index, row, error)
+
+    def lose(self, index: int) -> Example:
+        """Return what stands for a row whose reading crashes a process: the same as for one that cannot be read."""
+        part = bisect_right(self.starts, index) - 1
+        row = self.sets[part][index - self.starts[part]]
+        return self._skip(index, row, lost_error(str(row.media or row.id)))
+
+    def _skip(self, index: int, row: Row | None, error: Exception) -> Example:
+        if not self.skip_invalid:
+            raise error
+        part = bisect_right(self.starts, index) - 1
+        place = index - self.starts[part]
+        skipped = describe_skipped(self.sets[part].source.name, place, row, error)
+        return replace(self.make_example(blank_row(index), self.sets[part]), place=place, skipped=skipped)
 
     def make_example(self, row: Row, annotations: RowSet) -> Example:
         """Make an example of a row, with its sketch or frames."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from torch.utils.data import Dataset, Sampler
 
@@ -108,9 +109,9 @@ class RankDataset(Dataset):
     Where they do not come out even, rows are repeated as padding, which counts in no result.
     """
 
-    def __init__(self, data: Dataset, share: Share) -> None:
+    def __init__(self, data: Any, share: Share) -> None:
         self.data, (self.rank, self.processes) = data, share
-        self.rows = len(data)  # type: ignore[arg-type]
+        self.rows = len(data)
 
     def __len__(self) -> int:
         return -(-self.rows // self.processes)
@@ -118,3 +119,8 @@ class RankDataset(Dataset):
     def __getitem__(self, index: int) -> Example:
         row = self.rank + index * self.processes
         return replace(self.data[row % self.rows], is_padding=row >= self.rows)
+
+    def lose(self, index: int) -> Example:
+        """Return what stands for a row whose reading crashes a process."""
+        row = self.rank + index * self.processes
+        return replace(self.data.lose(row % self.rows), is_padding=row >= self.rows)

@@ -69,6 +69,10 @@ class MissingFileError(VideoError):
     """A video or image that is not there."""
 
 
+class CrashingFileError(VideoError):
+    """A video or image that crashes the process that reads it."""
+
+
 class PromptError(DynFocusError):
     """A prompt that does not fit: too long, or its placeholders do not match the visual tokens."""
 

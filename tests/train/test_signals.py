@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +101,38 @@ def test_a_signal_while_sketches_are_computed_ends_with_a_sentence(
     _, said = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "dynfocus: stopped by SIGTERM; called again, long work goes on from here" in said.splitlines()
+
+
+def test_a_signal_while_two_processes_decode_ends_with_one_sentence(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the main process takes a clip over from one of them, who then finds nobody there."""
+    connect, calls = socket.socket.connect, []
+    sketch = arguments(
+        place, "sketch", "stage1", tmp_path / "run", "--data.init_args.sketch_cache", str(tmp_path / "c")
+    )
+    said = tmp_path / "said.txt"
+
+    def work(rank: int) -> None:
+        own = os.getpid()
+
+        def connect_and_stop(*args: Any) -> None:
+            connect(*args)
+            calls.append(args)
+            if len(calls) == 3 and os.getpid() == own:
+                time.sleep(0.2)  # until the other one asks who this is
+                signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(socket.socket, "connect", connect_and_stop)
+        with open(said, "w", buffering=1) as file, redirect_stderr(file):
+            sys.argv = ["dynfocus", *sketch]
+            assert main() == 128 + signal.SIGTERM
+
+    together(work, 1)
+    time.sleep(2)  # for what the others have to say
+    lines = said.read_text().replace("\r", "\n").splitlines()
+    assert not any("Traceback" in line or "Error" in line for line in lines), lines
+    assert sum(line.startswith("dynfocus: stopped by SIGTERM") for line in lines) == 1
 
 
 def test_tensorboards_steps_rise_after_a_kill(place: Path, trained_runs: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from dynfocus.data.sketches.sketcher import (
     from_tensors,
     to_tensors,
 )
-from dynfocus.errors import DynFocusError, FeatureError
+from dynfocus.errors import CrashingFileError, DynFocusError, FeatureError
 from dynfocus.models.towers import VisionTower
 from dynfocus.settings import ConnectorSettings, FrameRule, sketch_settings
 from dynfocus.video import Clip
@@ -93,6 +93,7 @@ class SketchCache(Sketcher):
         shards: SketchShards | None = None,
     ) -> None:
         self.folder, self.shards = Path(folder), shards
+        self.crashing: dict[Media, CrashingFileError] = {}  # media that `fill` has found to be so
         super().__init__(source, settings, rule, device, tower, Digests(self.folder / "digests"))
 
     @cached_property
@@ -131,7 +132,11 @@ class SketchCache(Sketcher):
         except DamagedEntryError as error:
             self._warn_damaged(self._path(key), media, error)
             tensors = None
-        return self._compute(media) if tensors is None else from_tensors(tensors)
+        if tensors is not None:
+            return from_tensors(tensors)
+        if media in self.crashing:
+            raise self.crashing[media]
+        return self._compute(media)
 
     def shards_hold(self, address: str | None) -> bool:
         """Return whether shards hold a sketch at an address, so that no file is needed.
@@ -218,6 +223,8 @@ class SketchCache(Sketcher):
             for (key, medium), clip in tqdm(pairs, total=len(missing), desc=bar, unit="video"):
                 if clip is None:
                     continue
+                if isinstance(clip, CrashingFileError):
+                    self.crashing[medium] = clip
                 error = clip if isinstance(clip, DynFocusError) else self._sketch_and_write(key, medium, clip)
                 if error is None:
                     computed.add(key)

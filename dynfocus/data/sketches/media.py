@@ -1,13 +1,16 @@
 """Name, share out and load the media that are sketched: videos, images, and the blank frame of text-only rows."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from dynfocus.data.loading import load_all, lost_error
 from dynfocus.data.sketches.digests import Stamp, file_stamp
 from dynfocus.data.sketches.entries import Check, DamagedEntryError, accept_any, has_entry
 from dynfocus.errors import DynFocusError
@@ -81,10 +84,21 @@ class Clips(Dataset):
         except DynFocusError as error:
             return error
 
+    def lose(self, index: int) -> DynFocusError:
+        """Return the error of a medium whose reading crashes a process."""
+        return lost_error(describe_media(self.entries[index][2]))
 
-def load_ahead(items: Dataset, workers: int) -> DataLoader:
-    """Load the items one by one in their order, in so many processes ahead of their use."""
-    workers = min(workers, len(items) - 1)  # type: ignore[arg-type]
+
+def load_ahead(items: Dataset, workers: int) -> Iterator[Any]:
+    """Load the items one by one in their order, in so many processes ahead of their use.
+
+    Args:
+        items: what is loaded; with processes, a method ``lose`` returns what stands for an item that crashes one.
+        workers: processes; 0 loads in this one.
+    """
+    workers = min(workers, len(items))  # type: ignore[arg-type]
     each = 1 if workers > 0 else None  # item per process: an hour of video is half a gigabyte of frames
     own = torch.Generator()  # with the global one, filling a cache would change all random numbers drawn after it
-    return DataLoader(items, batch_size=None, num_workers=max(0, workers), prefetch_factor=each, generator=own)
+    return load_all(
+        DataLoader(items, batch_size=None, num_workers=max(0, workers), prefetch_factor=each, generator=own)
+    )

@@ -9,9 +9,10 @@ from typing import Any
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from dynfocus.data.loading import lost_error
 from dynfocus.data.sketches.entries import pack_entry, unpack_entry
 from dynfocus.data.sketches.locks import lock_share
-from dynfocus.data.sketches.media import load_ahead
+from dynfocus.data.sketches.media import describe_media, load_ahead
 from dynfocus.data.sketches.shard_files import Part, claim, finish_share, read_finished_parts
 from dynfocus.data.sketches.shard_index import Failure, address_digest, merge_indices, share_name, share_of
 from dynfocus.data.sketches.sketcher import ITEM_ERRORS, Sketcher, cause, to_tensors
@@ -157,6 +158,10 @@ class _EntryOrClip(Dataset):
             return self.sketcher.read_with_key(medium) if entry is None else entry
         except DynFocusError as error:  # returned: raised, it would lose its parts on the way to the main process
             return error
+
+    def lose(self, index: int) -> DynFocusError:
+        """Return the error of a medium whose reading crashes a process."""
+        return lost_error(describe_media(self.media[index]))
 
 
 def _make_entries(
