@@ -45,7 +45,7 @@ def open_answerer(
         threads: threads that decode a video; by default as many as torch computes with, at most 4. Frames are the same.
 
     Raises:
-        UsageError: if an option is given that would have no effect.
+        UsageError: if an option is given that would have no effect, or threads are fewer than 1.
     """
     shown = {"keep": keep, "rods": rods, "budget": budget, "pair": pair}
     check_host(host, {"selector": selector, **shown}, {"model": model, "trust_selector": trust_selector})
