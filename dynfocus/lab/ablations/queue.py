@@ -1,20 +1,27 @@
-"""Run planned runs as processes of the command line, as many at once as there are cores."""
+"""Run planned runs as processes of the command line, as many at once as there are cores.
+
+They are forked from one process that has imported, once, what they need.
+"""
 
 import fcntl
-import os
+import multiprocessing
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait as wait_for_end
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Lock
 
+from dynfocus.lab.ablations.forked import PassedFile, call_command, start_server
 from dynfocus.lab.ablations.planning import Run, Times, estimate_left
 from dynfocus.progress import Progress
 
 IsFinished = Callable[[tuple[str, ...]], bool]
+FORKING = Lock()  # while it starts a process, multiprocessing also reads how others ended, which may be read once
 
 
 @dataclass
@@ -40,11 +47,12 @@ class Queue:
     workers: int
     failed: dict[str, str] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
-    processes: set["subprocess.Popen[bytes]"] = field(default_factory=set)
+    processes: set[BaseProcess] = field(default_factory=set)
     stopped: bool = False
 
     def work(self) -> None:
         """Run all that is not finished; when this is stopped, so are the processes."""
+        start_server([command for run in self.runs for command in run.commands])
         waiting = {run.name: run for run in self.runs}
         running: dict[Future[float | None], Run] = {}
         with Progress(len(self.runs), "ablations", "run") as progress, ThreadPoolExecutor(self.workers) as pool:
@@ -95,17 +103,19 @@ class Queue:
     def _call(self, run: Run, command: tuple[str, ...], lock: int) -> None:
         if self.stopped:
             raise subprocess.CalledProcessError(130, command)
-        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-        words = [sys.executable, "-m", "dynfocus", *command]
         with self._log(run).open("ab") as log:
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=one_thread, pass_fds=(lock,)
-            )
+            files = PassedFile(lock), PassedFile(log.fileno())
+            context = multiprocessing.get_context("forkserver")
+            process = context.Process(target=call_command, name=run.name, args=(command, *files))
+            with FORKING:
+                process.start()
             self.processes.add(process)
-            code = process.wait()
+            wait_for_end([process.sentinel])
             self.processes.discard(process)
-        if code:
-            raise subprocess.CalledProcessError(code, words)
+            with FORKING:
+                process.join()
+        if process.exitcode:
+            raise subprocess.CalledProcessError(process.exitcode, ("dynfocus", *command))
 
     @contextmanager
     def _lock(self, run: Run) -> Iterator[int]:
