@@ -1,4 +1,4 @@
-"""Measure the connector, training steps or the reading of data on this machine, and print a table."""
+"""Measure the connector, alone or beside another, training steps or the reading of data, and print a table."""
 
 import sys
 from argparse import ArgumentParser
@@ -10,7 +10,7 @@ GENERATED = Path("cache/bench")  # a gigabyte of files that --data reads
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one of the three measurements; returns the exit code, 1 after a user's mistake."""
+    """Run one of the four measurements; returns the exit code, 1 after a user's mistake."""
     parser = ArgumentParser("python -m perf", description=__doc__)
     numbers = parser.add_argument("--frames", help="numbers of frames T to measure, such as 16,256")
     numbers.type = lambda text: [int(number) for number in text.split(",")]
@@ -18,6 +18,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few and short videos, in fp32; with --data small files")
     parser.add_argument("--training", action="store_true", help="on a GPU: training steps of a 7B-shaped model")
     parser.add_argument("--data", action="store_true", help="how fast annotations, videos and images are read")
+    parser.add_argument("--against", help="package.module:Class of another connector, which is timed in turn with ours")
     parser.add_argument("--rows", type=int, default=1, help="videos in a batch of --training")
     options = parser.parse_args(args)
     try:
@@ -29,6 +30,10 @@ def main(args: list[str] | None = None) -> int:
             from perf.training_step import bench_training
 
             bench_training(options.out, options.frames or [32], options.rows)
+        elif options.against:
+            from perf.against import compare_connectors
+
+            compare_connectors(options.against, options.out, options.frames or [16, 64, 128, 256, 512], options.quick)
         else:
             from perf.run import bench_connector
 

@@ -1,5 +1,6 @@
 """Measure the connector from patches to tokens at the paper's sizes: one row for each T, pass and precision."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,6 @@ from dynfocus.method.connector import build_connector
 from dynfocus.method.sketch import sketch_frames
 from dynfocus.plan.connector_flops import Sizes, fewest_flops
 from dynfocus.settings import ConnectorSettings
-from dynfocus.types import VideoTokens
 from perf.counting import count_operations
 from perf.peak_memory import extra_peak
 from perf.roofline import Roofline
@@ -25,6 +25,8 @@ class Bench:
     Attributes:
         dtype: precision of the weights, the features and the instruction.
         chunk: frames that are encoded and sketched at once; the library's default where it is None.
+        build: makes the connector of settings and of d, d' and D. Where what it makes has the attribute
+            ``reads_patches``, and it is true, it is called with all patches [1, T, N, d] in place of a sketch.
     """
 
     settings: ConnectorSettings = field(default_factory=ConnectorSettings)
@@ -32,12 +34,13 @@ class Bench:
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     chunk: int | None = None
+    build: Callable[..., nn.Module] = build_connector
 
     def __post_init__(self) -> None:
         sizes = self.sizes
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.net: nn.Module = build_connector(self.settings, sizes.width, sizes.text, sizes.out)
+            self.net: nn.Module = self.build(self.settings, sizes.width, sizes.text, sizes.out)
             count = max(FEATURES, self.chunk or 0)
             self.features = torch.randn(count, self.settings.patches, sizes.width).to(self.device, self.dtype)
             self.question = torch.randn(1, sizes.question, sizes.text).to(self.device, self.dtype)
@@ -52,15 +55,18 @@ class Bench:
         self.next = start + len(frames)
         return self.features[start : self.next]
 
-    def tokens(self, frames: int) -> VideoTokens:
-        """One video of ``frames`` frames, from patches to tokens."""
+    def tokens(self, frames: int) -> Any:
+        """One video of ``frames`` frames, from patches to tokens: `VideoTokens`, or what another connector returns."""
         pixels = torch.zeros(frames, 1, 1, 3, dtype=torch.uint8, device=self.device)
         self.next = 0
+        if getattr(self.net, "reads_patches", False):
+            patches = torch.cat([self.encode(part) for part in pixels.split(FEATURES)])[None]
+            return self.net(patches, self.question, self.question_mask, self.rows)
         chunk = {} if self.chunk is None else {"chunk": self.chunk}
         sketch = sketch_frames(pixels, self.encode, self.settings, **chunk)
         return self.net(sketch, self.question, self.question_mask, self.rows)
 
-    def answer(self, frames: int) -> VideoTokens:
+    def answer(self, frames: int) -> Any:
         """Forward in evaluation."""
         self.net.eval()
         with torch.no_grad():
@@ -75,6 +81,12 @@ class Bench:
         """Forward and backward in training; the gradients are dropped."""
         self.loss(frames).backward()
         self.net.zero_grad(set_to_none=True)
+
+
+def count_tokens(output: Any) -> int:
+    """Count the visual tokens of one video, as a connector returns them: [1, S, D], padded where it has a ``mask``."""
+    mask = getattr(output, "mask", None)
+    return getattr(output, "tokens", output).shape[-2] if mask is None else int(mask.sum())
 
 
 def measure(bench: Bench, roofline: Roofline, frames: int, backward: bool) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def count_answer(bench: Bench, frames: int) -> dict[str, Any]:
         "operations_forward": forward.operations.total(),
         "operations_backward": None,
         "syncs": forward.syncs.total(),
-        "tokens": int(video.mask.sum()),
+        "tokens": count_tokens(video),
     }
 
 
@@ -127,5 +139,5 @@ def count_step(bench: Bench, frames: int) -> dict[str, Any]:
         "operations_forward": forward.operations.total(),
         "operations_backward": backward.operations.total(),
         "syncs": forward.syncs.total() + backward.syncs.total(),
-        "tokens": int(video.mask.sum()),
+        "tokens": count_tokens(video),
     }

@@ -47,6 +47,13 @@ def bench_connector(
         ConfigError: if no number of frames is left to measure.
         DiskError: if ``out`` cannot be written.
     """
+    counts = choose_counts(frames, quick)
+    with one_thread():
+        report(rows(counts, quick, settings, sizes, say), CONNECTOR, out, say)
+
+
+def choose_counts(frames: list[int], quick: bool) -> list[int]:
+    """Choose the numbers of frames to measure; raises ConfigError if none is left, or one is below 1."""
     counts = [count for count in frames if not quick or count <= QUICK]
     if not counts or min(counts) < 1:
         raise ConfigError(
@@ -54,8 +61,7 @@ def bench_connector(
             f"numbers of at least 1{f' and at most {QUICK}' if quick else ''}",
             "Correct --frames.",
         )
-    with one_thread():
-        report(rows(counts, quick, settings, sizes, say), CONNECTOR, out, say)
+    return counts
 
 
 def rows(

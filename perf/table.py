@@ -45,6 +45,19 @@ CONNECTOR: Columns = {
     "GFLOP": (8, number("flops", ".1f", 1e9)),
     **FASTER,
 }
+AGAINST: Columns = {
+    "T": (5, number("frames", "d")),
+    "seconds": (8, number("seconds", ".3f")),
+    "other": (8, number("seconds_other", ".3f")),
+    "ratio": (6, number("ratio", ".2f")),
+    "least": (6, number("ratio_least", ".2f")),
+    "most": (6, number("ratio_most", ".2f")),
+    "peak MB": (8, number("extra_bytes", ".0f", 1e6)),
+    "other MB": (8, number("extra_bytes_other", ".0f", 1e6)),
+    "roofline": (8, number("roofline", ".0%")),
+    "tokens": (7, number("tokens", "d")),
+    "other tokens": (12, number("tokens_other", "d")),
+}
 READING: Columns = {
     "case": (46, _case),
     "seconds": (10, number("seconds", ".4f")),
