@@ -54,6 +54,17 @@ def test_a_trained_model_answers_about_any_clip(name: str, trained_runs: Path, c
     assert output.err == ""
 
 
+def test_an_answer_in_words_imports_little(model: Path) -> None:
+    program = (
+        "import sys; from dynfocus.cli import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    )
+    words = ["ask", str(clip("bikes")), FIRST, SECOND, "--compare", "--model", str(model), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", program, *words], text=True, capture_output=True, check=True, cwd=ROOT)
+    imported = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert {"dynfocus", "torch", "transformers"} <= imported
+    assert not {"lightning", "torchmetrics", "matplotlib", "peft", "bitsandbytes", "tensorboard"} & imported
+
+
 def test_json_is_one_object_of_finite_numbers_and_exact_texts(model: Path, tmp_path: Path, capsys: Capture) -> None:
     video = tmp_path / 'a"><script>\u2028 é.mp4'
     video.symlink_to(clip("bikes"))

@@ -125,5 +125,6 @@ def test_a_run_is_forked_with_all_that_its_configs_need(tmp_path: Path) -> None:
     subprocess.run(program, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
     facts = json.loads((tmp_path / "facts").read_text())
     assert {"torch", "lightning", "dynfocus.train.fit", "datamodules.world", "callbacks.probes"} <= {*facts["modules"]}
+    assert "peft" not in facts["modules"]
     assert facts["threads"] == 1  # what other threads do or hold is lost in a fork
     assert facts["environ"]["OMP_NUM_THREADS"] == "1"
