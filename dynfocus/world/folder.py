@@ -90,7 +90,7 @@ class WorldFolder:
             raise ConfigError(
                 f"{root} holds a {self.kind} with {', '.join(stored)}{more}",
                 ", ".join(wanted) + more,
-                "Delete that folder, or write this world into another one.",
+                "Delete that folder, name another, or ask for what is there (in a run: under data.init_args).",
             )
         missing = [name for name in self.files if not (root / name).is_file()]
         if missing:

@@ -34,7 +34,7 @@ def test_a_recipe_is_written_where_no_world_lies_and_another_is_refused(tmp_path
     assert WorldSettings(**record["settings"]) == make_settings("standard", **small)
     make_module(tmp_path, recipe="standard", settings=small).prepare_data()
     for other in ({"recipe": "standard"}, {}, {"recipe": "standard", "settings": {**small, "decoys": 1}}):
-        with pytest.raises(ConfigError, match=r"holds a world with .*Delete that folder"):
+        with pytest.raises(ConfigError, match=r"holds a world with .*Delete that folder.*data\.init_args"):
             make_module(tmp_path, **other).prepare_data()
     with pytest.raises(ConfigError, match="the settings decoy"):
         make_module(tmp_path, settings={"decoy": 1})
