@@ -100,7 +100,8 @@ def rescale(scores: Float[Tensor, "B L"], mask: Bool[Tensor, "B L"] | None = Non
     Paper: the normalisation after Eq. 4.
     """
     real = scores if mask is None else torch.where(mask, scores, scores[:, :1])
-    low, high = real.aminmax(dim=-1, keepdim=True)
+    # not aminmax, which passes no gradient on in PyTorch 2.6
+    low, high = real.amin(-1, keepdim=True), real.amax(-1, keepdim=True)
     width = high - low
     scaled = (real - low) / width.clamp(min=torch.finfo(width.dtype).tiny)
     return scaled * (width > 0 if mask is None else mask & (width > 0))
