@@ -40,6 +40,8 @@ class ConnectorSettings:
         neighbours: C of Eq. 1 over time.
         distance_scale: what distances between frames are divided by: ``width``, the numbers of a frame's sketch, or
             ``video``, their mean over the video too, which makes the events independent of the features' scale.
+        event_window: in longer videos Eq. 1-2 compare only frames within windows of at most so many frames, which takes
+            time that grows with T and not with its square; None compares all frames, as in the paper.
         spatial_prototypes: prototypes of each spatial clustering layer; their sum is G.
         spatial_neighbours: C of Eq. 1 in each spatial layer.
         neighbourhood: how Eq. 3 reads N(l) over time: the members of the cluster, or the C nearest frames.
@@ -74,6 +76,7 @@ class ConnectorSettings:
     keep: float = 0.8
     neighbours: int = 5
     distance_scale: Literal["width", "video"] = "width"
+    event_window: int | None = None
     spatial_prototypes: tuple[int, ...] = (16, 6)
     spatial_neighbours: tuple[int, ...] = (8, 3)
     neighbourhood: Literal["cluster", "nearest"] = "cluster"
@@ -114,6 +117,10 @@ class ConnectorSettings:
         for name in ("events", "neighbours", "samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "at least 1", f"Raise {name}.")
+        if self.event_window is not None and self.event_window < 2:
+            raise ConfigError(
+                f"event_window = {self.event_window}", "at least 2 frames, or none", "Raise event_window."
+            )
         selector_parts(self.selector)
         reader = "score_reads_question" if self.score_reads_question else f"the selector {self.selector_name}"
         if (self.score_reads_question or self.scores_read_question) and self.instruction_mode == "frame":
@@ -234,6 +241,7 @@ def sketch_settings(settings: ConnectorSettings) -> dict[str, object]:
         names += ["kept_tokens", "patch_frames"]
         if settings.patch_frames == "representatives":
             names += ["events", "neighbours"] + ["distance_scale"] * (settings.distance_scale != "width")
+            names += ["event_window"] * (settings.event_window is not None)
     values = {name: getattr(settings, name) for name in names}
     if settings.reads_patches:
         values["kept_tokens"] = 256  # the mark of sketches that hold patches, whatever cones take them

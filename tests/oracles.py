@@ -6,6 +6,7 @@ First as loops over single numbers; then, for sizes at which loops take too long
 import itertools
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,10 +36,15 @@ def eq2(points: list[Tensor], log_rho: list[float]) -> list[float]:
     return out
 
 
-def eq3(points: list[Tensor], count: int, neighbours: int, reading: str = "cluster") -> tuple[list[int], list[Tensor]]:
-    """The representatives in order, and each one's prototype."""
-    log_rho = eq1(points, neighbours)
-    delta = eq2(points, log_rho)
+def eq3(
+    points: list[Tensor], count: int, neighbours: int, reading: str = "cluster", parts: int = 1
+) -> tuple[list[int], list[Tensor]]:
+    """The representatives in order, and each one's prototype; Eq. 1-2 within ``parts`` runs of points."""
+    ends = [len(points) * part // parts for part in range(parts + 1)]
+    log_rho, delta = [], []
+    for start, end in pairwise(ends):
+        log_rho += eq1(points[start:end], neighbours)
+        delta += eq2(points[start:end], log_rho[start:])
     peak = [math.exp(r) * d for r, d in zip(log_rho, delta, strict=True)]
     order = sorted(range(len(points)), key=lambda t: (-peak[t], t))
     chosen = sorted(order[: min(count, len(points))])

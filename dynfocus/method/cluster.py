@@ -4,6 +4,7 @@ A mask is true at real points and false at padding; None says that there is no p
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from dynfocus.device import full_precision
 from dynfocus.method.distances import (
+    at_points,
     blocks,
+    distances_from,
     divide_by_mean,
     equalise_copies,
     first_copies,
@@ -58,6 +61,7 @@ def density_peaks(
     copies: bool = True,
     representatives: Int[Tensor, "B L"] | None = None,
     scale: DistanceScale = "width",
+    window: int | None = None,
 ) -> Clusters:
     """Cluster B sets of at most M points around their min(``count``, M) highest density peaks.
 
@@ -74,27 +78,29 @@ def density_peaks(
             everything. Patches carry their position, so that no two are equal.
         representatives: in order, where they were computed before.
         scale: ``video`` divides all distances of a set by their mean.
+        window: in sets of more points Eq. 1-2 compare only the points of one window with each other, windows being runs
+            of at most so many points; None compares all, in O(M^2 f). With windows it is O(M (window + L) f).
 
     Paper: Eq. 1-3.
     Departs: with ``scale="video"`` the density is exp(-D / mean D), so that features ten times as large give the same
-    events; as printed, exp(-D) of large features ranks by density alone and loses rare frames.
+    events; as printed, exp(-D) of large features ranks by density alone and loses rare frames. With a window a scene
+    that returns in another window is dense, and far from what is denser, in both: it may give two representatives.
     """
+    index = torch.arange(points.shape[1], device=points.device)
     with full_precision(points.device):
-        distances = squared_distances(points, mask)
-        index = torch.arange(points.shape[1], device=points.device)
-        if copies:
-            first = first_copies(points)
-            first = first if mask is None else torch.where(mask, first, index)  # padding may look like a blank frame
-            distances = equalise_copies(distances, first)
-        if scale == "video":
-            distances = divide_by_mean(distances, mask)
-        spread = mean_distance(distances, neighbours, mask)
-        delta = peak_distance(distances, spread, mask)
+        if window is None or points.shape[1] <= window:
+            distances, first, spread, delta = compare_points(points, neighbours, mask, copies, scale)
+        else:
+            distances, (first, spread, delta) = None, compare_in_windows(points, neighbours, mask, scale, window)
         peak = delta.log() - spread  # the logarithm of rho * delta: it ranks alike and never underflows
         if representatives is None:
             ranking = peak.sort(dim=-1, descending=True, stable=True).indices
             representatives = ranking[:, :count].sort(-1).values
-        from_representatives = distances.gather(1, representatives[..., None].expand(-1, -1, distances.shape[-1]))
+        if distances is None:
+            assert first is not None
+            from_representatives = distances_from(points, representatives, first, mask)
+        else:
+            from_representatives = distances.gather(1, representatives[..., None].expand(-1, -1, distances.shape[-1]))
         # Each representative is its own nearest, also where another one is a copy of it.
         from_representatives = from_representatives.scatter_(2, representatives[..., None], -1.0)
         labels, place = from_representatives.argmin(1), index[: representatives.shape[1]]
@@ -107,9 +113,59 @@ def density_peaks(
         prototypes = weighted_sums(merge_weights(peak.exp(), outside), points)
         if neighbourhood == "nearest":  # other representatives may have the same nearest points
             place = first_near_copies(prototypes)
-        elif copies:
+        elif distances is None:
+            place = first_copies(at_points(points, representatives))
+        elif first is not None:
             place = torch.searchsorted(representatives, first.gather(1, representatives))
     return Clusters(prototypes, representatives, place.expand_as(representatives), labels, spread, delta)
+
+
+def compare_points(
+    points: Float[Tensor, "B M f"],
+    neighbours: int,
+    mask: Bool[Tensor, "B M"] | None,
+    copies: bool,
+    scale: DistanceScale,
+) -> tuple[Float[Tensor, "B M M"], Int[Tensor, "B M"] | None, Float[Tensor, "B M"], Float[Tensor, "B M"]]:
+    """Compare all points: D, with ``copies`` the first point that each is a copy of, -log rho, and delta.
+
+    Paper: Eq. 1-2.
+    """
+    distances = squared_distances(points, mask)
+    first = first_copies(points) if copies else None
+    if first is not None:
+        if mask is not None:  # padding may look like a blank frame
+            first = torch.where(mask, first, torch.arange(points.shape[1], device=points.device))
+        distances = equalise_copies(distances, first)
+    if scale == "video":
+        distances = divide_by_mean(distances, mask)
+    spread = mean_distance(distances, neighbours, mask)
+    return distances, first, spread, peak_distance(distances, spread, mask)
+
+
+def compare_in_windows(
+    points: Float[Tensor, "B M f"],
+    neighbours: int,
+    mask: Bool[Tensor, "B M"] | None,
+    scale: DistanceScale,
+    window: int,
+) -> tuple[Int[Tensor, "B M"], Float[Tensor, "B M"], Float[Tensor, "B M"]]:
+    """Compare the points of each window as `compare_points` does with ``copies``; windows differ by one point at most.
+
+    Departs: Eq. 1-2 compare every two points.
+    """
+    first = torch.arange(points.shape[1], device=points.device).repeat(len(points), 1)
+    spread = torch.full(first.shape, torch.inf, device=points.device)  # of padding
+    delta = torch.zeros_like(spread)
+    for n in range(len(points)):
+        real = points.shape[1] if mask is None else int(mask[n].sum())
+        parts = -(-real // window)
+        for start, end in pairwise(real * part // parts for part in range(parts + 1)):
+            _, own, *found = compare_points(points[n : n + 1, start:end], neighbours, None, True, scale)
+            assert own is not None
+            first[n, start:end] = own[0] + start
+            spread[n, start:end], delta[n, start:end] = found[0][0], found[1][0]
+    return first, spread, delta
 
 
 def mean_distance(

@@ -36,14 +36,45 @@ def squared_distances(
     # |x|^2 - 2 x.y + |y|^2 loses its digits where points are close to each other and far from the origin, as patches
     # are that share a few large channels. Distances stay the same when one centre is subtracted from all points, and
     # the lengths become small. Any centre near the mean does, so the mean of the blocks' means is good enough.
-    if mask is None:
-        means = [part.mean(1, keepdim=True, dtype=torch.float32) for part in blocks(points)]
-        centre = means[0] if len(means) == 1 else torch.stack(means).mean(0)
-    else:
-        centre = weighted_sums((mask / mask.sum(-1, keepdim=True))[:, None], points)
+    centre = _centre(points, mask)
     distances = _of_few(points, centre, mask) if points.shape[1] <= BLOCK else _of_many(points, centre, mask)
     distances.clamp_(min=0).diagonal(dim1=1, dim2=2).zero_()  # rounding goes below 0
     return distances
+
+
+def distances_from(
+    points: Float[Tensor, "B M f"],
+    some: Int[Tensor, "B L"],
+    first: Int[Tensor, "B M"],
+    mask: Bool[Tensor, "B M"] | None = None,
+) -> Float[Tensor, "B L M"]:
+    """D from some of the points to all of them, in O(L M f).
+
+    ``first`` is the first point that each is a copy of, where they were compared: these are as far to the bit.
+    """
+    batch, count, width = points.shape
+    centre, lengths = _centre(points, mask), torch.zeros(batch, count, device=points.device)
+    distances = torch.zeros(*some.shape, count, device=points.device)
+    for part, middle in zip(points.split(SLICE, -1), centre.split(SLICE, -1), strict=True):
+        x = part.to(torch.float32, copy=True).sub_(middle)
+        lengths += _squared_lengths(x, mask)
+        distances.baddbmm_(at_points(x, some), x.mT, alpha=-2 / width)
+    distances.add_(lengths[:, None], alpha=1 / width).add_(lengths.gather(1, some)[..., None], alpha=1 / width)
+    copies = first_copies(at_points(points, some))[..., None]
+    distances = distances.clamp_(min=0).gather(1, copies.expand_as(distances))
+    return distances.gather(2, first[:, None].expand_as(distances))
+
+
+def at_points(points: Float[Tensor, "B M f"], some: Int[Tensor, "B L"]) -> Float[Tensor, "B L f"]:
+    """Some of the points of each set."""
+    return points.gather(1, some[..., None].expand(-1, -1, points.shape[-1]))
+
+
+def _centre(points: Float[Tensor, "B M f"], mask: Bool[Tensor, "B M"] | None) -> Float[Tensor, "B 1 f"]:
+    if mask is not None:
+        return weighted_sums((mask / mask.sum(-1, keepdim=True))[:, None], points)
+    means = [part.mean(1, keepdim=True, dtype=torch.float32) for part in blocks(points)]
+    return means[0] if len(means) == 1 else torch.stack(means).mean(0)
 
 
 # A matrix product rounds x.y and y.x differently. Both ends of a distance must see the same number, or the order of

@@ -1,5 +1,7 @@
 """Merge the frames of a video into event prototypes: Eq. 1-3 over time."""
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
@@ -31,6 +33,7 @@ def find_events(sketch: FrameSketch, settings: ConnectorSettings, padded: bool =
         settings.neighbourhood,
         representatives=representatives,
         scale=settings.distance_scale,
+        window=settings.event_window,
     )
     return Events(
         frames=clusters.representatives,
@@ -59,16 +62,11 @@ def merge_around(
     vectors = frame_vectors(sketch)
     for n, count in enumerate(sketch.frames.tolist()):
         own, kept = vectors[n : n + 1, :count], frames[n][real[n]]
-        options = {"neighbourhood": settings.neighbourhood, "scale": settings.distance_scale}
-        peaks = density_peaks(own, settings.events, settings.neighbours, **options)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"neighbourhood": settings.neighbourhood, "scale": settings.distance_scale}
+        options |= {"window": settings.event_window}
+        peaks = density_peaks(own, settings.events, settings.neighbours, **options)
         centres = torch.cat([peaks.representatives[0], kept]).unique()
-        clusters = density_peaks(
-            own,
-            len(centres),
-            settings.neighbours,
-            representatives=centres[None],
-            **options,  # type: ignore[arg-type]
-        )
+        clusters = density_peaks(own, len(centres), settings.neighbours, representatives=centres[None], **options)
         mine = clusters.prototypes[0, torch.searchsorted(centres, kept)]
         merged[n, real[n]] = rearrange(mine, "k (p d) -> k p d", p=settings.pooled)
     return merged

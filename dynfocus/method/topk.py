@@ -21,7 +21,8 @@ def top_k(
     between = (1,) * (scores.ndim - 2)
     if mask is not None:
         scores = scores.masked_fill(~mask.unflatten(0, (-1, *between)), -torch.inf)
-    if scores.device.type == "cpu" and 0 < min(keep) == max(keep) <= scores.shape[-1]:
+    is_plain = type(scores) is Tensor  # one without numbers, such as `plan` counts with, has no array
+    if is_plain and scores.device.type == "cpu" and 0 < min(keep) == max(keep) <= scores.shape[-1]:
         values = scores.detach().to(torch.promote_types(scores.dtype, torch.float32)).numpy()
         if not np.isnan(values).any():
             return torch.from_numpy(pick_best(values, keep[0])), None

@@ -8,6 +8,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tiny import generator
+from torch.profiler import profile
 
 from dynfocus.method import distances
 from dynfocus.method.cluster import density_peaks
@@ -42,6 +43,55 @@ def test_density_peaks_equal_the_loops(frames: int, count: int, neighbours: int,
     delta = torch.tensor(oracles.eq2(exact, log_rho)).double()
     torch.testing.assert_close(result.distance[0].double(), delta, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(result.prototypes[0].double(), torch.stack(prototypes), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize(("frames", "window", "parts"), [(30, 10, 3), (31, 10, 4), (12, 2, 6), (9, 8, 2)])
+def test_windows_equal_the_loops(frames: int, window: int, parts: int, reading: str) -> None:
+    x = crowds(frames, 6, seed=frames)
+    result = density_peaks(x, 6, 3, neighbourhood=reading, window=window)
+    chosen, prototypes = oracles.eq3(list(x[0].double()), 6, 3, reading, parts)
+    assert result.representatives[0].tolist() == chosen
+    torch.testing.assert_close(result.prototypes[0].double(), torch.stack(prototypes), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["width", "video"])
+def test_windows_of_padded_videos_are_those_of_each_alone(scale: str) -> None:
+    x = crowds(40, 6)
+    mask = torch.arange(40)[None] < torch.tensor([40, 23, 10])[:, None]
+    both = density_peaks(x.expand(3, -1, -1), 6, 3, mask, scale=scale, window=10)
+    for n, real in enumerate((40, 23, 10)):
+        alone = density_peaks(x[:, :real], 6, 3, scale=scale, window=10)
+        assert both.representatives[n].tolist() == alone.representatives[0].tolist()
+        assert both.labels[n, :real].tolist() == alone.labels[0].tolist()
+        torch.testing.assert_close(both.prototypes[n], alone.prototypes[0])
+
+
+def test_copies_in_other_windows_are_as_near_and_scored_alike() -> None:
+    x = crowds(20, 300).half().repeat(1, 2, 1)
+    result = density_peaks(x, 8, 3, window=20)
+    representatives = result.representatives[0].tolist()
+    assert representatives[4:] == [20 + frame for frame in representatives[:4]]
+    assert result.first[0].tolist() == [0, 1, 2, 3] * 2
+    others = [frame for frame in range(20) if frame not in representatives]
+    assert result.labels[0, others].tolist() == result.labels[0, [20 + frame for frame in others]].tolist()
+
+
+def test_a_window_as_long_as_the_video_changes_no_bit() -> None:
+    x = crowds(30, 6)
+    whole, windowed = (vars(density_peaks(x, 5, 3, window=window)) for window in (None, 30))
+    assert all(torch.equal(whole[name], windowed[name]) for name in whole)
+
+
+def test_with_windows_all_that_is_computed_grows_with_the_video_alone() -> None:
+    def count(frames: int, window: int | None) -> int:
+        x = points(frames, 64)
+        with profile(profile_memory=True) as seen:
+            density_peaks(x, 8, 3, window=window)
+        return sum(max(event.nbytes(), 0) for event in seen.profiler.kineto_results.events())
+
+    assert count(2048, None) > 3 * count(1024, None)
+    assert count(2048, 128) < 2.2 * count(1024, 128)
 
 
 def test_labels_are_the_nearest_representatives() -> None:

@@ -63,7 +63,9 @@ class EventMMRSelector(MMRSelector):
     def choose(self, frames: Tensor, keep: int, relevance: Tensor | None) -> list[int]:
         assert relevance is not None
         own = self.settings
-        peaks = density_peaks(frames[None], own.events, own.neighbours, scale=own.distance_scale)
+        peaks = density_peaks(
+            frames[None], own.events, own.neighbours, scale=own.distance_scale, window=own.event_window
+        )
         labels = peaks.labels[0]
         anchors = [
             int(relevance.masked_fill(labels != n, -torch.inf).argmax()) for n in range(peaks.representatives.shape[1])
