@@ -24,8 +24,8 @@ RUN ?= runs/$(place)
 variables := PYTHON TORCH TORCH_ARGS UV CONFIG ARGS STAGE1_ARGS SEED DEVICES NODES LAUNCH SEEDS BENCH ROOT MODEL WORLD AGAIN RUN
 stages := stage1 stage2 posttune lora qlora
 data := cache/$(place)/data
-# The foreign world is one that the towers of standard never saw; the longest ones take minutes too many to learn on.
-seen := $(patsubst world-long-%,world-long,$(patsubst world-foreign,world-standard,$(place)))
+# The towers of standard read the foreign world, which they never saw, and the long ones, which have its words.
+seen := $(patsubst world-long%,world-standard,$(patsubst world-foreign,world-standard,$(place)))
 towers := cache/$(seen)/towers
 python := .venv/bin/python
 
