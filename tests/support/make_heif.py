@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from make_videos import same_scheduling
 
 BRANDS = {"libx265": (b"heic", b"hvc1", b"hvcC"), "libsvtav1": (b"avif", b"av01", b"av1C")}
 ALPHA = {b"heic": b"urn:mpeg:hevc:2015:auxid:1\0", b"avif": b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"}
@@ -19,6 +20,7 @@ def full_box(kind: bytes, version: int, *parts: bytes) -> bytes:
     return box(kind, struct.pack(">I", version << 24), *parts)
 
 
+@same_scheduling()
 def encode_picture(path: Path, pixels: np.ndarray, codec: str) -> tuple[bytes, bytes]:
     """Return the box with the decoder's settings, and the data of one picture."""
     options = {"x265-params": "log-level=none:bframes=0"} if codec == "libx265" else {"preset": "12"}

@@ -1,5 +1,8 @@
 """Videos made for tests: each frame carries its own number in its pixels; and what breaks files."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +32,17 @@ def numbers(frames: torch.Tensor) -> list[int]:
     return (lit * 2 ** torch.arange(BITS)).sum(1).tolist()
 
 
+@contextmanager
+def same_scheduling() -> Iterator[None]:
+    """Leave this thread's scheduling as it was: as root SVT-AV1 makes it real-time, and all else on the core waits."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
+@same_scheduling()
 def write_video(
     path: Path,
     count: int = 40,

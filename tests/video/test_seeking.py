@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from make_videos import EVERY, VP9, X264, X264_OPEN, X265, numbers, with_bytes, write_video
+from make_videos import EVERY, VP9, X264, X264_OPEN, X265, numbers, same_scheduling, with_bytes, write_video
 
 from dynfocus.errors import VideoError
 from dynfocus.records.rows import VideoSegment
@@ -158,6 +158,7 @@ ALL: dict[str, tuple[str, str, dict, str, list[int] | None]] = {
 }
 
 
+@same_scheduling()
 def write_noise(
     path: Path, codec: str, options: dict, pixels: str, millis: list[int] | None = None, count: int = 96
 ) -> Path:

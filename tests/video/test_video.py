@@ -1,5 +1,6 @@
 """Videos on real files, made here: each frame carries its own number in its pixels."""
 
+import os
 import sys
 from fractions import Fraction
 from functools import cache
@@ -52,6 +53,12 @@ def test_every_codec_gives_the_frames_asked_for(tmp_path, name, codec, options, 
             assert one.seconds.item() == pytest.approx(number / 10, abs=2e-3)
             if number in (24, 36) and "decord" in READERS:
                 assert one.reader == (demanded or reader)
+
+
+def test_writing_leaves_the_scheduling_of_the_tests_alone(tmp_path):
+    before = os.sched_getscheduler(0)
+    write_video(tmp_path / "a.mp4", codec="libsvtav1", options=AV1)
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.skipif("decord" not in READERS, reason="decord exists for Linux on x86-64 only")
