@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broken_dataset import RULE, make_row, patient, write_rows
@@ -22,7 +23,6 @@ from dynfocus.data.sketches.write_shards import write_shards
 from dynfocus.errors import CrashingFileError
 from dynfocus.records.rows import VideoSegment
 from dynfocus.records.skipped import read_notes
-from dynfocus.settings import FrameRule
 from dynfocus.video import Clip
 
 NAMES = ["0.mp4", "deadly.mp4", "1.mp4", "2.mp4", "deadly too.mp4", "3.mp4"]
@@ -35,11 +35,11 @@ def crash(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     decode, parent = video._read_file, os.getpid()
 
     def prepare(name: str, number: int) -> None:
-        def read_file(segment: VideoSegment, rule: FrameRule) -> Clip:
+        def read_file(segment: VideoSegment, *how: Any) -> Clip:
             if segment.path.name.startswith(name):
                 assert os.getpid() != parent, "it is decoded in the process that may not crash"
                 os.kill(os.getpid(), number)
-            return decode(segment, rule)
+            return decode(segment, *how)
 
         monkeypatch.setattr(video, "_read_file", read_file)
 

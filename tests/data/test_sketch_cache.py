@@ -23,7 +23,6 @@ from dynfocus.data.sketches.encoder_folder import EncoderFolder
 from dynfocus.models.model import DynFocusModel
 from dynfocus.records import atomic
 from dynfocus.records.rows import FrameFiles
-from dynfocus.settings import FrameRule
 from dynfocus.video.media import read_or_blank
 
 ALL = replace(tiny.SETTINGS, kept_tokens=256)
@@ -165,8 +164,8 @@ def test_a_file_that_changes_while_it_is_read(cache, media, monkeypatch) -> None
     """The entry is made of the frames that belong to its key."""
     one, reader, reads = cache(), sketching_itself.read_or_blank, []
 
-    def read(medium: Path, rule: FrameRule) -> Any:
-        clip = reader(medium, rule)
+    def read(medium: Path, *how: Any) -> Any:
+        clip = reader(medium, *how)
         if not reads:
             shutil.copy(media[2], medium)
         reads.append(medium)
