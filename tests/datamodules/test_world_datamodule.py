@@ -111,9 +111,8 @@ def test_an_overlay_names_its_world_and_towers_that_fit_it(path: Path) -> None:
     init_args, folder = config.data.init_args, f"cache/world-{path.stem}"
     assert init_args.recipe == path.stem
     assert (init_args.root, init_args.sketch_cache) == (f"{folder}/data", f"{folder}/sketches")
-    towers = {"foreign": "standard", "long-200": "long", "long-600": "long"}.get(path.stem, path.stem)
-    assert config.model.encoders == f"cache/world-{towers}/towers/instructblip"
-    assert config.model.language_model == f"cache/world-{towers}/towers/llm"
+    assert config.model.encoders == "cache/world-standard/towers/instructblip"
+    assert config.model.language_model == "cache/world-standard/towers/llm"
     settings = restore_settings(ConnectorSettings, OmegaConf.to_container(config.model.connector))  # type: ignore[arg-type]
     kept = settings.keep * settings.events
     assert kept == int(kept)
