@@ -5,18 +5,16 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from dynfocus.data.processes import follow_parent
 from dynfocus.errors import ConfigError, DataError, DiskError
 from dynfocus.world.world_record import compare_records
 
@@ -159,16 +157,3 @@ def run_jobs(
                 bar.update(futures[future])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def follow_parent() -> None:
-    """Leave Ctrl-C to the process that started this one, and end with it, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from dynfocus.data.processes import follow_parent
 from dynfocus.device import one_thread
 from dynfocus.errors import ConfigError
-from dynfocus.world.folder import follow_parent
 from dynfocus.world.recipes import read_settings
 from dynfocus.world.towers.folders import save_encoders, save_language_model, write_folder
 from dynfocus.world.towers.frames import read_labelled
